@@ -1,0 +1,24 @@
+/* A ref-counted run of bytes in one allocation: an encoded entry on its way from proposer to wire, log and apply.
+ *
+ * Counts are not atomic. Blocks belong to the engine's thread; another thread may read the bytes while the engine
+ * holds a reference for it (the disk's copy is made on the engine's thread; the host reports when it has applied). */
+#ifndef RAFT_BASE_BLOCK_H
+#define RAFT_BASE_BLOCK_H
+
+#include "base/base.h"
+
+#pragma GCC visibility push(hidden)
+
+struct block {
+    uint32_t refs;
+    uint32_t size; /* of bytes */
+    uint8_t bytes[];
+};
+
+struct block *block_new(size_t size); /* one reference, bytes not set; NULL when out of memory */
+struct block *block_ref(struct block *b);
+void block_unref(struct block *b); /* frees with the last reference; NULL is allowed */
+
+#pragma GCC visibility pop
+
+#endif
