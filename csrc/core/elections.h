@@ -1,0 +1,21 @@
+/* Leader election: campaigns, votes and their tally, with pre-vote (dissertation 3.4, 3.6.1, 4.2.3, 9.6). */
+#ifndef RAFT_CORE_ELECTIONS_H
+#define RAFT_CORE_ELECTIONS_H
+
+#include "core/state.h"
+
+#pragma GCC visibility push(hidden)
+
+/* Starts a pre-vote. A voter that is the only one goes on to the election at once. Preconditions: a voter, not the
+ * leader; log and outbox have room for what follows (raft.c reserves it). */
+void election_campaign(struct raft *r, uint64_t now);
+/* Somebody asks for a vote or a pre-vote. */
+void election_on_vote(struct raft *r, const struct raft_message *m, uint64_t now);
+/* Somebody answers. */
+void election_on_vote_reply(struct raft *r, const struct raft_message *m, uint64_t now);
+/* (term, vote) became durable: a candidate's own vote counts from now on, a pre-candidate may go on. */
+void election_on_durable(struct raft *r, uint64_t now);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,101 @@
+#include "core/quorum.h"
+
+static bool list_has(const raft_id *ids, size_t n, raft_id id)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] == id) return true;
+    }
+    return false;
+}
+
+bool conf_is_voter(const struct raft_conf *conf, raft_id id)
+{
+    return list_has(conf->voters, conf->n_voters, id) || list_has(conf->outgoing, conf->n_outgoing, id);
+}
+
+bool conf_is_member(const struct raft_conf *conf, raft_id id)
+{
+    return conf_is_voter(conf, id) || list_has(conf->learners, conf->n_learners, id);
+}
+
+/* Inserts id into the sorted, unique list of *n. */
+static void list_insert(raft_id *ids, size_t *n, raft_id id)
+{
+    size_t at = *n;
+    while (at > 0 && ids[at - 1] >= id) at--;
+    if (at < *n && ids[at] == id) return;
+    memmove(ids + at + 1, ids + at, (*n - at) * sizeof *ids);
+    ids[at] = id;
+    (*n)++;
+}
+
+size_t conf_members(const struct raft_conf *conf, raft_id *ids)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < conf->n_voters; i++) list_insert(ids, &n, conf->voters[i]);
+    for (size_t i = 0; i < conf->n_outgoing; i++) list_insert(ids, &n, conf->outgoing[i]);
+    for (size_t i = 0; i < conf->n_learners; i++) list_insert(ids, &n, conf->learners[i]);
+    ASSERT(n <= 3 * RAFT_MEMBERS_MAX);
+    return n;
+}
+
+static bool list_is_valid(const raft_id *ids, size_t n)
+{
+    if (n > RAFT_MEMBERS_MAX) return false;
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] == 0 || (i > 0 && ids[i] <= ids[i - 1])) return false;
+    }
+    return true;
+}
+
+bool conf_is_valid(const struct raft_conf *conf)
+{
+    if (!list_is_valid(conf->voters, conf->n_voters) || !list_is_valid(conf->outgoing, conf->n_outgoing)) return false;
+    if (!list_is_valid(conf->learners, conf->n_learners) || conf->n_voters == 0) return false;
+    for (size_t i = 0; i < conf->n_learners; i++) {
+        if (conf_is_voter(conf, conf->learners[i])) return false;
+    }
+    raft_id all[3 * RAFT_MEMBERS_MAX];
+    return conf_members(conf, all) <= RAFT_MEMBERS_MAX;
+}
+
+/* The largest number that a majority of the list has reached: the middle one, sorted downwards. */
+static uint64_t majority_reached(const raft_id *ids, size_t n, quorum_value value, const void *ctx)
+{
+    uint64_t sorted[RAFT_MEMBERS_MAX];
+    ASSERT(n > 0 && n <= RAFT_MEMBERS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t v = value(ctx, ids[i]);
+        size_t at = i;
+        for (; at > 0 && sorted[at - 1] < v; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = v;
+    }
+    return sorted[n / 2];
+}
+
+uint64_t quorum_reached(const struct raft_conf *conf, quorum_value value, const void *ctx)
+{
+    uint64_t reached = majority_reached(conf->voters, conf->n_voters, value, ctx);
+    if (conf->n_outgoing == 0) return reached;
+    return MIN(reached, majority_reached(conf->outgoing, conf->n_outgoing, value, ctx));
+}
+
+static enum quorum_result majority_tally(const raft_id *ids, size_t n, quorum_voter vote, const void *ctx)
+{
+    size_t granted = 0, refused = 0, majority = n / 2 + 1;
+    for (size_t i = 0; i < n; i++) {
+        enum quorum_vote v = vote(ctx, ids[i]);
+        granted += v == VOTE_GRANTED;
+        refused += v == VOTE_REFUSED;
+    }
+    if (granted >= majority) return QUORUM_WON;
+    return n - refused < majority ? QUORUM_LOST : QUORUM_PENDING;
+}
+
+enum quorum_result quorum_tally(const struct raft_conf *conf, quorum_voter vote, const void *ctx)
+{
+    enum quorum_result incoming = majority_tally(conf->voters, conf->n_voters, vote, ctx);
+    if (conf->n_outgoing == 0 || incoming == QUORUM_LOST) return incoming;
+    enum quorum_result outgoing = majority_tally(conf->outgoing, conf->n_outgoing, vote, ctx);
+    return outgoing == QUORUM_WON ? incoming : outgoing;
+}

@@ -1,0 +1,134 @@
+#include "core/roles.h"
+
+#define EMPTY_ENTRY_SIZE 0 /* counted when its block is attached */
+
+void role_wait(struct raft *r, uint64_t now)
+{
+    uint64_t timeout_us = r->config.election_timeout_us;
+    r->election_at_us = now + timeout_us + prng_below(&r->prng, timeout_us);
+}
+
+static void forget_votes(struct raft *r)
+{
+    for (size_t i = 0; i < r->n_peers; i++) r->votes[i] = VOTE_MISSING;
+    r->own_vote = VOTE_MISSING;
+}
+
+static void set_term(struct raft *r, raft_term term)
+{
+    ASSERT(term > r->term);
+    r->term = term;
+    r->vote = 0;
+    r->vote_changed = true;
+    r->vote_after = r->outbox.handed + 1;
+    r->leader = 0;
+    r->leader_contact_us = 0;
+    r->verified = r->acked = 0;
+    r->ack_due = false;
+}
+
+void role_vote(struct raft *r, raft_id candidate)
+{
+    ASSERT(r->vote == 0 || r->vote == candidate);
+    if (r->vote == candidate) return;
+    r->vote = candidate;
+    r->vote_changed = true;
+    r->vote_after = r->outbox.handed + 1;
+}
+
+void role_follow(struct raft *r, raft_term term, raft_id leader, uint64_t now)
+{
+    ASSERT(term >= r->term);
+    if (term > r->term) set_term(r, term);
+    ASSERT(r->leader == 0 || leader == 0 || r->leader == leader);
+    /* A term heard of in passing must not put off this node's own election: else a node with an old log could keep all
+     * others from electing anybody. */
+    if (r->role != RAFT_FOLLOWER && r->role != RAFT_CANDIDATE) role_wait(r, now);
+    r->role = RAFT_FOLLOWER;
+    r->leader = leader;
+    r->prevoting = false;
+    r->uncommitted_bytes = 0;
+    forget_votes(r);
+    r->dirty = true;
+}
+
+void role_hear_leader(struct raft *r, raft_id leader, uint64_t now)
+{
+    if (r->role != RAFT_FOLLOWER || r->leader != leader) role_follow(r, r->term, leader, now);
+    r->leader_contact_us = now;
+    role_wait(r, now);
+}
+
+void role_become_precandidate(struct raft *r, uint64_t now)
+{
+    ASSERT(r->role != RAFT_LEADER);
+    r->role = RAFT_CANDIDATE;
+    r->leader = 0;
+    r->prevoting = true;
+    forget_votes(r);
+    r->own_vote = VOTE_GRANTED;
+    role_wait(r, now);
+    r->dirty = true;
+}
+
+void role_become_candidate(struct raft *r, uint64_t now)
+{
+    ASSERT(r->role == RAFT_CANDIDATE && r->prevoting);
+    set_term(r, r->term + 1);
+    role_vote(r, r->config.id);
+    r->prevoting = false;
+    r->elections++;
+    forget_votes(r); /* its own counts when it is durable (raft_persisted) */
+    role_wait(r, now);
+    r->dirty = true;
+}
+
+void role_lead(struct raft *r, uint64_t now)
+{
+    ASSERT(r->role == RAFT_CANDIDATE && !r->prevoting);
+    ASSERT(r->durable_term == r->term && r->durable_vote == r->config.id);
+    r->role = RAFT_LEADER;
+    r->leader = r->config.id;
+    r->leader_contact_us = now;
+    r->election_at_us = NEVER_US;
+    r->heartbeat_at_us = now;
+    r->own_first = r->log.last + 1;
+    r->uncommitted_bytes = 0;
+    for (size_t i = 0; i < r->n_peers; i++) {
+        struct raft_progress *p = &r->peers[i];
+        p->match = p->commit_sent = 0;
+        p->rtt_us = 0;
+        p->contact_us = now; /* a term's grace, not a word: else a new leader would step down at once */
+        progress_become_probe(p, r->own_first);
+    }
+    struct raft_entry empty = {.term = r->term, .type = RAFT_ENTRY_EMPTY, .size = EMPTY_ENTRY_SIZE};
+    log_append(&r->log, &empty);
+    r->dirty = true;
+}
+
+struct contact {
+    const struct raft *r;
+    uint64_t now;
+};
+
+static uint64_t contact_of(const void *ctx, raft_id id)
+{
+    const struct contact *c = ctx;
+    for (size_t i = 0; i < c->r->n_peers; i++) {
+        if (c->r->peers[i].id == id) return c->r->peers[i].contact_us;
+    }
+    return c->now; /* itself */
+}
+
+uint64_t role_quorum_contact(const struct raft *r, uint64_t now)
+{
+    struct contact c = {r, now};
+    return quorum_reached(&r->conf, contact_of, &c);
+}
+
+bool role_has_live_leader(const struct raft *r, uint64_t now)
+{
+    uint64_t heard_us = r->role == RAFT_LEADER ? role_quorum_contact(r, now) : r->leader_contact_us;
+    if (r->leader == 0 || heard_us == 0) return false;
+    return now < heard_us + r->config.election_timeout_us;
+}

@@ -1,0 +1,88 @@
+/* The whole state of the core, shared by its files; nobody outside this room sees it. */
+#ifndef RAFT_CORE_STATE_H
+#define RAFT_CORE_STATE_H
+
+#include "base/prng.h"
+#include "core/log.h"
+#include "core/outbox.h"
+#include "core/progress.h"
+#include "core/quorum.h"
+#include "core/raft.h"
+
+#pragma GCC visibility push(hidden)
+
+struct raft {
+    struct raft_config config;
+    struct prng prng;
+
+    /* Persistent state (dissertation fig. 3.1), and up to where it is durable. */
+    raft_term term;
+    raft_id vote;
+    bool vote_changed;      /* term or vote changed since the last batch */
+    uint64_t vote_after;    /* number of the batch that makes (term, vote) durable */
+    raft_term durable_term;
+    raft_id durable_vote;
+    struct raft_log log;
+    struct raft_conf conf;
+
+    /* Role. */
+    enum raft_role role;
+    raft_id leader;             /* known leader of this term; 0 = none */
+    uint64_t leader_contact_us; /* when it was last heard of; 0 = never in this term */
+    uint64_t election_at_us;    /* follower, candidate: when to campaign */
+    bool prevoting;             /* candidate: only asking so far, in term + 1 */
+    uint64_t elections;
+
+    /* The members but this one, sorted by id, and what they have said. */
+    struct raft_progress peers[RAFT_MEMBERS_MAX];
+    enum quorum_vote votes[RAFT_MEMBERS_MAX]; /* beside peers */
+    enum quorum_vote own_vote;
+    size_t n_peers;
+
+    /* Leader. */
+    uint64_t heartbeat_at_us;
+    raft_index own_first;       /* first entry of this leadership: the empty one */
+    uint64_t uncommitted_bytes;
+
+    /* Follower. */
+    raft_index verified; /* this log agrees with the leader's up to here */
+    bool ack_due;        /* the leader awaits an acknowledgement */
+    raft_index acked;    /* index of the last acknowledgement in this term */
+
+    struct raft_outbox outbox;
+    raft_index commit_out; /* commit index of the last raft_ready */
+    bool dirty;            /* there may be something for raft_ready */
+    bool corrupt;
+};
+
+/* The number of the batch after which everything that stands now is durable. */
+static inline uint64_t state_after(const struct raft *r)
+{
+    bool open = r->vote_changed || r->log.truncated != 0 || r->log.handed < r->log.last;
+    return r->outbox.handed + (open ? 1 : 0);
+}
+
+static inline struct raft_progress *state_peer(struct raft *r, raft_id id)
+{
+    for (size_t i = 0; i < r->n_peers; i++) {
+        if (r->peers[i].id == id) return &r->peers[i];
+    }
+    return NULL;
+}
+
+/* A message of this term to a peer, otherwise empty. */
+static inline struct raft_message state_message(const struct raft *r, enum raft_message_type type, raft_id to)
+{
+    return (struct raft_message){.type = (uint8_t)type, .from = r->config.id, .to = to, .term = r->term};
+}
+
+/* Marks the state as contradicting itself; returns ERR_CORRUPT. */
+static inline int state_corrupt(struct raft *r)
+{
+    r->corrupt = r->dirty = true;
+    return ERR_CORRUPT;
+}
+
+#pragma GCC visibility pop
+
+#endif

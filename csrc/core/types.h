@@ -1,0 +1,71 @@
+/* The words of the consensus core: ids, entries, configurations, messages, errors. */
+#ifndef RAFT_CORE_TYPES_H
+#define RAFT_CORE_TYPES_H
+
+#include "base/base.h"
+#include "base/block.h"
+#include "base/err.h"
+
+#pragma GCC visibility push(hidden)
+
+typedef uint64_t raft_id;    /* a member; 0 = none */
+typedef uint64_t raft_term;  /* 0 = before the first election */
+typedef uint64_t raft_index; /* position in the log, from 1; 0 = before the first entry */
+
+#define RAFT_MEMBERS_MAX 15 /* voters and learners of one cluster together: more makes every write slower, not safer */
+
+/* An entry as the core sees it: what it means is the server's business, but for its size. */
+struct raft_entry {
+    raft_term term;
+    struct block *block; /* encoded header and payload (wire/entry.h); NULL only in specs of the core alone */
+    uint32_t size;       /* bytes, as windows and quotas count them */
+    uint8_t type;        /* enum raft_entry_type */
+};
+
+enum raft_entry_type {
+    RAFT_ENTRY_EMPTY = 1, /* what a leader appends at its election (dissertation 6.4, and 3.6.2 for why) */
+    RAFT_ENTRY_COMMAND,   /* for the state machine */
+    RAFT_ENTRY_BARRIER,   /* changes nothing: waited for by reads */
+    RAFT_ENTRY_TYPES
+};
+
+/* Who has a say. Ids are sorted and unique within each list. A joint configuration has outgoing voters too, and
+ * every decision needs a majority of both lists (dissertation 4.3). */
+struct raft_conf {
+    raft_id voters[RAFT_MEMBERS_MAX], outgoing[RAFT_MEMBERS_MAX], learners[RAFT_MEMBERS_MAX];
+    uint8_t n_voters, n_outgoing, n_learners;
+};
+
+enum raft_role { RAFT_FOLLOWER = 1, RAFT_CANDIDATE, RAFT_LEADER };
+
+enum raft_message_type {
+    RAFT_APPEND = 1,      /* leader: entries after (index, log_term) */
+    RAFT_APPEND_REPLY,    /* follower: durable up to index; or reject with a hint */
+    RAFT_HEARTBEAT,       /* leader: still here; commit never above what the follower has confirmed */
+    RAFT_HEARTBEAT_REPLY, /* follower: echoes context */
+    RAFT_VOTE,            /* candidate; with pre: would you vote for me (dissertation 9.6) */
+    RAFT_VOTE_REPLY,
+    RAFT_MESSAGE_TYPES
+};
+
+/* One struct for all; which fields a type uses is told beside each. */
+struct raft_message {
+    uint8_t type; /* enum raft_message_type */
+    bool pre;     /* VOTE, VOTE_REPLY: of a pre-vote */
+    bool reject;  /* VOTE_REPLY: not granted; APPEND_REPLY: (index, log_term) does not match here */
+    raft_id from, to;
+    raft_term term;      /* the sender's; of a pre-vote: the term it would have */
+    raft_index index;    /* APPEND: previous; APPEND_REPLY: match, or the rejected previous; VOTE: candidate's last;
+                            HEARTBEAT_REPLY: received (durable or not) and agreeing with the leader's log */
+    raft_term log_term;  /* APPEND: of previous; VOTE: of the candidate's last; APPEND_REPLY reject: of hint */
+    raft_index hint;     /* APPEND_REPLY reject: the follower's newest index whose term may match */
+    raft_index commit;   /* APPEND, HEARTBEAT */
+    uint64_t context;    /* HEARTBEAT: leader's clock when sent, us; HEARTBEAT_REPLY: the same */
+    uint32_t n_entries;  /* APPEND: entries index + 1 .. index + n_entries */
+    const struct raft_entry *entries; /* APPEND received: n_entries of them. Handed out by the core: always NULL, the
+                                         server fetches them from raft_entry_at or from the store. */
+};
+
+#pragma GCC visibility pop
+
+#endif
