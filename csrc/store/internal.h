@@ -1,0 +1,68 @@
+/* The insides of a store, shared by the files of this room. */
+#ifndef RAFT_STORE_INTERNAL_H
+#define RAFT_STORE_INTERNAL_H
+
+#include "store/identity.h"
+#include "store/map.h"
+#include "store/peers.h"
+#include "store/segments.h"
+#include "store/writer.h"
+
+#pragma GCC visibility push(hidden)
+
+#define STORE_RETRY_US US_PER_S        /* between attempts that lack of room has stopped */
+#define STORE_NO_MEMORY_RETRY_US 10000 /* between attempts that lack of memory has stopped */
+
+struct store {
+    struct io *io;
+    char *dir;
+    uint64_t segment_bytes;
+    uint32_t spares_wanted;
+    uint64_t seal_after_us;
+    struct store_events events;
+    void *ctx;
+    struct io_lock *lock;
+    struct store_identity identity;
+    struct epoch epoch;
+
+    struct segments live, spares, retired; /* live: oldest first; the last one is the current one. retired: released,
+                                              waiting to be recycled */
+    struct map map;           /* of what is durable */
+    raft_index durable_last;  /* readable up to here: durable, and not to be truncated by what is queued */
+    raft_term term;           /* durable, with vote */
+    raft_id vote;
+    struct writer writer;
+    struct keeper keeper;
+    struct peers peers;
+    struct read_plan *reads;  /* running */
+
+    bool has_room;            /* as told last */
+    bool failed;              /* latched */
+    bool closing, ended;      /* ended: the last job is on its way */
+    struct io_job end_job;
+    void (*closed)(void *ctx);
+    void *closed_ctx;
+};
+
+/* The segment that is appended to, when there is one. */
+static inline struct segment *store_current(const struct store *s)
+{
+    return s->writer.open ? s->live.tail : NULL;
+}
+
+/* To be called at the end of each job's done(), as the last thing that touches s: tells of room gained or lost, and
+ * goes on with closing. */
+void store_settle(struct store *s);
+
+/* read.c: reads that reach index or beyond will end with ERR_NOENT. */
+void reads_cancel(struct store *s, raft_index index);
+/* read.c: frees the plans without telling anyone. */
+void reads_abandon(struct store *s);
+
+/* recovery.c: finds out what is in s->dir and fills s with it: identity, epoch, peers, segments, map, term and vote. Blocks.
+ * Errors as store_open; what s holds then is the caller's to free. */
+int recovery_run(struct store *s, const struct store_config *config, struct store_recovered *out, struct err *e);
+
+#pragma GCC visibility pop
+
+#endif

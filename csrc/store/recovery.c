@@ -1,0 +1,572 @@
+/* What a directory holds, found out at the start: identity, epoch, peers, and the log batch by batch.
+ *
+ * The one question that matters is what damage at the end means. Batch N + 1 is written only after N is durable. So when
+ * anything of a later batch is found, the damaged one had been durable, perhaps acknowledged: that is rot, and the
+ * directory is refused. When nothing later is found, it is the torn end of a write that nobody was told about: it is
+ * cut, that is, ignored from now on, and the log goes on in a new segment, whose header says with which batch. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "store/internal.h"
+#include "store/window.h"
+
+#define SANE_MAX (UINT64_C(1) << 62) /* no index, number or term of ours gets there */
+
+/* One segment file. */
+struct found {
+    struct segment *segment;
+    struct segment_header header;
+    bool damaged;                /* one copy of the header is */
+    uint64_t last_at, batches;   /* offset of its last whole batch; how many there are */
+};
+
+struct recovery {
+    struct store *s;
+    struct found *found; /* live segments, in order */
+    size_t n, capacity;
+    uint64_t next;       /* number of the next batch */
+    bool sealed;         /* the last batch is a seal */
+    uint64_t torn;       /* bytes of the torn tail that can be seen */
+    bool identity, stranger;  /* is there an identity; something that is not ours */
+    char stranger_name[64];
+};
+
+/* ---- the directory ---- */
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t size = strlen(name), end_size = strlen(end);
+    return size >= end_size && strcmp(name + size - end_size, end) == 0;
+}
+
+static bool is_ours(const char *name)
+{
+    static const char *const names[] = {"lock", "identity", "epoch", "peers", "lost+found"};
+    uint64_t file;
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        if (strcmp(name, names[i]) == 0) return true;
+    }
+    return format_segment_name(name, &file);
+}
+
+/* Opens a segment's file and reads its header. Takes it over when it fails too. */
+static int read_header(struct store *s, struct found *f, struct err *e)
+{
+    char path[FORMAT_PATH_MAX];
+    uint8_t block[IO_BLOCK];
+    struct io_file *file;
+    size_t got = 0;
+    format_segment_path(path, s->dir, f->segment->file);
+    if (io_open(s->io, path, 0, &file, e) != OK) return e->code;
+    int status = io_size(s->io, file, &f->segment->size, e);
+    if (status == OK) status = io_read(s->io, file, 0, block, sizeof block, &got, e);
+    io_close(s->io, file);
+    if (status != OK) return status;
+    if (got < sizeof block) {
+        return err_set(e, ERR_CORRUPT, "%s: damaged at offset %zu: the file has been cut there", path, got);
+    }
+    if (segment_header_get(block, &f->header, &f->damaged, e) != OK) return err_wrap(e, "%s", path);
+    return OK;
+}
+
+static int check_header(struct store *s, const struct found *f, struct err *e)
+{
+    const struct segment_header *h = &f->header;
+    uint64_t file = f->segment->file;
+    if (memcmp(h->cluster, s->identity.cluster, sizeof h->cluster) != 0 || h->node != s->identity.node) {
+        return err_set(e, ERR_FOREIGN, "%s/%08" PRIu64 ".seg belongs to node %" PRIu64 " of %s cluster, the directory "
+                       "to node %" PRIu64 ": files of two nodes have been mixed", s->dir, file, h->node,
+                       h->node != s->identity.node ? "this or another" : "another", s->identity.node);
+    }
+    if (h->state == SEGMENT_SPARE) return OK;
+    if (h->size != f->segment->size) {
+        return err_set(e, ERR_CORRUPT, "%s/%08" PRIu64 ".seg: damaged at offset %" PRIu64 ": the file was made with %"
+                       PRIu64 " bytes, now it has %" PRIu64, s->dir, file, MIN(h->size, f->segment->size), h->size,
+                       f->segment->size);
+    }
+    bool sane = h->size % IO_BLOCK == 0 && h->size > SEGMENT_FIRST && h->number > 0 && h->number < SANE_MAX &&
+                h->first_batch > 0 && h->first_batch < SANE_MAX && h->last < SANE_MAX &&
+                (h->number > 1 || (h->first_batch == 1 && h->last == 0));
+    if (!sane) return err_set(e, ERR_CORRUPT, "%s/%08" PRIu64 ".seg: its header makes no sense", s->dir, file);
+    return OK;
+}
+
+/* A spare is opened for use; one of the wrong size, which holds nothing, is removed. */
+static int add_spare(struct store *s, struct found *f, struct err *e)
+{
+    char path[FORMAT_PATH_MAX];
+    format_segment_path(path, s->dir, f->segment->file);
+    if (f->header.size != f->segment->size || f->header.size % IO_BLOCK != 0) {
+        mem_free(f->segment);
+        return io_remove(s->io, path, e) == OK ? io_sync_dir(s->io, s->dir, e) : e->code;
+    }
+    int status = io_open(s->io, path, IO_OPEN_WRITE | IO_OPEN_DIRECT, &f->segment->handle, e);
+    if (status == OK) segments_push(&s->spares, f->segment);
+    else mem_free(f->segment);
+    return status;
+}
+
+static int add_file(struct recovery *r, uint64_t file, struct err *e)
+{
+    struct store *s = r->s;
+    void *found = r->found;
+    bool room = mem_grow(&found, &r->capacity, r->n + 1, sizeof *r->found);
+    r->found = found;
+    struct found f = {.segment = room ? mem_zero(1, sizeof *f.segment) : NULL};
+    if (f.segment == NULL) return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
+    f.segment->file = file;
+    s->keeper.next_file = MAX(s->keeper.next_file, file + 1);
+    int status = read_header(s, &f, e);
+    if (status == OK && s->identity.node != 0) status = check_header(s, &f, e);
+    if (status == OK && f.header.state == SEGMENT_SPARE && s->identity.node != 0) return add_spare(s, &f, e);
+    if (status != OK) {
+        mem_free(f.segment);
+        return status;
+    }
+    r->found[r->n++] = f;
+    return OK;
+}
+
+/* Removes what was unfinished when the last process ended, and notes names that are not ours. */
+static int tidy(struct recovery *r, const struct io_names *names, struct err *e)
+{
+    struct store *s = r->s;
+    for (size_t i = 0; i < names->count; i++) {
+        const char *name = names->names[i];
+        if (strcmp(name, "identity") == 0) r->identity = true;
+        if (ends_with(name, ".tmp")) {
+            char path[FORMAT_PATH_MAX];
+            if (strlen(s->dir) + strlen(name) + 2 > sizeof path) continue;
+            format_path(path, s->dir, name);
+            if (io_remove(s->io, path, e) != OK) return e->code;
+        } else if (!is_ours(name) && !r->stranger) {
+            r->stranger = true;
+            strncpy(r->stranger_name, name, sizeof r->stranger_name - 1);
+        }
+    }
+    return OK;
+}
+
+static int add_files(struct recovery *r, const struct io_names *names, struct err *e)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        uint64_t file;
+        if (format_segment_name(names->names[i], &file) && add_file(r, file, e) != OK) return e->code;
+    }
+    return OK;
+}
+
+/* ---- a new directory ---- */
+
+/* What an interrupted creation has left goes; anything else is not ours to overwrite. */
+static int clear_leftovers(struct recovery *r, struct err *e)
+{
+    struct store *s = r->s;
+    if (r->stranger) {
+        return err_set(e, ERR_FOREIGN, "%s holds \"%s\" and no identity: it is not a directory of a node; give an "
+                       "empty one", s->dir, r->stranger_name);
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        char path[FORMAT_PATH_MAX];
+        format_segment_path(path, s->dir, r->found[i].segment->file);
+        if (r->found[i].header.state == SEGMENT_LIVE) {
+            return err_set(e, ERR_CORRUPT, "%s/identity is missing, but %s holds a log", s->dir, path);
+        }
+        if (io_remove(s->io, path, e) != OK) return e->code;
+    }
+    return OK;
+}
+
+/* The identity is written last: until then the directory counts as new. */
+static int create(struct recovery *r, const struct store_identity *wanted, struct err *e)
+{
+    struct store *s = r->s;
+    if (wanted->node == 0) {
+        return err_set(e, ERR_INVALID, "%s is new: a node's id is needed to create it", s->dir);
+    }
+    if (clear_leftovers(r, e) != OK) return e->code;
+    s->identity = *wanted;
+    do s->identity.incarnation = io_random(s->io);
+    while (s->identity.incarnation == 0);
+    s->epoch = (struct epoch){.life = MAX(io_wall(s->io), 1)};
+    memcpy(s->keeper.header.cluster, s->identity.cluster, sizeof s->identity.cluster);
+    s->keeper.header.node = s->identity.node;
+
+    struct segment *spare = mem_zero(1, sizeof *spare);
+    if (spare == NULL) return err_set(e, ERR_NOMEM, "out of memory while creating %s", s->dir);
+    spare->file = s->keeper.next_file++;
+    spare->size = s->segment_bytes;
+    if (keeper_prepare(&s->keeper, spare, e) != OK) {
+        mem_free(spare);
+        return e->code;
+    }
+    segments_push(&s->spares, spare);
+    if (peers_write(&s->peers, e) != OK) return e->code;
+    if (epoch_write(s->io, s->dir, &s->epoch, e) != OK) return e->code;
+    return identity_write(s->io, s->dir, &s->identity, e);
+}
+
+/* ---- the log ---- */
+
+static int rot(struct store *s, const struct found *f, raft_index last, const char *why, const char *proof,
+               struct err *e)
+{
+    char range[80];
+    raft_index from = s->map.last + 1;
+    if (last >= from) snprintf(range, sizeof range, "entries %" PRIu64 "..%" PRIu64, from, last);
+    else snprintf(range, sizeof range, "entries from %" PRIu64 " on", from);
+    return err_set(e, ERR_CORRUPT, "%s/%08" PRIu64 ".seg: damaged at offset %" PRIu64 " (%s), and this was durable "
+                   "once, because %s: %s may be lost", s->dir, f->segment->file, f->segment->end, why, proof, range);
+}
+
+/* Reads the record at offset. *why: what is wrong with it, NULL when it is sound. */
+static int read_record(struct window *w, const struct found *f, uint64_t number, uint64_t offset,
+                       struct batch_header *h, const uint8_t **p, const char **why, struct err *e)
+{
+    int status = window_view(w, offset, BATCH_HEADER, p, e);
+    *why = "the segment ends";
+    if (status != OK) return status == ERR_NOENT ? OK : status;
+    bool magic = batch_header_get(*p, h);
+    *why = "no batch begins there";
+    if (!magic || h->salt != f->header.salt || h->offset != offset) return OK;
+    *why = "the header of the batch makes no sense";
+    if (h->number != number || h->length < BATCH_HEADER || h->length % 8 != 0) return OK;
+    status = window_view(w, offset, h->length, p, e);
+    if (status != OK) return status == ERR_NOENT ? OK : status;
+    *why = batch_check(*p, h);
+    return OK;
+}
+
+/* The terms of a batch's entries, which have been checked, and where they are. */
+static int map_batch(struct store *s, const struct found *f, const struct batch_header *h, const uint8_t *record,
+                     struct err *e)
+{
+    uint64_t at = BATCH_HEADER;
+    for (uint32_t i = 0; i < h->count; i++) {
+        struct entry entry;
+        uint32_t used;
+        if (entry_read(record + at, h->length - at, true, &entry, &used, e) != OK) return e->code;
+        struct raft_run run = {.start = entry.index, .term = entry.term};
+        if (!map_reserve(&s->map, 1)) return err_set(e, ERR_NOMEM, "out of memory while reading %s", s->dir);
+        if (i == 0) map_add(&s->map, f->segment, h->offset, h->first, 1, &run, 1);
+        else map_extend(&s->map, run);
+        at += FORMAT_ALIGN(used);
+    }
+    return OK;
+}
+
+static int apply(struct recovery *r, struct found *f, const struct batch_header *h, const uint8_t *record,
+                 struct err *e)
+{
+    struct store *s = r->s;
+    raft_index last = h->truncate_from != 0 ? h->truncate_from - 1 : s->map.last;
+    bool seal = (h->flags & BATCH_SEAL) != 0;
+    if (last > s->map.last || (h->count > 0 && h->first != last + 1) || (seal && (h->count > 0 || h->length > BATCH_HEADER)) ||
+        last + h->count >= SANE_MAX) {
+        return err_set(e, ERR_CORRUPT, "%s/%08" PRIu64 ".seg: the batch at offset %" PRIu64 " contradicts the log "
+                       "before it, which ends with entry %" PRIu64, s->dir, f->segment->file, h->offset, s->map.last);
+    }
+    if (h->truncate_from != 0) map_truncate(&s->map, h->truncate_from);
+    if (h->flags & BATCH_VOTE) {
+        s->term = h->term;
+        s->vote = h->vote;
+    }
+    r->sealed = seal;
+    f->batches++;
+    f->last_at = h->offset;
+    f->segment->end = h->offset + h->length;
+    return map_batch(s, f, h, record, e);
+}
+
+/* Looks behind offset for anything of a batch later than `number`. Salt and offset in it leave no doubt whose it is,
+ * even if the rest of that batch is torn. */
+static int find_later(struct window *w, const struct found *f, uint64_t offset, uint64_t number, bool *found,
+                      struct batch_header *h, struct err *e)
+{
+    const size_t span = 64u << 10;
+    *found = false;
+    while (offset < f->segment->size && f->segment->size - offset >= BATCH_HEADER) {
+        const uint8_t *p;
+        size_t size = (size_t)MIN(span, f->segment->size - offset), i = 0;
+        int status = window_view(w, offset, size, &p, e);
+        if (status != OK) return status == ERR_NOENT ? OK : status;
+        for (; i + BATCH_HEADER <= size; i += 8) {
+            if (get_u32(p + i) != BATCH_MAGIC || !batch_header_get(p + i, h)) continue;
+            if (h->salt == f->header.salt && h->offset == offset + i && h->number > number) {
+                *found = true;
+                return OK;
+            }
+        }
+        offset += i;
+    }
+    return OK;
+}
+
+/* How much of a torn write can be seen at the end of the log. */
+static int measure_torn(struct recovery *r, struct window *w, const struct found *f, struct err *e)
+{
+    uint64_t end = f->segment->end;
+    const uint8_t *p;
+    struct batch_header h;
+    size_t rest = (size_t)(IO_BLOCK - end % IO_BLOCK) % IO_BLOCK;
+    int status = window_view(w, end, MAX(rest, BATCH_HEADER), &p, e);
+    if (status != OK) return status == ERR_NOENT ? OK : status;
+    for (size_t i = 0; i < rest; i++) {
+        if (p[i] != 0) r->torn = i + 1;
+    }
+    if (batch_header_get(p, &h) && h.salt == f->header.salt && h.offset == end) {
+        r->torn = MAX(r->torn, MIN(MAX(h.length, BATCH_HEADER), f->segment->size - end));
+    }
+    return OK;
+}
+
+/* Reads one segment's batches up to the first that is not whole, or that the next segment begins with. */
+static int read_batches(struct recovery *r, struct found *f, const struct found *after, struct err *e)
+{
+    struct store *s = r->s;
+    char path[FORMAT_PATH_MAX];
+    struct io_file *file;
+    struct window w;
+    struct batch_header h;
+    const uint8_t *p;
+    const char *why = NULL;
+    bool later = false;
+    format_segment_path(path, s->dir, f->segment->file);
+    if (io_open(s->io, path, 0, &file, e) != OK) return e->code;
+    window_init(&w, s->io, file, f->segment->size);
+    f->segment->end = SEGMENT_FIRST;
+    int status = OK;
+    while (status == OK && why == NULL && (after == NULL || r->next < after->header.first_batch)) {
+        status = read_record(&w, f, r->next, f->segment->end, &h, &p, &why, e);
+        if (status == OK && why == NULL) status = apply(r, f, &h, p, e);
+        if (status == OK && why == NULL) r->next++;
+    }
+    if (status == OK && after != NULL && r->next < after->header.first_batch) {
+        status = rot(s, f, after->header.last, why, "the log goes on in another segment", e);
+    } else if (status == OK && after == NULL) {
+        status = find_later(&w, f, f->segment->end + 8, r->next, &later, &h, e);
+        if (status == OK && later) {
+            raft_index last = h.truncate_from == 0 && h.first > 0 ? h.first - 1 : 0;
+            status = rot(s, f, last, why, "a later batch stands behind it", e);
+        }
+        if (status == OK) status = measure_torn(r, &w, f, e);
+    }
+    window_free(&w);
+    io_close(s->io, file);
+    return status;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = ((const struct found *)a)->header.number, y = ((const struct found *)b)->header.number;
+    return x < y ? -1 : x > y;
+}
+
+/* Checks that segment i begins where the log has come to. */
+static int check_chain(struct recovery *r, size_t i, struct err *e)
+{
+    struct store *s = r->s;
+    const struct segment_header *h = &r->found[i].header;
+    if (i == 0) {
+        map_init(&s->map, h->last, h->last_term);
+        s->term = h->term;
+        s->vote = h->vote;
+        r->next = h->first_batch;
+        return OK;
+    }
+    uint64_t expected = r->found[i - 1].header.number + 1;
+    if (h->number > expected) {
+        return err_set(e, ERR_CORRUPT, "%s: the log has a gap: segment %" PRIu64 " is missing between %08" PRIu64
+                       ".seg and %08" PRIu64 ".seg; entries from %" PRIu64 " on", s->dir, expected,
+                       r->found[i - 1].segment->file, r->found[i].segment->file, s->map.last + 1);
+    }
+    if (h->number < expected || h->first_batch != r->next || h->last != s->map.last || h->term != s->term ||
+        h->vote != s->vote) {
+        return err_set(e, ERR_CORRUPT, "%s/%08" PRIu64 ".seg: its header contradicts the log before it", s->dir,
+                       r->found[i].segment->file);
+    }
+    return OK;
+}
+
+static int read_log(struct recovery *r, struct err *e)
+{
+    struct store *s = r->s;
+    r->next = 1;
+    map_init(&s->map, 0, 0);
+    if (r->n > 0) qsort(r->found, r->n, sizeof *r->found, by_number);
+    for (size_t i = 0; i < r->n; i++) {
+        const struct found *after = i + 1 < r->n ? &r->found[i + 1] : NULL;
+        if (check_chain(r, i, e) != OK) return e->code;
+        if (after != NULL && after->header.number != r->found[i].header.number + 1) after = NULL;
+        if (read_batches(r, &r->found[i], after, e) != OK) return e->code;
+    }
+    return OK;
+}
+
+/* ---- making sure of it ---- */
+
+/* Writes size bytes at `at` of a file once more, as they are, so that what was read (from a page cache, perhaps) is
+ * durable; over them the header of f, when it is given. *tail gets the last block. */
+static int write_again(struct store *s, struct segment *segment, uint64_t at, size_t size,
+                       const struct segment_header *header, uint8_t *tail, struct err *e)
+{
+    char path[FORMAT_PATH_MAX];
+    struct io_file *file;
+    size_t got = 0;
+    format_segment_path(path, s->dir, segment->file);
+    uint8_t *bytes = mem_aligned(IO_BLOCK, size);
+    if (bytes == NULL) return err_set(e, ERR_NOMEM, "out of memory while reading %s", path);
+    int status = io_open(s->io, path, IO_OPEN_WRITE | IO_OPEN_DIRECT, &file, e);
+    if (status == OK) {
+        status = io_read(s->io, file, at, bytes, size, &got, e);
+        if (status == OK && got < size) status = err_set(e, ERR_IO, "%s: short read at offset %" PRIu64, path, at);
+        if (status == OK && header != NULL) segment_header_put(bytes, header);
+        if (status == OK) status = io_write(s->io, file, at, bytes, size, e);
+        io_close(s->io, file);
+    }
+    if (status == OK && tail != NULL) memcpy(tail, bytes + size - IO_BLOCK, IO_BLOCK);
+    mem_free(bytes);
+    return status;
+}
+
+/* The newest segment holds no whole batch: its first write was torn. It becomes a spare again. */
+static int drop_torn_segment(struct recovery *r, struct err *e)
+{
+    struct store *s = r->s;
+    struct segment *segment = r->found[r->n - 1].segment;
+    if (keeper_recycle(&s->keeper, segment, e) != OK) return e->code;
+    r->n--;
+    segments_push(&s->spares, segment);
+    if (r->torn == 0) r->torn = SEGMENT_FIRST;
+    return OK;
+}
+
+/* Decides where the log goes on: in the newest segment when that ends in a seal, else in a new one. */
+static int secure_tail(struct recovery *r, const struct found *f, struct err *e)
+{
+    struct store *s = r->s;
+    uint8_t tail[IO_BLOCK];
+    char path[FORMAT_PATH_MAX];
+    uint64_t end = f->segment->end;
+    uint64_t from = f->batches == 1 ? 0 : f->last_at / IO_BLOCK * IO_BLOCK;
+    uint64_t to = (end + IO_BLOCK - 1) / IO_BLOCK * IO_BLOCK;
+    if (write_again(s, f->segment, from, (size_t)(to - from), NULL, tail, e) != OK) return e->code;
+    s->writer.open = r->sealed && r->torn == 0;
+    s->writer.sealed = r->sealed;
+    if (s->writer.open) {
+        format_segment_path(path, s->dir, f->segment->file);
+        int status = io_open(s->io, path, IO_OPEN_WRITE | IO_OPEN_DIRECT, &f->segment->handle, e);
+        if (status != OK) return status;
+    }
+    if (writer_init(s, tail)) return OK;
+    return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
+}
+
+/* The live segments belong to the store from now on. */
+static void hand_over(struct recovery *r)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        struct segment *segment = r->found[i].segment;
+        segment->number = r->found[i].header.number;
+        segment->salt = r->found[i].header.salt;
+        segments_push(&r->s->live, segment);
+    }
+    r->n = 0;
+}
+
+static int secure(struct recovery *r, struct err *e)
+{
+    struct store *s = r->s;
+    if (r->n > 0 && r->found[r->n - 1].batches == 0 && drop_torn_segment(r, e) != OK) return e->code;
+    const struct found *newest = r->n > 0 ? &r->found[r->n - 1] : NULL;
+    uint64_t number = newest != NULL ? newest->header.number : 0;
+    if (s->epoch.segment > number) {
+        return err_set(e, ERR_CORRUPT, "%s: segment %" PRIu64 " of the log is missing, the newest is %" PRIu64
+                       ": entries from %" PRIu64 " on are lost", s->dir, s->epoch.segment, number, s->map.last + 1);
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        struct found *f = &r->found[i];
+        if (f->damaged && write_again(s, f->segment, 0, IO_BLOCK, &f->header, NULL, e) != OK) return e->code;
+    }
+    hand_over(r);
+    s->writer.next_batch = r->next;
+    s->writer.sealed = true;
+    if (newest != NULL && secure_tail(r, newest, e) != OK) return e->code;
+    if (newest == NULL && !writer_init(s, NULL)) {
+        return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
+    }
+    s->epoch = (struct epoch){.life = MAX(s->epoch.life + 1, io_wall(s->io)), .segment = number};
+    return epoch_write(s->io, s->dir, &s->epoch, e);
+}
+
+/* ---- all of it ---- */
+
+static int must_exist(struct store *s, int status, const char *name, struct err *e)
+{
+    if (status != ERR_NOENT) return status;
+    return err_set(e, ERR_CORRUPT, "%s/%s is missing", s->dir, name);
+}
+
+static int open_existing(struct recovery *r, const struct io_names *names, const struct store_identity *wanted,
+                         struct err *e)
+{
+    struct store *s = r->s;
+    if (identity_read(s->io, s->dir, &s->identity, e) != OK) return e->code;
+    if (identity_compare(s->dir, &s->identity, wanted, e) != OK) return e->code;
+    memcpy(s->keeper.header.cluster, s->identity.cluster, sizeof s->identity.cluster);
+    s->keeper.header.node = s->identity.node;
+    if (must_exist(s, peers_read(&s->peers, e), "peers", e) != OK) return e->code;
+    if (must_exist(s, epoch_read(s->io, s->dir, &s->epoch, e), "epoch", e) != OK) return e->code;
+    if (add_files(r, names, e) != OK) return e->code;
+    if (read_log(r, e) != OK) return e->code;
+    return secure(r, e);
+}
+
+static int create_new(struct recovery *r, const struct io_names *names, const struct store_identity *wanted,
+                      struct err *e)
+{
+    struct store *s = r->s;
+    if (add_files(r, names, e) != OK) return e->code;
+    if (create(r, wanted, e) != OK) return e->code;
+    map_init(&s->map, 0, 0);
+    s->writer.next_batch = 1;
+    s->writer.sealed = true;
+    return writer_init(s, NULL) ? OK : err_set(e, ERR_NOMEM, "out of memory while creating %s", s->dir);
+}
+
+static int report(struct recovery *r, struct store_recovered *out, struct err *e)
+{
+    struct store *s = r->s;
+    *out = (struct store_recovered){
+        .created = !r->identity,
+        .identity = s->identity,
+        .epoch = s->epoch.life,
+        .term = s->term,
+        .vote = s->vote,
+        .first = s->map.first,
+        .last = s->map.last,
+        .n_runs = s->map.n_runs,
+        .torn_bytes = r->torn,
+    };
+    out->runs = mem_alloc(s->map.n_runs * sizeof *out->runs);
+    if (out->runs == NULL) return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
+    if (out->n_runs > 0) memcpy(out->runs, s->map.runs, out->n_runs * sizeof *out->runs);
+    return OK;
+}
+
+int recovery_run(struct store *s, const struct store_config *config, struct store_recovered *out, struct err *e)
+{
+    struct recovery r = {.s = s};
+    struct io_names names = {0};
+    int status = io_list(s->io, s->dir, &names, e);
+    if (status == OK) status = tidy(&r, &names, e);
+    if (status == OK && r.identity) status = open_existing(&r, &names, &config->identity, e);
+    else if (status == OK) status = create_new(&r, &names, &config->identity, e);
+    if (status == OK) status = report(&r, out, e);
+    for (size_t i = 0; i < r.n; i++) mem_free(r.found[i].segment);
+    mem_free(r.found);
+    io_names_free(&names);
+    s->durable_last = s->map.last;
+    return status;
+}
