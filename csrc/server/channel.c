@@ -1,0 +1,51 @@
+#include "server/channel.h"
+
+static size_t power_of_two(size_t at_least)
+{
+    size_t size = 1;
+    while (size < at_least) size *= 2;
+    return size;
+}
+
+int channel_init(struct channel *c, struct io *io, uint32_t pending)
+{
+    ASSERT(pending > 0 && pending <= CHANNEL_PENDING_MAX);
+    *c = (struct channel){.io = io};
+    /* A call open at once means at most a proposal and a cancellation; twice that, since the engine may still have
+     * those of calls that have ended meanwhile. */
+    bool ok = ring_init(&c->requests, power_of_two(4 * (size_t)pending + 2 * CHANNEL_RESERVE)) &&
+              ring_init(&c->notices, power_of_two((size_t)pending + CHANNEL_RESERVE)) &&
+              mailbox_init(&c->status, sizeof(struct server_status));
+    if (!ok) channel_free(c);
+    return ok ? OK : ERR_NOMEM;
+}
+
+void channel_free(struct channel *c)
+{
+    ring_free(&c->requests);
+    ring_free(&c->notices);
+    mailbox_free(&c->status);
+}
+
+bool channel_request(struct channel *c, struct ring_item item)
+{
+    bool yields = item.kind == REQUEST_PROPOSE || item.kind == REQUEST_CANCEL;
+    if (yields && ring_room(&c->requests) <= CHANNEL_RESERVE) return false;
+    bool pushed = ring_push(&c->requests, item);
+    ASSERT(pushed);
+    if (ring_must_wake(&c->requests)) io_wake(c->io);
+    return true;
+}
+
+void channel_notice(struct channel *c, struct ring_item item)
+{
+    bool pushed = ring_push(&c->notices, item);
+    ASSERT(pushed);
+    if (ring_must_wake(&c->notices)) io_notify(c->io);
+}
+
+void channel_publish(struct channel *c)
+{
+    mailbox_publish(&c->status);
+    if (ring_must_wake(&c->notices)) io_notify(c->io);
+}

@@ -1,0 +1,107 @@
+/* What the two halves of a node say to each other. The engine half (consensus, disk, links) lives on the engine's
+ * thread, the host half (sessions, apply, the user's calls) on the host's. Two bounded rings and one mailbox join them:
+ *
+ *   host -> engine   requests: proposals, cancellations, applied batches coming back, close
+ *   engine -> host   notices: committed batches, refusals, started, closed
+ *   engine -> host   status, in a mailbox: the newest one wins, and events (leader, role, peers) are told from the
+ *                    difference of two, so that they coalesce by themselves
+ *
+ * The engine never blocks and never finds the notices full: a proposal reserves the slot of its refusal (at most
+ * `pending` of them are open), and committed batches flow by credits (CHANNEL_BATCHES). */
+#ifndef RAFT_SERVER_CHANNEL_H
+#define RAFT_SERVER_CHANNEL_H
+
+#include "base/io.h"
+#include "base/mailbox.h"
+#include "base/ring.h"
+#include "server/members.h"
+
+#pragma GCC visibility push(hidden)
+
+#define CHANNEL_BATCHES 32u                 /* committed batches at the host at once */
+#define CHANNEL_BATCH_ENTRIES 256u          /* entries in one */
+#define CHANNEL_BATCH_BYTES (1u << 20)      /* bytes in one, but always at least one entry */
+#define CHANNEL_RESERVE 128u                /* slots of the requests that proposals never take */
+#define CHANNEL_PENDING_MAX 65536u          /* largest `pending` option */
+
+/* Requests (ring_item.kind), host -> engine. */
+enum request_kind {
+    REQUEST_PROPOSE = 1, /* pointer: struct block, unstamped, with session; the engine owns it from now on */
+    REQUEST_CANCEL,      /* value: sequence. Answered by NOTICE_REFUSED, unless it is committed already */
+    REQUEST_APPLIED,     /* pointer: struct apply_batch, given back; all of it is applied */
+    REQUEST_CLOSE,       /* finish; NOTICE_CLOSED is the last notice ever */
+    REQUEST_HALT,        /* the state machine cannot go on: lead no more, then as REQUEST_CLOSE */
+};
+
+/* Notices, engine -> host. */
+enum notice_kind {
+    NOTICE_STARTED = 1, /* code: OK, or why not (text in channel.start_error); with an error nothing else follows */
+    NOTICE_COMMITTED,   /* pointer: struct apply_batch, lent until REQUEST_APPLIED */
+    NOTICE_REFUSED,     /* value: sequence, code: why. ERR_NOT_LEADER, ERR_FULL, ERR_TOO_LARGE, ERR_FAULT: no copy of it
+                           entered any log; ERR_TIMEOUT, ERR_UNKNOWN: one may have */
+    NOTICE_CLOSED,      /* the engine has ended; its thread can be joined */
+};
+
+/* Consecutive committed entries on their way to apply. Allocated by the engine, freed there when it comes back. */
+struct apply_batch {
+    raft_index first;
+    uint32_t n;
+    struct block *entries[]; /* n of them; the engine holds a reference on each */
+};
+
+enum server_phase { SERVER_STARTING = 0, SERVER_RUNNING, SERVER_FAILED, SERVER_CLOSED };
+
+/* One member as its peers see it. */
+struct member_status {
+    raft_id id;
+    char address[ADDRESS_MAX + 1];
+    bool connected;
+    char down[96];           /* why the link is down, for people; "" = never tried or up */
+    const char *state;       /* on the leader: "probe" "replicate"; NULL elsewhere. Static memory */
+    raft_index match;        /* on the leader */
+    uint64_t rtt_us, contact_us; /* on the leader; 0 = not known. contact: io_now of its last word */
+};
+
+struct server_status {
+    enum server_phase phase;
+    enum raft_role role;
+    raft_id id, leader;      /* leader 0 = none known */
+    raft_term term;
+    raft_index first, last, durable, commit;
+    bool ready;              /* a leader is known and, on itself, has committed in its term */
+    uint64_t elections;
+    uint64_t leader_contact_us; /* io_now of the leader's last word; 0 = never */
+    uint64_t log_bytes;
+    uint32_t log_segments;
+    uint64_t sync_us;        /* the last durable write took this long */
+    const char *disk;        /* "ok" "slow" "full" "failed". Static memory */
+    int fault;               /* 0, or the code of what stopped the node */
+    char fault_text[ERR_TEXT_MAX];
+    uint8_t n_members;
+    struct member_status members[RAFT_MEMBERS_MAX];
+};
+
+struct channel {
+    struct ring requests, notices;
+    struct mailbox status;      /* of struct server_status */
+    struct err start_error;     /* written before NOTICE_STARTED */
+    _Atomic uint64_t epoch;     /* of this life of the node; written before NOTICE_STARTED */
+    _Atomic uint64_t node;      /* member id, as the directory has it; written before NOTICE_STARTED */
+    struct io *io;              /* for io_wake and io_notify; set before either half runs */
+};
+
+/* pending: most proposals open at once, <= CHANNEL_PENDING_MAX. ERR_NOMEM. */
+int channel_init(struct channel *c, struct io *io, uint32_t pending);
+void channel_free(struct channel *c); /* both halves have ended */
+
+/* Host: pushes, and wakes the engine if it sleeps. Proposals and cancellations leave the last CHANNEL_RESERVE slots to
+ * the others: false when they would not, nothing is pushed. */
+bool channel_request(struct channel *c, struct ring_item item);
+/* Engine: the same the other way. There is always room (asserted). */
+void channel_notice(struct channel *c, struct ring_item item);
+/* Engine: publishes the draft of the status and wakes the host if it sleeps. */
+void channel_publish(struct channel *c);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,133 @@
+/* Committed entries to the host, by credits: from memory where they are there, else read from the log. */
+#include "server/engine_state.h"
+
+#include "base/mem.h"
+
+static struct apply_batch *batch_new(raft_index first, size_t n)
+{
+    struct apply_batch *batch = mem_alloc(sizeof *batch + n * sizeof batch->entries[0]);
+    if (batch == NULL) return NULL;
+    batch->first = first;
+    batch->n = 0;
+    return batch;
+}
+
+static void batch_free(struct apply_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->n; i++) block_unref(batch->entries[i]);
+    mem_free(batch);
+}
+
+/* This node's own proposals among them are settled now. */
+static void settle_own(struct engine *e, const struct apply_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->n; i++) {
+        struct entry entry = entry_view(batch->entries[i]);
+        bool ours = entry.session == e->identity.node && entry.epoch == e->epoch;
+        if (ours) pending_remove(&e->pending, entry.sequence);
+    }
+}
+
+/* Lends a batch to the host. false: no memory, nothing changed. */
+static bool lend(struct engine *e, struct apply_batch *batch)
+{
+    struct feed *feed = &e->feed;
+    struct lent *lent = mem_alloc(sizeof *lent);
+    if (lent == NULL) return false;
+    ASSERT(batch->first == feed->next && batch->n > 0);
+    *lent = (struct lent){.batch = batch, .next = feed->lent};
+    feed->lent = lent;
+    feed->n_lent++;
+    feed->next += batch->n;
+    settle_own(e, batch);
+    channel_notice(e->channel, (struct ring_item){.kind = NOTICE_COMMITTED, .pointer = batch});
+    return true;
+}
+
+/* One batch out of the window. false: no memory. */
+static bool lend_cached(struct engine *e)
+{
+    struct feed *feed = &e->feed;
+    size_t most = (size_t)MIN(feed->commit - feed->next + 1, CHANNEL_BATCH_ENTRIES), bytes = 0;
+    struct apply_batch *batch = batch_new(feed->next, most);
+    if (batch == NULL) return false;
+    while (batch->n < most && bytes < CHANNEL_BATCH_BYTES) {
+        const struct raft_entry *entry = raft_entry_at(e->raft, feed->next + batch->n);
+        bytes += entry->size;
+        batch->entries[batch->n++] = block_ref(entry->block);
+    }
+    if (lend(e, batch)) return true;
+    batch_free(batch);
+    return false;
+}
+
+static void on_read(struct store_read *read)
+{
+    struct engine *e = read->ctx;
+    struct feed *feed = &e->feed;
+    struct apply_batch *batch = read->status == OK && e->phase == ENGINE_RUNNING ? batch_new(read->first, read->n) : NULL;
+    feed->reading = false;
+    if (batch != NULL) {
+        for (size_t i = 0; i < read->n; i++) batch->entries[batch->n++] = block_ref(read->blocks[i]);
+        if (!lend(e, batch)) batch_free(batch);
+    }
+    for (size_t i = 0; i < read->n; i++) block_unref(read->blocks[i]);
+    mem_free(read->blocks);
+    /* Committed entries are never truncated: that they cannot be read is rot, or a broken disk. */
+    if (read->status != OK && read->status != ERR_NOMEM && e->phase == ENGINE_RUNNING) {
+        err_wrap(&read->error, "reading committed entries from %" PRIu64, read->first);
+        engine_fail(e, &read->error);
+    }
+}
+
+static void read_older(struct engine *e)
+{
+    struct feed *feed = &e->feed;
+    struct raft_status status;
+    raft_status_get(e->raft, &status);
+    raft_index most = feed->next + CHANNEL_BATCH_ENTRIES - 1;
+    feed->read = (struct store_read){.first = feed->next,
+                                     .last = MIN(MIN(status.window - 1, feed->commit), most),
+                                     .max_bytes = CHANNEL_BATCH_BYTES,
+                                     .done = on_read,
+                                     .ctx = e};
+    feed->reading = store_read_range(e->store, &feed->read) == OK;
+}
+
+void feed_pump(struct engine *e)
+{
+    struct feed *feed = &e->feed;
+    bool going = true;
+    while (going && e->phase == ENGINE_RUNNING && !feed->reading && feed->next <= feed->commit &&
+           feed->n_lent < CHANNEL_BATCHES) {
+        if (raft_entry_at(e->raft, feed->next) != NULL) {
+            going = lend_cached(e); /* no memory: tried again at the next turn */
+        } else {
+            read_older(e);
+            going = false;
+        }
+    }
+}
+
+void feed_applied(struct engine *e, struct apply_batch *batch)
+{
+    struct lent **at = &e->feed.lent;
+    while ((*at)->batch != batch) at = &(*at)->next;
+    struct lent *lent = *at;
+    *at = lent->next;
+    e->feed.n_lent--;
+    raft_index last = batch->first + batch->n - 1;
+    if (e->raft != NULL) raft_applied(e->raft, last);
+    batch_free(batch);
+    mem_free(lent);
+}
+
+void feed_free(struct engine *e)
+{
+    for (struct lent *lent = e->feed.lent, *next; lent != NULL; lent = next) {
+        next = lent->next;
+        batch_free(lent->batch);
+        mem_free(lent);
+    }
+    e->feed.lent = NULL;
+}

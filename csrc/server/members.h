@@ -1,0 +1,35 @@
+/* The first members of a cluster: ids and addresses, and their one form as text, "1=host:port 2=host:port". */
+#ifndef RAFT_SERVER_MEMBERS_H
+#define RAFT_SERVER_MEMBERS_H
+
+#include "base/err.h"
+#include "core/types.h"
+
+#pragma GCC visibility push(hidden)
+
+#define ADDRESS_MAX 255u
+
+struct member {
+    raft_id id;
+    char address[ADDRESS_MAX + 1];
+};
+
+struct members {
+    struct member list[RAFT_MEMBERS_MAX]; /* sorted by id */
+    uint8_t count;
+};
+
+/* Adds one, keeping order. ERR_INVALID: id 0 or already there, address empty, too long or with spaces, too many. */
+int members_add(struct members *m, raft_id id, const char *address, struct err *e);
+const struct member *members_find(const struct members *m, raft_id id); /* NULL: not a member */
+/* Text into out (terminated). ERR_INVALID: longer than size. */
+int members_format(const struct members *m, char *out, size_t size, struct err *e);
+int members_parse(struct members *m, const char *text, struct err *e); /* ERR_CORRUPT */
+/* All of them voters. */
+struct raft_conf members_conf(const struct members *m);
+/* The cluster's id: a hash of its name and its first list, so that nodes with different lists never mix. */
+void members_cluster_id(const struct members *m, const char *name, uint8_t id[16]);
+
+#pragma GCC visibility pop
+
+#endif

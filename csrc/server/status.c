@@ -1,0 +1,91 @@
+/* The status of a node, for its host. */
+#include "server/engine_state.h"
+
+#include <stdio.h>
+
+#define PUBLISH_EVERY_US (50 * US_PER_MS)
+
+static const char *disk_state(const struct engine *e, const struct store_status *store)
+{
+    if (store->failed) return "failed";
+    if (!store->has_room) return "full";
+    return e->stalled ? "slow" : "ok";
+}
+
+static void fill_members(const struct engine *e, struct server_status *out)
+{
+    out->n_members = e->members.count;
+    for (uint8_t i = 0; i < e->members.count; i++) {
+        const struct member *member = &e->members.list[i];
+        struct member_status *m = &out->members[i];
+        bool self = member->id == e->identity.node;
+        struct raft_peer_status peer;
+        *m = (struct member_status){.id = member->id, .connected = self};
+        memcpy(m->address, member->address, sizeof m->address);
+        if (e->links != NULL && !self) {
+            m->connected = links_is_up(e->links, member->id);
+            snprintf(m->down, sizeof m->down, "%s", links_down_reason(e->links, member->id));
+        }
+        if (!raft_peer_status_get(e->raft, member->id, &peer)) continue;
+        m->state = peer.state;
+        m->match = peer.match;
+        m->rtt_us = peer.rtt_us;
+        m->contact_us = peer.contact_us;
+    }
+}
+
+static enum server_phase phase_of(const struct engine *e)
+{
+    if (e->phase == ENGINE_FAILED) return SERVER_FAILED;
+    return e->phase == ENGINE_RUNNING ? SERVER_RUNNING : SERVER_CLOSED;
+}
+
+/* A leader is known, and this node knows of an entry of its term that is committed: what this node applies from now on
+ * is the present. */
+static bool is_ready(const struct engine *e, const struct raft_status *raft)
+{
+    raft_term term;
+    return raft->leader != 0 && raft_term_at(e->raft, raft->commit, &term) && term == raft->term;
+}
+
+static void fill(const struct engine *e, const struct raft_status *raft, struct server_status *out)
+{
+    struct store_status store;
+    store_status_get(e->store, &store);
+    *out = (struct server_status){
+        .phase = phase_of(e),
+        .role = raft->role,
+        .id = raft->id,
+        .leader = raft->leader,
+        .term = raft->term,
+        .first = store.first,
+        .last = raft->last,
+        .durable = raft->stable,
+        .commit = MIN(raft->commit, raft->stable),
+        .ready = is_ready(e, raft),
+        .elections = raft->elections,
+        .leader_contact_us = raft->role == RAFT_LEADER ? io_now(e->io) : raft->leader_contact_us,
+        .log_bytes = store.bytes,
+        .log_segments = store.segments,
+        .sync_us = store.write_us_last,
+        .disk = disk_state(e, &store),
+        .fault = e->fault.code,
+    };
+    memcpy(out->fault_text, e->fault.text, sizeof out->fault_text);
+    fill_members(e, out);
+}
+
+void status_publish(struct engine *e, uint64_t now)
+{
+    if (e->raft == NULL || e->store == NULL) return;
+    struct raft_status raft;
+    raft_status_get(e->raft, &raft);
+    bool changed = raft.role != e->seen.role || raft.term != e->seen.term || raft.leader != e->seen.leader;
+    bool moved = raft.commit != e->seen.commit || raft.last != e->seen.last;
+    if (!e->news && !changed && !(moved && now >= e->publish_at_us)) return;
+    fill(e, &raft, mailbox_draft(&e->channel->status));
+    channel_publish(e->channel);
+    e->seen = raft;
+    e->news = false;
+    e->publish_at_us = now + PUBLISH_EVERY_US;
+}
