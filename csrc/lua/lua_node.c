@@ -1,0 +1,781 @@
+/* core.node: joins one real world, the two halves of a server, and the state machine in Lua.
+ *
+ * Two rules carry this file. No Lua error may cross the frames of server: whatever may raise, lack of memory included,
+ * happens in a C function below a protected call. And the machine runs on a Lua thread of its own, whose hook is
+ * cleared: the interpreter interrupts by a hook on the main thread, so that Ctrl-C cannot cut an apply in half. */
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+
+#include "base/mem.h"
+#include "lua/lua_room.h"
+#include "server/engine.h"
+#include "server/host.h"
+#include "uv/uv_world.h"
+
+#define NODE_CLASS "raft.core.node"
+#define STEP_ENTRIES_MAX 65536
+#define SEGMENT_SPARES 2u
+
+/* The lowest slots of the machine's Lua thread: what a node calls. */
+enum slot {
+    SLOT_HANDLER = 1, /* the message handler; its upvalue is the last message without traceback */
+    SLOT_MACHINE,
+    SLOT_APPLY,
+    SLOT_RESULT,
+    SLOT_RAISED,
+    SLOT_DONE,
+    SLOT_STARTED,
+    SLOT_CHANGED,
+    SLOT_HALTED,
+    SLOT_CLOSED,
+    SLOT_FAILED,
+    SLOT_APPLIED, /* may be nil; read anew at each step */
+    SLOTS = SLOT_APPLIED
+};
+
+static const char *const slot_names[SLOTS + 1] = {
+    [SLOT_MACHINE] = "machine", [SLOT_APPLY] = "apply",     [SLOT_RESULT] = "result",   [SLOT_RAISED] = "raised",
+    [SLOT_DONE] = "done",       [SLOT_STARTED] = "started", [SLOT_CHANGED] = "changed", [SLOT_HALTED] = "halted",
+    [SLOT_CLOSED] = "closed",   [SLOT_FAILED] = "failed",   [SLOT_APPLIED] = "applied",
+};
+
+/* The part of a status whose change is news. */
+struct news {
+    raft_term term;
+    raft_id leader;
+    enum raft_role role;
+    enum server_phase phase;
+    uint32_t connected; /* a bit a member */
+    int fault;
+    bool ready;
+    const char *disk;
+};
+
+/* Not in the userdata itself: should the state be closed in the middle of a step (os.exit in an apply), the threads
+ * outlive it. */
+struct lua_node {
+    struct uv_world *world;
+    struct channel channel;
+    bool channel_made;
+    struct engine *engine; /* NULL once its thread has been joined */
+    struct host *host;
+    lua_State *thread;     /* the machine's; anchored by the userdata, like the packer */
+    struct lua_packer *packer;
+    uint32_t command_bytes;
+    int notify_fd;
+    uint64_t born_us;
+    struct news news;
+    bool stop_on_error;
+    bool stepping, applying;
+    bool started;    /* calls are accepted */
+    bool closing;    /* or to be closed as soon as it has started */
+    bool muted;      /* no callback any more */
+    bool ended;      /* the engine's thread ends, or has ended */
+};
+
+/* ---- calling Lua ---- */
+
+/* Message handler: keeps the bare message in its upvalue and returns it with a traceback. */
+static int on_error(lua_State *L)
+{
+    if (!lua_isstring(L, 1)) {
+        if (!luaL_callmeta(L, 1, "__tostring") || !lua_isstring(L, -1))
+            lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+        lua_replace(L, 1);
+    }
+    lua_settop(L, 1);
+    lua_pushvalue(L, 1);
+    lua_replace(L, lua_upvalueindex(1));
+    luaL_traceback(L, L, lua_tostring(L, 1), 1);
+    return 1;
+}
+
+/* One argument of a callback: an integer, or a text (NULL: nil). */
+struct argument {
+    bool is_text;
+    const char *text;
+    uint64_t integer;
+};
+#define TEXT(value) ((struct argument){.is_text = true, .text = (value)})
+#define INTEGER(value) ((struct argument){.integer = (value)})
+
+struct tell {
+    const struct argument *arguments;
+    int n;
+};
+
+/* (callback, struct tell) */
+static int tell_body(lua_State *L)
+{
+    const struct tell *t = lua_touserdata(L, 2);
+    lua_settop(L, 1);
+    for (int i = 0; i < t->n; i++) {
+        const struct argument *a = &t->arguments[i];
+        if (a->is_text) lua_pushstring(L, a->text);
+        else lua_pushinteger(L, (lua_Integer)a->integer);
+    }
+    lua_call(L, t->n, 0);
+    return 0;
+}
+
+/* Calls one callback. What it raises goes to `failed`; what that raises goes nowhere. */
+static void tell(struct lua_node *n, enum slot slot, int count, const struct argument *arguments)
+{
+    lua_State *T = n->thread;
+    int top = lua_gettop(T);
+    struct tell t = {arguments, count};
+    lua_pushcfunction(T, tell_body);
+    lua_pushvalue(T, slot);
+    lua_pushlightuserdata(T, &t);
+    if (lua_pcall(T, 2, 0, SLOT_HANDLER) != LUA_OK && slot != SLOT_FAILED) {
+        const char *text = lua_type(T, -1) == LUA_TSTRING ? lua_tostring(T, -1) : "error without a message";
+        tell(n, SLOT_FAILED, 1, &TEXT(text));
+    }
+    lua_settop(T, top);
+}
+
+/* ---- the state machine ---- */
+
+enum stage { STAGE_DECODE, STAGE_APPLY, STAGE_TELL };
+
+struct apply_call {
+    struct lua_node *node;
+    const struct entry *command;
+    uint64_t time_us, sequence;
+    enum stage stage;
+};
+
+/* (apply, machine, result, applied, struct apply_call). One protected call for all three stages: that is what an apply
+ * costs beyond the machine's own code. */
+static int apply_body(lua_State *L)
+{
+    struct apply_call *c = lua_touserdata(L, 5);
+    lua_Integer index = (lua_Integer)c->command->index;
+    lua_Number time = (lua_Number)c->time_us / (lua_Number)US_PER_S;
+    if (!lua_unpack_value(L, c->command->payload, c->command->payload_size)) return lua_error(L);
+
+    c->stage = STAGE_APPLY;
+    c->node->applying = true;
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 6);
+    lua_pushinteger(L, index);
+    lua_pushnumber(L, time);
+    lua_call(L, 4, 2); /* 7 and 8: what it returned */
+    c->node->applying = false;
+
+    c->stage = STAGE_TELL;
+    if (c->sequence != 0) {
+        lua_pushvalue(L, 3);
+        lua_pushinteger(L, (lua_Integer)c->sequence);
+        lua_pushvalue(L, 7);
+        lua_pushvalue(L, 8);
+        lua_call(L, 3, 0);
+    }
+    if (!lua_isnil(L, 4)) {
+        lua_pushvalue(L, 4);
+        lua_pushinteger(L, index);
+        lua_pushnumber(L, time);
+        lua_pushvalue(L, 6);
+        lua_pushvalue(L, 7);
+        lua_pushvalue(L, 8);
+        lua_call(L, 5, 0);
+    }
+    return 0;
+}
+
+/* Where the next node would have gone on, this one ran out of something: not the machine's doing, so that replicas
+ * would part if it counted as applied. */
+static bool is_exhaustion(int status, const char *message)
+{
+    static const char overflow[] = "stack overflow";
+    size_t size = strlen(message), tail = sizeof overflow - 1;
+    return status == LUA_ERRMEM || status == LUA_ERRERR ||
+           (size >= tail && memcmp(message + size - tail, overflow, tail) == 0);
+}
+
+static enum host_verdict halt(struct lua_node *n, const char *message)
+{
+    tell(n, SLOT_HALTED, 1, &TEXT(message));
+    return HOST_HALT;
+}
+
+/* The error value is on top of the machine's thread. */
+static enum host_verdict apply_failed(struct lua_node *n, const struct apply_call *c, int status)
+{
+    lua_State *T = n->thread;
+    const char *trace = lua_type(T, -1) == LUA_TSTRING ? lua_tostring(T, -1) : "error without a message";
+    const char *message = trace;
+    if (status == LUA_ERRRUN && lua_getupvalue(T, SLOT_HANDLER, 1) != NULL) message = lua_tostring(T, -1);
+    if (c->stage == STAGE_DECODE || is_exhaustion(status, message)) return halt(n, message);
+    if (c->stage == STAGE_TELL) {
+        tell(n, SLOT_FAILED, 1, &TEXT(trace));
+        return HOST_GO_ON;
+    }
+    const struct argument arguments[] = {INTEGER(c->sequence), INTEGER(c->command->index), TEXT(message),
+                                         TEXT(trace)};
+    if (n->stop_on_error) return halt(n, trace);
+    tell(n, SLOT_RAISED, COUNT_OF(arguments), arguments);
+    return HOST_GO_ON;
+}
+
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence)
+{
+    struct lua_node *n = ctx;
+    if (n->muted) return HOST_HALT; /* there is no machine any more */
+    lua_State *T = n->thread;
+    struct apply_call call = {n, command, time_us, sequence, STAGE_DECODE};
+    lua_pushcfunction(T, apply_body);
+    lua_pushvalue(T, SLOT_APPLY);
+    lua_pushvalue(T, SLOT_MACHINE);
+    lua_pushvalue(T, SLOT_RESULT);
+    lua_pushvalue(T, SLOT_APPLIED);
+    lua_pushlightuserdata(T, &call);
+    int status = lua_pcall(T, 5, 0, SLOT_HANDLER);
+    if (status == LUA_OK) return HOST_GO_ON;
+    n->applying = false;
+    enum host_verdict verdict = apply_failed(n, &call, status);
+    lua_settop(T, SLOTS);
+    return verdict;
+}
+
+/* ---- what else a host says ---- */
+
+static const char *done_text(int code)
+{
+    switch (code) {
+    case ERR_NOT_LEADER: return "no leader took the command in time; it was not applied";
+    case ERR_TIMEOUT: return "no answer in time; the command may still be applied";
+    case ERR_UNKNOWN: return "the node stopped while the command was under way; it may have been applied";
+    case ERR_CLOSED: return "the node is closed";
+    case ERR_FULL: return "the leader's disk is full";
+    case ERR_FAULT: return "the node has stopped after a fault";
+    case ERR_REFUSED: return "a later life of this node has taken over";
+    case ERR_BUSY: return "too many commands are under way";
+    case ERR_TOO_LARGE: return "the command is too large for the leader";
+    default: return "the command was refused";
+    }
+}
+
+static void on_done(void *ctx, uint64_t sequence, int code, raft_index index)
+{
+    struct lua_node *n = ctx;
+    const struct argument arguments[] = {INTEGER(sequence), TEXT(code == OK ? NULL : err_name(code)),
+                                         TEXT(code == OK ? NULL : done_text(code)), INTEGER(index)};
+    if (!n->muted) tell(n, SLOT_DONE, COUNT_OF(arguments), arguments);
+}
+
+static void on_started(void *ctx, int code)
+{
+    struct lua_node *n = ctx;
+    const char *text = code == OK ? NULL : host_start_error(n->host)->text;
+    const struct argument arguments[] = {TEXT(code == OK ? NULL : err_name(code)), TEXT(text)};
+    n->started = code == OK;
+    n->ended = code != OK;
+    if (n->started && n->closing) host_close(n->host);
+    if (!n->muted) tell(n, SLOT_STARTED, COUNT_OF(arguments), arguments);
+}
+
+static struct news news_of(const struct server_status *s)
+{
+    struct news now = {.term = s->term, .leader = s->leader, .role = s->role, .phase = s->phase,
+                       .fault = s->fault, .ready = s->ready, .disk = s->disk};
+    for (uint8_t i = 0; i < s->n_members; i++)
+        if (s->members[i].connected) now.connected |= UINT32_C(1) << i;
+    return now;
+}
+
+/* Most statuses differ in counters alone: Lua hears of the others only. */
+static void on_changed(void *ctx, const struct server_status *status)
+{
+    struct lua_node *n = ctx;
+    struct news now = news_of(status), *old = &n->news;
+    bool same = now.term == old->term && now.leader == old->leader && now.role == old->role &&
+                now.phase == old->phase && now.connected == old->connected && now.fault == old->fault &&
+                now.ready == old->ready && now.disk == old->disk;
+    n->news = now;
+    if (!same && !n->muted) tell(n, SLOT_CHANGED, 0, NULL);
+}
+
+static void on_closed(void *ctx)
+{
+    struct lua_node *n = ctx;
+    n->ended = true;
+    if (!n->muted) tell(n, SLOT_CLOSED, 0, NULL);
+}
+
+static const struct host_machine machine = {
+    .apply = on_apply, .done = on_done, .started = on_started, .changed = on_changed, .closed = on_closed};
+
+/* ---- life ---- */
+
+static void node_free(struct lua_node *n)
+{
+    host_free(n->host);
+    engine_free(n->engine);
+    if (n->channel_made) channel_free(&n->channel);
+    uv_world_free(n->world);
+    mem_free(n);
+}
+
+static int node_build(struct lua_node *n, const struct engine_config *config, uint64_t pending_bytes, struct err *e)
+{
+    if (uv_world_new(&n->world, n->notify_fd, e) != OK) return e->code;
+    struct io *io = uv_world_io(n->world);
+    n->born_us = io_now(io);
+    n->command_bytes = config->command_bytes;
+    n->channel_made = channel_init(&n->channel, io, config->pending) == OK;
+    if (n->channel_made) n->engine = engine_new(config, &n->channel);
+    if (n->engine != NULL) n->host = host_new(&n->channel, &machine, n, config->pending, pending_bytes);
+    return n->host != NULL ? OK : err_set(e, ERR_NOMEM, "out of memory for a node");
+}
+
+static int engine_main(void *engine)
+{
+    return engine_start(engine);
+}
+
+/* NULL: e says why. */
+static struct lua_node *node_create(const struct engine_config *config, uint64_t pending_bytes, int notify_fd,
+                                    struct err *e)
+{
+    struct lua_node *n = mem_zero(1, sizeof *n);
+    if (n == NULL) {
+        err_set(e, ERR_NOMEM, "out of memory for a node");
+        return NULL;
+    }
+    n->notify_fd = notify_fd;
+    if (node_build(n, config, pending_bytes, e) == OK) return n;
+    node_free(n);
+    return NULL;
+}
+
+/* The thread has nothing left to do: the engine's memory and files are given back at once. */
+static void node_join(struct lua_node *n)
+{
+    if (!n->ended || n->engine == NULL) return;
+    uv_world_join(n->world);
+    engine_free(n->engine);
+    n->engine = NULL;
+}
+
+static void node_close(struct lua_node *n)
+{
+    if (n->closing || n->ended) return;
+    n->closing = true;
+    if (n->started) host_close(n->host);
+}
+
+static void wait_notified(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    eventfd_t count;
+    while (poll(&p, 1, -1) < 0 && errno == EINTR) continue;
+    eventfd_read(fd, &count);
+}
+
+/* Closes and waits, without any callback. The descriptor is shared with the other nodes of the state: what was taken
+ * from it is given back. */
+static void node_drain(struct lua_node *n)
+{
+    ASSERT(!n->stepping);
+    bool took = false;
+    n->muted = true;
+    node_close(n);
+    while (!n->ended) {
+        if (host_step(n->host, STEP_ENTRIES_MAX) || n->ended) continue;
+        wait_notified(n->notify_fd);
+        took = true;
+    }
+    if (took) eventfd_write(n->notify_fd, 1);
+    node_join(n);
+}
+
+/* ---- Lua's view: making one ---- */
+
+static lua_Integer field_integer(lua_State *L, const char *name, lua_Integer low, lua_Integer high)
+{
+    int is_integer = 0;
+    lua_getfield(L, 1, name);
+    lua_Integer value = lua_tointegerx(L, -1, &is_integer);
+    if (!is_integer || value < low || value > high)
+        luaL_error(L, "core.node: %s must be an integer from %I to %I", name, (LUAI_UACINT)low, (LUAI_UACINT)high);
+    lua_pop(L, 1);
+    return value;
+}
+
+static uint64_t field_us(lua_State *L, const char *name)
+{
+    lua_getfield(L, 1, name);
+    lua_Number seconds = lua_tonumber(L, -1);
+    if (!(seconds > 0 && seconds <= 1e6)) luaL_error(L, "core.node: %s must be seconds, above 0", name);
+    lua_pop(L, 1);
+    return (uint64_t)(seconds * (lua_Number)US_PER_S);
+}
+
+/* The string stays the option table's. */
+static const char *field_text(lua_State *L, const char *name, bool optional)
+{
+    lua_getfield(L, 1, name);
+    if (lua_type(L, -1) != LUA_TSTRING && !(optional && lua_isnil(L, -1)))
+        luaL_error(L, "core.node: %s must be a string", name);
+    const char *text = lua_tostring(L, -1);
+    lua_pop(L, 1);
+    return text;
+}
+
+static void read_members(lua_State *L, struct members *members)
+{
+    struct err e;
+    lua_getfield(L, 1, "members");
+    luaL_argcheck(L, lua_istable(L, -1), 1, "members must be a table");
+    lua_Integer count = luaL_len(L, -1);
+    for (lua_Integer i = 1; i <= count; i++) {
+        lua_geti(L, -1, i);
+        luaL_argcheck(L, lua_istable(L, -1), 1, "a member must be a table");
+        lua_getfield(L, -1, "id");
+        lua_getfield(L, -2, "address");
+        luaL_argcheck(L, lua_isinteger(L, -2) && lua_type(L, -1) == LUA_TSTRING, 1, "a member has id and address");
+        if (members_add(members, (raft_id)lua_tointeger(L, -2), lua_tostring(L, -1), &e) != OK)
+            luaL_error(L, "raft.node: cluster: %s", e.text);
+        lua_pop(L, 3);
+    }
+    lua_pop(L, 1);
+}
+
+static void read_config(lua_State *L, struct engine_config *c)
+{
+    memset(c, 0, sizeof *c);
+    c->dir = field_text(L, "dir", false);
+    c->name = field_text(L, "name", false);
+    c->listen = field_text(L, "listen", true);
+    c->id = (raft_id)field_integer(L, "id", 0, LUA_MAXINTEGER);
+    c->election_timeout_us = field_us(L, "election_timeout");
+    c->heartbeat_us = field_us(L, "heartbeat");
+    c->pending = (uint32_t)field_integer(L, "pending", 1, CHANNEL_PENDING_MAX);
+    c->command_bytes = (uint32_t)field_integer(L, "command_bytes", 1, ENTRY_PAYLOAD_MAX);
+    c->cache_bytes = (uint32_t)field_integer(L, "cache_bytes", 0, UINT32_MAX);
+    c->spares = SEGMENT_SPARES;
+    read_members(L, &c->members);
+}
+
+/* The machine's thread, with what it calls in its slots, from the callbacks at index 2. Leaves it on the stack. */
+static lua_State *new_thread(lua_State *L)
+{
+    lua_State *T = lua_newthread(L);
+    lua_sethook(T, NULL, 0, 0);
+    if (!lua_checkstack(T, SLOTS + LUA_MINSTACK)) luaL_error(L, "out of memory for a node");
+    lua_pushnil(L);
+    lua_pushcclosure(L, on_error, 1);
+    lua_xmove(L, T, 1);
+    for (int slot = SLOT_MACHINE; slot <= SLOTS; slot++) {
+        int type = lua_getfield(L, 2, slot_names[slot]);
+        if (slot == SLOT_MACHINE ? type != LUA_TTABLE && type != LUA_TUSERDATA
+                                 : type != LUA_TFUNCTION && slot != SLOT_APPLIED)
+            luaL_error(L, "core.node: callbacks.%s is missing", slot_names[slot]);
+        lua_xmove(L, T, 1);
+    }
+    return T;
+}
+
+/* node(options, callbacks, stop_on_error) */
+static int node_new(lua_State *L)
+{
+    struct engine_config config;
+    struct err e = {0};
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 3);
+    read_config(L, &config);
+    uint64_t pending_bytes = (uint64_t)field_integer(L, "pending_bytes", 1, LUA_MAXINTEGER);
+    int notify_fd = lua_loop_notify_fd(L); /* made before the node, hence closed after it when the state closes */
+    struct lua_node **box = lua_newuserdatauv(L, sizeof *box, 3);
+    *box = NULL;
+    luaL_setmetatable(L, NODE_CLASS);
+    lua_State *thread = new_thread(L);
+    lua_setiuservalue(L, -2, 1);
+    struct lua_packer *packer = lua_packer_new(L);
+    lua_setiuservalue(L, -2, 2);
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, -2, 3);
+
+    struct lua_node *n = node_create(&config, pending_bytes, notify_fd, &e);
+    if (n == NULL) return lua_room_fail(L, &e);
+    n->thread = thread;
+    n->packer = packer;
+    n->stop_on_error = lua_toboolean(L, 3);
+    if (uv_world_run(n->world, engine_main, n->engine, &e) != OK) {
+        node_free(n);
+        return lua_room_fail(L, &e);
+    }
+    *box = n;
+    return 1;
+}
+
+/* ---- Lua's view: methods ---- */
+
+static struct lua_node *check_node(lua_State *L)
+{
+    struct lua_node **box = luaL_checkudata(L, 1, NODE_CLASS);
+    if (*box == NULL) luaL_error(L, "the node is destroyed");
+    return *box;
+}
+
+static int fail_with(lua_State *L, int code, const char *text)
+{
+    struct err e;
+    err_set(&e, code, "%s", text);
+    return lua_room_fail(L, &e);
+}
+
+static int fail_call(lua_State *L, int code)
+{
+    return fail_with(L, code, code == ERR_NOMEM ? "out of memory" : done_text(code));
+}
+
+/* What refuses a call before the host is asked; OK when nothing does. */
+static int refusal(const struct lua_node *n)
+{
+    if (n->started && host_status(n->host)->fault != 0) return ERR_FAULT;
+    return n->started && !n->closing && !n->ended ? OK : ERR_CLOSED;
+}
+
+static int node_propose(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    size_t size;
+    uint64_t sequence;
+    luaL_checkany(L, 2);
+    const uint8_t *payload = lua_packer_pack(L, n->packer, 2, "cmd", &size);
+    if (size > n->command_bytes) {
+        struct err e;
+        err_set(&e, ERR_TOO_LARGE, "the command is %zu bytes packed, more than command_bytes (%" PRIu32 ") allows",
+                size, n->command_bytes);
+        return lua_room_fail(L, &e);
+    }
+    int code = refusal(n);
+    if (code != OK) return fail_call(L, code);
+    struct block *block = entry_new(RAFT_ENTRY_COMMAND, payload, size);
+    code = block == NULL ? ERR_BUSY : host_propose(n->host, block, &sequence);
+    if (code != OK) return fail_call(L, code);
+    lua_pushinteger(L, (lua_Integer)sequence);
+    return 1;
+}
+
+static int node_barrier(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    uint64_t sequence;
+    int code = refusal(n);
+    if (code == OK) code = host_barrier(n->host, &sequence);
+    if (code != OK) return fail_call(L, code == ERR_NOMEM ? ERR_BUSY : code);
+    lua_pushinteger(L, (lua_Integer)sequence);
+    return 1;
+}
+
+static int node_cancel(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    lua_Integer sequence = luaL_checkinteger(L, 2);
+    if (n->started && !n->ended) host_cancel(n->host, (uint64_t)sequence);
+    return 0;
+}
+
+/* A listener for `applied` may have come or gone. */
+static void refresh_applied(lua_State *L, lua_State *T)
+{
+    lua_getiuservalue(L, 1, 3);
+    lua_getfield(L, -1, slot_names[SLOT_APPLIED]);
+    lua_xmove(L, T, 1);
+    lua_replace(T, SLOT_APPLIED);
+    lua_pop(L, 1);
+}
+
+static int node_step(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    lua_Integer entries = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, entries > 0 && entries <= STEP_ENTRIES_MAX, 2, "out of range");
+    if (n->stepping) return luaL_error(L, "a node is stepped from inside its own step");
+    bool more = false;
+    if (!n->ended) {
+        refresh_applied(L, n->thread);
+        n->stepping = true;
+        more = host_step(n->host, (uint32_t)entries);
+        n->stepping = false;
+        node_join(n);
+    }
+    lua_pushboolean(L, more && !n->ended);
+    return 1;
+}
+
+static int node_stepping(lua_State *L)
+{
+    lua_pushboolean(L, check_node(L)->stepping);
+    return 1;
+}
+
+static int node_applying(lua_State *L)
+{
+    lua_pushboolean(L, check_node(L)->applying);
+    return 1;
+}
+
+static int node_applied(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    lua_pushinteger(L, (lua_Integer)host_applied(n->host));
+    lua_pushnumber(L, (lua_Number)host_applied_time(n->host) / (lua_Number)US_PER_S);
+    return 2;
+}
+
+static int node_id(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)host_node(check_node(L)->host));
+    return 1;
+}
+
+static int node_close_method(lua_State *L)
+{
+    node_close(check_node(L));
+    return 0;
+}
+
+static int node_destroy(lua_State *L)
+{
+    struct lua_node **box = luaL_checkudata(L, 1, NODE_CLASS);
+    if (*box == NULL) return 0;
+    if ((*box)->stepping) return luaL_error(L, "a node is destroyed from inside its own step");
+    node_drain(*box);
+    node_free(*box);
+    *box = NULL;
+    return 0;
+}
+
+/* A state that is closed from inside a step (os.exit in an apply) ends the process right after: the threads are left
+ * to it, since the frames of that step are still below us. */
+static int node_gc(lua_State *L)
+{
+    struct lua_node **box = luaL_checkudata(L, 1, NODE_CLASS);
+    if (*box == NULL || (*box)->stepping) return 0;
+    return node_destroy(L);
+}
+
+/* ---- Lua's view: status ---- */
+
+static void set_integer(lua_State *L, const char *name, uint64_t value)
+{
+    lua_pushinteger(L, (lua_Integer)value);
+    lua_setfield(L, -2, name);
+}
+
+static void set_seconds(lua_State *L, const char *name, uint64_t us)
+{
+    lua_pushnumber(L, (lua_Number)us / (lua_Number)US_PER_S);
+    lua_setfield(L, -2, name);
+}
+
+/* NULL and "" are nil. */
+static void set_text(lua_State *L, const char *name, const char *text)
+{
+    if (text == NULL || *text == '\0') return;
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, name);
+}
+
+static void set_boolean(lua_State *L, const char *name, bool value)
+{
+    lua_pushboolean(L, value);
+    lua_setfield(L, -2, name);
+}
+
+/* How long ago; not set when it never was. */
+static void set_age(lua_State *L, const char *name, uint64_t now_us, uint64_t at_us)
+{
+    if (at_us != 0) set_seconds(L, name, now_us > at_us ? now_us - at_us : 0);
+}
+
+static void push_member(lua_State *L, const struct member_status *m, uint64_t now_us)
+{
+    lua_createtable(L, 0, 8);
+    set_integer(L, "id", m->id);
+    set_text(L, "address", m->address);
+    set_boolean(L, "connected", m->connected);
+    set_text(L, "down", m->down);
+    set_text(L, "state", m->state);
+    if (m->state != NULL) set_integer(L, "match", m->match);
+    if (m->rtt_us != 0) set_seconds(L, "rtt", m->rtt_us);
+    set_age(L, "contact", now_us, m->contact_us);
+}
+
+static const char *role_name(enum raft_role role)
+{
+    return role == RAFT_LEADER ? "leader" : role == RAFT_CANDIDATE ? "candidate" : "follower";
+}
+
+static const char *phase_name(enum server_phase phase)
+{
+    static const char *const names[] = {"starting", "running", "failed", "closed"};
+    return names[phase];
+}
+
+static void set_engine_status(lua_State *L, const struct server_status *s, uint64_t now_us)
+{
+    set_text(L, "phase", phase_name(s->phase));
+    set_text(L, "role", role_name(s->role));
+    if (s->leader != 0) set_integer(L, "leader", s->leader);
+    set_integer(L, "term", s->term);
+    set_integer(L, "first", s->first);
+    set_integer(L, "last", s->last);
+    set_integer(L, "durable", s->durable);
+    set_integer(L, "commit", s->commit);
+    set_boolean(L, "ready", s->ready);
+    set_integer(L, "elections", s->elections);
+    set_age(L, "leader_age", now_us, s->role == RAFT_LEADER ? now_us : s->leader_contact_us);
+    set_integer(L, "log_bytes", s->log_bytes);
+    set_integer(L, "log_segments", s->log_segments);
+    set_seconds(L, "sync", s->sync_us);
+    set_text(L, "disk", s->disk);
+    if (s->fault != 0) set_text(L, "fault", err_name(s->fault));
+    set_text(L, "fault_text", s->fault_text);
+    lua_createtable(L, s->n_members, 0);
+    for (uint8_t i = 0; i < s->n_members; i++) {
+        push_member(L, &s->members[i], now_us);
+        lua_seti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "members");
+}
+
+static int node_status(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    uint64_t now_us = io_now(uv_world_io(n->world));
+    lua_createtable(L, 0, 28);
+    set_engine_status(L, host_status(n->host), now_us);
+    set_integer(L, "id", host_node(n->host));
+    set_integer(L, "applied", host_applied(n->host));
+    set_seconds(L, "applied_time", host_applied_time(n->host));
+    set_integer(L, "pending", host_pending(n->host));
+    set_integer(L, "sessions", host_sessions(n->host));
+    set_age(L, "uptime", now_us, n->born_us);
+    return 1;
+}
+
+void lua_node_open(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"propose", node_propose},   {"barrier", node_barrier},     {"cancel", node_cancel},
+        {"step", node_step},         {"stepping", node_stepping},   {"applying", node_applying},
+        {"applied", node_applied},   {"id", node_id},               {"close", node_close_method},
+        {"destroy", node_destroy},   {"status", node_status},       {"__gc", node_gc},
+        {"__close", node_destroy},   {NULL, NULL},
+    };
+    luaL_newmetatable(L, NODE_CLASS);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, node_new);
+    lua_setfield(L, -2, "node");
+}

@@ -1,0 +1,41 @@
+/* The C module raft.core, the only room that knows Lua. One file a subject; each adds its functions and classes to the
+ * module's table, which is on top of the stack when it is called and stays there. */
+#ifndef RAFT_LUA_LUA_ROOM_H
+#define RAFT_LUA_LUA_ROOM_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "base/base.h"
+#include "base/err.h"
+
+#pragma GCC visibility push(hidden)
+
+void lua_loop_open(lua_State *L);  /* lua_loop.c: the pollable descriptor, clocks, signals */
+void lua_node_open(lua_State *L);  /* lua_node.c: core.node, one node of a cluster */
+void lua_pack_open(lua_State *L);  /* lua_pack.c: pack and unpack */
+void lua_raft_open(lua_State *L);  /* lua_raft.c: core.raft, the pure consensus core, for specs and own transports */
+void lua_store_open(lua_State *L); /* lua_store.c: core.log, the durable log on a simulated disk, for specs */
+void lua_wire_open(lua_State *L);  /* lua_wire.c: core.wire, entries and frames, for specs */
+void lua_sim_open(lua_State *L);   /* lua_sim.c: core.sim, a simulated cluster */
+void lua_uv_open(lua_State *L);    /* lua_uv.c: core.world, the real world's io, for specs */
+
+/* lua_pack.c, for lua_node.c: packing without a Lua string in between. */
+struct lua_packer; /* a userdata-backed buffer, reused from call to call */
+struct lua_packer *lua_packer_new(lua_State *L);   /* pushes the userdata that owns it */
+/* The packed bytes of the value at index: valid until the next call on p. Raises as said above. */
+const uint8_t *lua_packer_pack(lua_State *L, struct lua_packer *p, int index, const char *what, size_t *size);
+/* Pushes the value packed in data; false (and pushes a message instead) when data is no packed value. Raises only for
+ * lack of memory. */
+bool lua_unpack_value(lua_State *L, const uint8_t *data, size_t size);
+
+/* lua_loop.c, for lua_node.c: the eventfd of this Lua state that wakes its host. Created on first use; raises if it
+ * cannot be. */
+int lua_loop_notify_fd(lua_State *L);
+
+/* Pushes nil, e->text, err_name(e->code); returns 3. */
+int lua_room_fail(lua_State *L, const struct err *e);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,440 @@
+#include "sim/sim_check.h"
+
+#include "base/mem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* An entry as it once stood in some log. */
+struct version {
+    raft_term term, before; /* before: term of the entry in front of it */
+    uint64_t hash;          /* 0 = not known yet */
+};
+
+/* All that is known of one index. */
+struct slot {
+    struct version *versions;
+    size_t count, capacity;
+    raft_term committed;    /* term of the committed entry, 0 = none yet */
+    raft_term committed_in; /* term of the leader that committed it */
+    uint64_t state;         /* digest of the state after it was applied, 0 = no command or not yet */
+};
+
+struct check_node {
+    raft_term term, durable_term;
+    raft_id vote;
+    raft_term *log; /* terms; index i at i - 1 */
+    size_t last, log_capacity;
+    raft_index stable, commit, applied;
+    uint64_t applied_us, state;
+    uint8_t *values; /* bits: applied in this life */
+    size_t values_size, values_capacity;
+};
+
+enum fate { FATE_OPEN = 0, FATE_ACKNOWLEDGED, FATE_REFUSED };
+
+struct sim_check {
+    int nodes;
+    uint64_t now_us;
+    struct check_node node[SIM_CHECK_NODES + 1]; /* from 1 */
+    struct slot *slots;                          /* index i at i - 1 */
+    size_t n_slots, slots_capacity;
+    uint8_t *leaders; /* of term t at t - 1; 0 = none */
+    size_t n_leaders, leaders_capacity;
+    uint8_t *fates; /* of value v at v - 1 */
+    size_t n_fates, fates_capacity;
+    raft_index committed, acknowledged;
+    bool failed;
+    char failure[SIM_FAILURE_MAX];
+};
+
+struct sim_check *sim_check_new(int nodes)
+{
+    ASSERT(nodes >= 1 && nodes <= SIM_CHECK_NODES);
+    struct sim_check *c = mem_zero(1, sizeof(*c));
+    if (c != NULL) c->nodes = nodes;
+    return c;
+}
+
+void sim_check_free(struct sim_check *c)
+{
+    if (c == NULL) return;
+    for (int i = 1; i <= c->nodes; i++) {
+        mem_free(c->node[i].log);
+        mem_free(c->node[i].values);
+    }
+    for (size_t i = 0; i < c->n_slots; i++) mem_free(c->slots[i].versions);
+    mem_free(c->slots);
+    mem_free(c->leaders);
+    mem_free(c->fates);
+    mem_free(c);
+}
+
+const char *sim_check_failure(const struct sim_check *c)
+{
+    return c->failed ? c->failure : NULL;
+}
+
+void sim_check_fail(struct sim_check *c, int node, const char *format, ...)
+{
+    if (c->failed) return;
+    c->failed = true;
+    char text[SIM_FAILURE_MAX - 80];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    snprintf(c->failure, sizeof(c->failure), "at %.6f s, node %d: %s", (double)c->now_us / (double)US_PER_S, node,
+             text);
+}
+
+void sim_check_time(struct sim_check *c, uint64_t now_us)
+{
+    c->now_us = now_us;
+}
+
+/* ---- memory that grows: zeroed up to count ---- */
+
+static void *grown(void *items, size_t *count, size_t *capacity, size_t need, size_t size)
+{
+    if (need <= *count) return items;
+    bool done = mem_grow(&items, capacity, need, size);
+    ASSERT(done);
+    memset((char *)items + *count * size, 0, (need - *count) * size);
+    *count = need;
+    return items;
+}
+
+static struct slot *slot_at(struct sim_check *c, raft_index index)
+{
+    ASSERT(index > 0);
+    c->slots = grown(c->slots, &c->n_slots, &c->slots_capacity, index, sizeof(*c->slots));
+    return &c->slots[index - 1];
+}
+
+static uint8_t *fate_of(struct sim_check *c, uint64_t value)
+{
+    ASSERT(value > 0);
+    c->fates = grown(c->fates, &c->n_fates, &c->fates_capacity, value, 1);
+    return &c->fates[value - 1];
+}
+
+static struct check_node *node_of(const struct sim_check *c, int node)
+{
+    ASSERT(node >= 1 && node <= c->nodes);
+    return (struct check_node *)&c->node[node];
+}
+
+static struct version *version_of(struct slot *slot, raft_term term)
+{
+    for (size_t i = 0; i < slot->count; i++) {
+        if (slot->versions[i].term == term) return &slot->versions[i];
+    }
+    return NULL;
+}
+
+/* ---- the core of a node ---- */
+
+void sim_check_term(struct sim_check *c, int node, raft_term term, raft_id vote, raft_term durable)
+{
+    struct check_node *n = node_of(c, node);
+    if (term < n->term) {
+        sim_check_fail(c, node, "order: its term fell from %" PRIu64 " to %" PRIu64, n->term, term);
+    }
+    if (durable < n->durable_term || durable > term) {
+        sim_check_fail(c, node, "order: its durable term is %" PRIu64 " after %" PRIu64 ", in term %" PRIu64, durable,
+                       n->durable_term, term);
+    }
+    if (term == n->term && n->vote != 0 && vote != n->vote) {
+        sim_check_fail(c, node, "order: its vote in term %" PRIu64 " changed from %" PRIu64 " to %" PRIu64, term,
+                       n->vote, vote);
+    }
+    n->term = term;
+    n->vote = vote;
+    n->durable_term = durable;
+}
+
+void sim_check_leader(struct sim_check *c, int node, raft_term term)
+{
+    ASSERT(term > 0);
+    c->leaders = grown(c->leaders, &c->n_leaders, &c->leaders_capacity, term, 1);
+    uint8_t *leader = &c->leaders[term - 1];
+    if (*leader == node) return;
+    if (*leader != 0) {
+        sim_check_fail(c, node, "election safety: term %" PRIu64 " has two leaders, %d and %d", term, *leader, node);
+        return;
+    }
+    *leader = (uint8_t)node;
+    for (raft_index i = 1; i <= c->committed; i++) {
+        const struct slot *slot = &c->slots[i - 1];
+        if (slot->committed_in >= term || sim_check_term_at(c, node, i) == slot->committed) continue;
+        sim_check_fail(c, node, "leader completeness: leads term %" PRIu64 " without index %" PRIu64 " of term %"
+                       PRIu64 ", committed in term %" PRIu64, term, i, slot->committed, slot->committed_in);
+        return;
+    }
+}
+
+raft_index sim_check_last(const struct sim_check *c, int node)
+{
+    return node_of(c, node)->last;
+}
+
+raft_term sim_check_term_at(const struct sim_check *c, int node, raft_index index)
+{
+    const struct check_node *n = node_of(c, node);
+    return index >= 1 && index <= n->last ? n->log[index - 1] : 0;
+}
+
+void sim_check_truncate(struct sim_check *c, int node, raft_index last)
+{
+    struct check_node *n = node_of(c, node);
+    ASSERT(last <= n->last);
+    if (last < n->commit) {
+        sim_check_fail(c, node, "state machine safety: cuts its log to %" PRIu64 ", below its commit index %" PRIu64,
+                       last, n->commit);
+    }
+    n->last = last;
+    n->stable = MIN(n->stable, last);
+}
+
+static void log_push(struct check_node *n, raft_term term)
+{
+    void *log = n->log;
+    bool done = mem_grow(&log, &n->log_capacity, n->last + 1, sizeof(*n->log));
+    ASSERT(done);
+    n->log = log;
+    n->log[n->last++] = term;
+}
+
+static void version_add(struct slot *slot, struct version version)
+{
+    void *versions = slot->versions;
+    bool done = mem_grow(&versions, &slot->capacity, slot->count + 1, sizeof(version));
+    ASSERT(done);
+    slot->versions = versions;
+    slot->versions[slot->count++] = version;
+}
+
+void sim_check_append(struct sim_check *c, int node, raft_term term, uint64_t hash)
+{
+    struct check_node *n = node_of(c, node);
+    raft_index index = n->last + 1;
+    raft_term before = sim_check_term_at(c, node, n->last);
+    if (term < before || term > n->term) {
+        sim_check_fail(c, node, "log matching: index %" PRIu64 " has term %" PRIu64 " after term %" PRIu64
+                       ", in term %" PRIu64, index, term, before, n->term);
+    }
+    struct slot *slot = slot_at(c, index);
+    struct version *version = version_of(slot, term);
+    if (version == NULL) {
+        version_add(slot, (struct version){.term = term, .before = before, .hash = hash});
+    } else if (version->before != before || (version->hash != 0 && hash != 0 && version->hash != hash)) {
+        sim_check_fail(c, node, "log matching: index %" PRIu64 " of term %" PRIu64 " is another entry than elsewhere",
+                       index, term);
+    } else if (version->hash == 0) {
+        version->hash = hash;
+    }
+    log_push(n, term);
+}
+
+void sim_check_stable(struct sim_check *c, int node, raft_index index)
+{
+    struct check_node *n = node_of(c, node);
+    if (index > n->last) {
+        sim_check_fail(c, node, "durability: durable up to %" PRIu64 ", but its log ends at %zu", index, n->last);
+    }
+    n->stable = MIN(index, n->last);
+}
+
+static int disks_with(const struct sim_check *c, raft_index index, raft_term term)
+{
+    int count = 0;
+    for (int node = 1; node <= c->nodes; node++) {
+        if (c->node[node].stable >= index && sim_check_term_at(c, node, index) == term) count++;
+    }
+    return count;
+}
+
+static void commit_one(struct sim_check *c, int node, raft_index index)
+{
+    raft_term term = sim_check_term_at(c, node, index);
+    struct slot *slot = slot_at(c, index);
+    if (term == 0) {
+        sim_check_fail(c, node, "order: commits index %" PRIu64 " beyond its log", index);
+    } else if (slot->committed == 0) {
+        slot->committed = term;
+        slot->committed_in = node_of(c, node)->term;
+        c->committed = MAX(c->committed, index);
+        int disks = disks_with(c, index, term);
+        if (disks <= c->nodes / 2) {
+            sim_check_fail(c, node, "durability: index %" PRIu64 " of term %" PRIu64
+                           " is committed, but on %d of %d disks", index, term, disks, c->nodes);
+        }
+    } else if (slot->committed != term) {
+        sim_check_fail(c, node, "state machine safety: commits index %" PRIu64 " of term %" PRIu64
+                       ", elsewhere it is of term %" PRIu64, index, term, slot->committed);
+    }
+}
+
+void sim_check_commit(struct sim_check *c, int node, raft_index index)
+{
+    struct check_node *n = node_of(c, node);
+    if (index < n->commit) {
+        sim_check_fail(c, node, "order: its commit index fell from %" PRIu64 " to %" PRIu64, n->commit, index);
+    }
+    while (n->commit < index && !c->failed) commit_one(c, node, ++n->commit);
+}
+
+/* ---- lives ---- */
+
+void sim_check_crash(struct sim_check *c, int node)
+{
+    struct check_node *n = node_of(c, node);
+    n->commit = n->applied = 0;
+    n->applied_us = n->state = 0;
+    n->values_size = 0;
+}
+
+void sim_check_recover(struct sim_check *c, int node, raft_term term, raft_id vote, const raft_term *terms,
+                       raft_index last)
+{
+    struct check_node *n = node_of(c, node);
+    if (term < n->durable_term) {
+        sim_check_fail(c, node, "durability: came back in term %" PRIu64 ", term %" PRIu64 " was durable", term,
+                       n->durable_term);
+    }
+    if (term == n->term && vote != 0 && n->vote != 0 && vote != n->vote) {
+        sim_check_fail(c, node, "durability: came back with another vote in term %" PRIu64, term);
+    }
+    if (last < n->stable) {
+        sim_check_fail(c, node, "durability: came back with a log up to %" PRIu64 ", %" PRIu64 " was durable", last,
+                       n->stable);
+    }
+    for (raft_index i = 1; i <= last && !c->failed; i++) {
+        if (i <= n->stable && terms[i - 1] != n->log[i - 1]) {
+            sim_check_fail(c, node, "durability: came back with another entry at index %" PRIu64, i);
+        } else if (version_of(slot_at(c, i), terms[i - 1]) == NULL) {
+            sim_check_fail(c, node, "durability: came back with an entry at index %" PRIu64 " that nobody wrote", i);
+        }
+    }
+    n->term = n->durable_term = term;
+    n->vote = vote;
+    n->last = 0;
+    for (raft_index i = 1; i <= last && !c->failed; i++) sim_check_append(c, node, terms[i - 1], 0);
+    n->stable = n->last;
+}
+
+/* ---- the state machine of a node, and its callers ---- */
+
+static uint64_t mix(uint64_t state, uint64_t value)
+{
+    uint64_t h = (state ^ value) * UINT64_C(0xbf58476d1ce4e5b9);
+    return h ^ (h >> 31);
+}
+
+static bool has_value(const struct check_node *n, uint64_t value)
+{
+    size_t at = value / 8;
+    return at < n->values_size && (n->values[at] & 1u << value % 8) != 0;
+}
+
+static void check_value(struct sim_check *c, int node, raft_index index, uint64_t value)
+{
+    struct check_node *n = node_of(c, node);
+    if (has_value(n, value)) {
+        sim_check_fail(c, node, "exactly once: value %" PRIu64 " is applied again at index %" PRIu64, value, index);
+    }
+    if (*fate_of(c, value) == FATE_REFUSED) {
+        sim_check_fail(c, node, "exactly once: value %" PRIu64 ", refused for certain, is applied at index %" PRIu64,
+                       value, index);
+    }
+    n->values = grown(n->values, &n->values_size, &n->values_capacity, value / 8 + 1, 1);
+    n->values[value / 8] |= (uint8_t)(1u << value % 8);
+}
+
+void sim_check_apply(struct sim_check *c, int node, raft_index index, uint64_t value, uint64_t time_us)
+{
+    struct check_node *n = node_of(c, node);
+    if (index <= n->applied || index > n->commit || time_us < n->applied_us) {
+        sim_check_fail(c, node, "order: applies index %" PRIu64 " at time %" PRIu64 " after index %" PRIu64
+                       " at time %" PRIu64 ", commit index %" PRIu64, index, time_us, n->applied, n->applied_us,
+                       n->commit);
+        return;
+    }
+    check_value(c, node, index, value);
+    n->applied = index;
+    n->applied_us = time_us;
+    n->state = mix(mix(mix(n->state, index), value), time_us) | 1;
+    struct slot *slot = slot_at(c, index);
+    if (slot->state != 0 && slot->state != n->state) {
+        sim_check_fail(c, node, "state machine safety: after index %" PRIu64 " (value %" PRIu64
+                       ") its state is another than elsewhere", index, value);
+    }
+    slot->state = n->state;
+}
+
+void sim_check_acknowledge(struct sim_check *c, int node, raft_index index, uint64_t value)
+{
+    if (*fate_of(c, value) != FATE_OPEN) {
+        sim_check_fail(c, node, "exactly once: value %" PRIu64 " at index %" PRIu64 " was answered before", value,
+                       index);
+    }
+    if (slot_at(c, index)->committed == 0 || !has_value(node_of(c, node), value)) {
+        sim_check_fail(c, node, "durability: value %" PRIu64 " is acknowledged at index %" PRIu64
+                       ", which is not committed or another's", value, index);
+    }
+    *fate_of(c, value) = FATE_ACKNOWLEDGED;
+    c->acknowledged = MAX(c->acknowledged, index);
+}
+
+void sim_check_refuse(struct sim_check *c, int node, uint64_t value)
+{
+    if (*fate_of(c, value) != FATE_OPEN) {
+        sim_check_fail(c, node, "exactly once: value %" PRIu64 " was answered before", value);
+    }
+    *fate_of(c, value) = FATE_REFUSED;
+    for (int other = 1; other <= c->nodes; other++) {
+        if (!has_value(node_of(c, other), value)) continue;
+        sim_check_fail(c, node, "exactly once: value %" PRIu64 " is refused for certain, but node %d has applied it",
+                       value, other);
+    }
+}
+
+raft_index sim_check_acknowledged(const struct sim_check *c)
+{
+    return c->acknowledged;
+}
+
+void sim_check_barrier(struct sim_check *c, int node, raft_index began)
+{
+    raft_index applied = node_of(c, node)->applied;
+    if (applied < began) {
+        sim_check_fail(c, node, "linearizability: has passed a barrier with index %" PRIu64
+                       " applied, %" PRIu64 " was acknowledged before it began", applied, began);
+    }
+}
+
+raft_index sim_check_applied(const struct sim_check *c, int node)
+{
+    return node_of(c, node)->applied;
+}
+
+raft_index sim_check_committed(const struct sim_check *c)
+{
+    return c->committed;
+}
+
+void sim_check_end(struct sim_check *c)
+{
+    for (int node = 1; node <= c->nodes; node++) {
+        const struct check_node *n = node_of(c, node), *first = node_of(c, 1);
+        if (n->applied != first->applied || n->state != first->state) {
+            sim_check_fail(c, node, "convergence: its state at index %" PRIu64 " is not that of node 1 at index %"
+                           PRIu64, n->applied, first->applied);
+        }
+        for (uint64_t value = 1; value <= c->n_fates; value++) {
+            if (c->fates[value - 1] != FATE_ACKNOWLEDGED || has_value(n, value)) continue;
+            sim_check_fail(c, node, "durability: value %" PRIu64 " was acknowledged and is lost", value);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+/* The claims of Raft (dissertation, figure 3.2), and this project's own, checked on the history of a whole cluster.
+ *
+ * The checker is told what happens in each node, in the order in which it happens, and remembers all of it: what it
+ * says is wrong is wrong, whatever the code under test believes. It knows nothing of engines and worlds, so that a spec
+ * can feed it a broken history and see it complain. The first failure stays.
+ *
+ *  election safety       one leader a term, ever
+ *  log matching          the same index and term: the same entry, after the same entry
+ *  leader completeness   a new leader has every entry that was committed in an earlier term
+ *  state machine safety  what is committed or applied at an index is the same on every node, for good
+ *  durability            committed: on the disks of a majority; what was on a disk is there again after a crash
+ *  order                 a commit index, an applied index, a term and the leader's time never fall; one vote a term
+ *  exactly once          no value is applied twice; what was refused for certain is never applied
+ *  linearizability       a barrier that has been passed has seen everything acknowledged before it began */
+#ifndef RAFT_SIM_SIM_CHECK_H
+#define RAFT_SIM_SIM_CHECK_H
+
+#include "core/types.h"
+
+#pragma GCC visibility push(hidden)
+
+#define SIM_CHECK_NODES 9
+#define SIM_FAILURE_MAX 600
+
+struct sim_check;
+
+struct sim_check *sim_check_new(int nodes); /* numbered from 1. NULL: no memory */
+void sim_check_free(struct sim_check *c);
+/* What went wrong first, with check, time, node and index; NULL: nothing did. */
+const char *sim_check_failure(const struct sim_check *c);
+/* Says so itself: for what others check. */
+void sim_check_fail(struct sim_check *c, int node, const char *format, ...) PRINTF_LIKE(3, 4);
+/* The time that failures are told with, us. */
+void sim_check_time(struct sim_check *c, uint64_t now_us);
+
+/* ---- the core of a node ---- */
+
+void sim_check_term(struct sim_check *c, int node, raft_term term, raft_id vote, raft_term durable);
+void sim_check_leader(struct sim_check *c, int node, raft_term term);
+/* The log of a node as the checker knows it: last index, and the term at one (0: beyond the end). */
+raft_index sim_check_last(const struct sim_check *c, int node);
+raft_term sim_check_term_at(const struct sim_check *c, int node, raft_index index);
+void sim_check_truncate(struct sim_check *c, int node, raft_index last); /* entries after last are gone */
+/* The next entry. hash: of its bytes; 0 = not known. */
+void sim_check_append(struct sim_check *c, int node, raft_term term, uint64_t hash);
+void sim_check_stable(struct sim_check *c, int node, raft_index index); /* durable on this node up to here */
+void sim_check_commit(struct sim_check *c, int node, raft_index index);
+
+/* ---- lives ---- */
+
+void sim_check_crash(struct sim_check *c, int node); /* or stop */
+/* What a new life found on its disk: terms of entries 1 .. last. */
+void sim_check_recover(struct sim_check *c, int node, raft_term term, raft_id vote, const raft_term *terms,
+                       raft_index last);
+
+/* ---- the state machine of a node, and its callers ---- */
+
+/* Values are numbers from 1, each proposed at most once. */
+void sim_check_apply(struct sim_check *c, int node, raft_index index, uint64_t value, uint64_t time_us);
+void sim_check_acknowledge(struct sim_check *c, int node, raft_index index, uint64_t value);
+void sim_check_refuse(struct sim_check *c, int node, uint64_t value); /* certainly never to be applied */
+/* The highest index acknowledged anywhere so far, and a barrier that began then and has been passed now. */
+raft_index sim_check_acknowledged(const struct sim_check *c);
+void sim_check_barrier(struct sim_check *c, int node, raft_index began);
+
+raft_index sim_check_applied(const struct sim_check *c, int node);
+raft_index sim_check_committed(const struct sim_check *c); /* the highest index committed anywhere */
+/* The end: the same state everywhere, with all that was acknowledged and nothing that was refused. */
+void sim_check_end(struct sim_check *c);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,42 @@
+#include "sim/sim_client.h"
+
+#define BURST_MAX 40u
+#define SMALL_MAX 200u /* bytes of a small command */
+
+static uint32_t draw_bytes(struct sim_clients *clients, struct prng *prng)
+{
+    uint32_t limit = clients->cluster->config.command_bytes;
+    if (!prng_chance(prng, clients->large)) return (uint32_t)prng_below(prng, SMALL_MAX);
+    return (uint32_t)prng_below(prng, limit + limit / 16); /* some are too large */
+}
+
+static void act(struct sim_clients *clients)
+{
+    struct sim_cluster *c = clients->cluster;
+    struct prng *prng = sim_world_prng(c->world);
+    struct sim_member *m = sim_cluster_member(c, 1 + (int)prng_below(prng, (uint64_t)c->config.nodes));
+    uint64_t what = prng_below(prng, 100);
+    if (what < 12) {
+        sim_member_barrier(m);
+    } else if (what < 15 && m->running && m->n_calls > 0) {
+        host_cancel(m->host, m->calls[prng_below(prng, m->n_calls)].sequence);
+    } else {
+        uint64_t burst = what >= 95 ? 1 + prng_below(prng, BURST_MAX) : 1;
+        while (burst-- > 0) sim_member_propose(m, draw_bytes(clients, prng));
+    }
+}
+
+static void client_turn(void *ctx)
+{
+    struct sim_clients *clients = ctx;
+    struct sim_cluster *c = clients->cluster;
+    if (clients->stopped) return;
+    act(clients);
+    sim_world_after(c->world, 1 + prng_below(sim_world_prng(c->world), 2 * clients->pause_us), client_turn, clients);
+}
+
+void sim_clients_start(struct sim_clients *clients, int count)
+{
+    ASSERT(count >= 1 && count <= SIM_CLIENTS_MAX && clients->pause_us > 0);
+    for (int i = 0; i < count; i++) sim_world_after(clients->cluster->world, 1 + (uint64_t)i, client_turn, clients);
+}

@@ -1,0 +1,24 @@
+/* Clients of a simulated cluster: each proposes new values on members drawn by the seed, now and then in bursts, asks for
+ * barriers, and gives some calls up. No value is ever proposed twice: sending again is the server's business. */
+#ifndef RAFT_SIM_SIM_CLIENT_H
+#define RAFT_SIM_SIM_CLIENT_H
+
+#include "sim/sim_cluster.h"
+
+#pragma GCC visibility push(hidden)
+
+#define SIM_CLIENTS_MAX 16
+
+struct sim_clients {
+    struct sim_cluster *cluster;
+    uint64_t pause_us; /* between two acts of a client, on average */
+    uint32_t large;    /* permille of commands that are large */
+    bool stopped;
+};
+
+/* The struct must stay where it is as long as the cluster runs. */
+void sim_clients_start(struct sim_clients *clients, int count);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,83 @@
+/* The simulated world: struct io for several nodes by one seed - one clock, one network, a disk a node - in one thread.
+ *
+ * Everything that happens is an event in one queue ordered by simulated time (ties by order of creation): a frame
+ * arrives, a job of a lane runs, a job is done, an alarm rings, a host wakes. sim_world_step runs the next one. Delays, losses and
+ * what a crash leaves on a disk are drawn from the seed: the same seed and the same calls give the same run, bit for bit.
+ *
+ * Disk. A file is bytes that are durable plus writes that are not. io_write makes its bytes durable when the job that
+ * calls it runs; a crash while a job is queued or running tears its write at a byte (sector by sector, any subset) or
+ * loses it; a create, rename or remove without sync_dir may be lost or kept.
+ *
+ * Network. Links are streams, but faults are drawn a frame at a time: a frame may be lost, doubled or delayed past later
+ * ones (as reconnecting would do to a real stream), a link may break in mid-frame, a pair of nodes may be cut apart in
+ * one direction or both. */
+#ifndef RAFT_SIM_SIM_WORLD_H
+#define RAFT_SIM_SIM_WORLD_H
+
+#include "base/io.h"
+#include "base/prng.h"
+
+#pragma GCC visibility push(hidden)
+
+#define SIM_NODES_MAX 9
+
+/* Rates in permille of occasions, times in us. All zero: a perfect world. */
+struct sim_faults {
+    uint32_t frame_lost, frame_doubled, frame_late, link_broken, connect_failed;
+    uint32_t torn;              /* a write in flight at a crash is torn (else lost or whole) */
+    uint32_t disk_lies;         /* a write is acknowledged and not made: no system survives it, checks must notice */
+    uint64_t network_min_us, network_max_us; /* delay of a frame; late ones: up to 50 times max */
+    uint64_t disk_min_us, disk_max_us;       /* time a durable write takes */
+};
+
+struct sim_world;
+
+struct sim_world *sim_world_new(uint64_t seed, const struct sim_faults *faults); /* NULL: no memory */
+void sim_world_free(struct sim_world *w);
+void sim_world_set_faults(struct sim_world *w, const struct sim_faults *faults);
+struct prng *sim_world_prng(struct sim_world *w); /* the one source of chance */
+uint64_t sim_world_now(const struct sim_world *w);
+/* Folds every event so far: equal for equal runs. */
+uint64_t sim_world_hash(const struct sim_world *w);
+
+/* The io of node 1 .. SIM_NODES_MAX. It keeps its disk over crashes. notify is called (as an event of its own, a little
+ * later) when the engine calls io_notify. */
+struct io *sim_world_io(struct sim_world *w, int node, void (*notify)(void *ctx), void *ctx);
+/* Runs the next event, moving the clock to it. false: there is none. */
+bool sim_world_step(struct sim_world *w);
+/* The node whose engine, lane or host the last step ran; 0 = none of them (a call of sim_world_after). */
+int sim_world_touched(const struct sim_world *w);
+/* Runs all events up to now + us and moves the clock there. */
+void sim_world_run(struct sim_world *w, uint64_t us);
+/* Calls fn(ctx) as an event at now + us. */
+void sim_world_after(struct sim_world *w, uint64_t us, void (*fn)(void *ctx), void *ctx);
+
+/* The process of this node dies now: its links break at the other ends, its queued jobs, alarms and events vanish (a
+ * write in flight may reach the disk in part), its lock is released. The caller then drops engine and host without
+ * any call to io. The node's io is usable again at once (for a restart). Memory of jobs in flight is handed to
+ * lost(job) in order, so that their owner can be freed by whoever knows them; it may be NULL. */
+void sim_world_crash(struct sim_world *w, int node, void (*lost)(struct io_job *job));
+/* Has io_stop been called since the last start? */
+bool sim_world_stopped(const struct sim_world *w, int node);
+/* Cuts frames and connections from a to b (one way). */
+void sim_world_cut(struct sim_world *w, int from, int to, bool cut);
+/* The disk of this node makes no progress (durable writes do not finish) until told otherwise. */
+void sim_world_stall_disk(struct sim_world *w, int node, bool stall);
+/* No room for new or growing files on this node's disk. */
+void sim_world_fill_disk(struct sim_world *w, int node, bool full);
+/* The n-th file operation from now on (of those that touch the disk) fails with code, once; 0: none. */
+void sim_world_fail_file(struct sim_world *w, int node, uint64_t n, int code);
+/* From the n-th file operation from now on (1 = the next) the process is as good as dead: that one may take effect in
+ * part, it and all later ones answer ERR_IO, until sim_world_crash. 0: turned off. */
+void sim_world_die(struct sim_world *w, int node, uint64_t n);
+/* File operations of this node so far. */
+uint64_t sim_world_file_ops(const struct sim_world *w, int node);
+
+/* What is on the disk of a node, durable bytes only: for specs that damage or copy it. NULL data: no such file. */
+const uint8_t *sim_world_file(struct sim_world *w, int node, const char *path, size_t *size);
+bool sim_world_put_file(struct sim_world *w, int node, const char *path, const void *data, size_t size);
+void sim_world_wipe(struct sim_world *w, int node); /* an empty disk */
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,140 @@
+/* What the files of the real world share. The struct belongs to the engine's thread, but for the parts said
+ * to be guarded. */
+#ifndef RAFT_UV_UV_INTERNAL_H
+#define RAFT_UV_UV_INTERNAL_H
+
+#include "base/io.h" /* first: libuv brings in <sys/param.h>, which has a MIN and MAX of its own */
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "uv/uv_world.h"
+
+#if UV_VERSION_HEX < 0x012c00
+#error "raft needs libuv 1.44 or newer"
+#endif
+
+#pragma GCC visibility push(hidden)
+
+#define UV_READ_BUFFER_BYTES (256u << 10)
+
+struct uv_link;
+
+/* A thread that runs jobs in order. */
+struct uv_lane {
+    struct uv_world *world;
+    pthread_t thread;
+    pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t more;
+    struct io_job *first, **last;
+    bool ending; /* the thread leaves when no job is left */
+};
+
+struct uv_world {
+    struct io io;
+    uv_loop_t loop;
+    uv_async_t async;     /* from other threads: jobs are done, io_wake was called */
+    uv_timer_t timer;     /* io_alarm */
+    uv_prepare_t prepare; /* ends a burst of timers, before the loop sleeps */
+    uv_check_t check;     /* ends a burst of everything else, after the loop slept */
+    pthread_t thread;
+    bool running; /* between run and join; the host's */
+    int (*start)(void *arg);
+    void *start_arg;
+    int notify_fd;
+    uint64_t alarm_us;
+    bool dirty;   /* an event was delivered since the last turn */
+    bool stopped; /* io_stop was called */
+    _Atomic bool wake_asked;
+
+    struct uv_lane lanes[IO_LANES];
+    pthread_mutex_t done_mutex; /* guards the two that follow */
+    struct io_job *done_first, **done_last;
+    size_t jobs; /* submitted and not yet done */
+
+    struct uv_link *todo_first, *todo_last; /* links to connect or to write to at the end of the burst */
+    size_t links, links_accepted, servers;  /* open ones */
+    uint8_t *read_buffer;                   /* one for all links: bytes are handed on at once */
+};
+
+static inline struct uv_world *world_of(struct io *io)
+{
+    return CONTAINER_OF(io, struct uv_world, io);
+}
+
+/* ---- uv_world.c ---- */
+
+/* Starts a thread that blocks every signal: handlers run on the host's threads only. An errno, or 0. */
+int world_spawn(pthread_t *thread, const char *name, void *(*main)(void *), void *arg);
+/* "no such file or directory" for an errno; static size of buffer: the caller's. Any thread. */
+#define REASON_MAX 120
+const char *world_reason(int code, char reason[REASON_MAX]);
+
+/* ---- uv_lanes.c ---- */
+
+int lanes_init(struct uv_world *w);     /* an errno, or 0 */
+void lanes_free(struct uv_world *w);    /* precondition: not running */
+int lanes_run(struct uv_world *w);      /* an errno, or 0; then no thread is left */
+void lanes_join(struct uv_world *w);    /* runs what is still queued, then ends the threads */
+void lanes_deliver(struct uv_world *w); /* calls done() of what is done */
+void lanes_submit(struct io *io, enum io_lane lane, struct io_job *job);
+
+/* ---- uv_address.c ---- */
+
+struct uv_address {
+    char host[256];
+    char port[6];
+    bool numeric;                  /* host is an IPv4 or IPv6 address: no resolver is needed */
+    struct sockaddr_storage where; /* when numeric */
+};
+
+/* Takes "host:port" or "[v6]:port" apart. ERR_ADDRESS. */
+int address_parse(const char *text, struct uv_address *a, struct err *e);
+size_t address_size(const struct sockaddr *where); /* of an IPv4 or IPv6 address, for the socket calls */
+
+/* ---- uv_links.c ---- */
+
+int links_connect(struct io *io, const char *address, struct io_link **link, struct err *e);
+int links_send(struct io *io, struct io_link *link, struct buf *frame);
+size_t links_queued(struct io *io, struct io_link *link);
+void links_close(struct io *io, struct io_link *link);
+/* A link for an accepted socket, which it takes over whatever happens; says accepted(). */
+void links_accept(struct uv_world *w, int fd);
+/* Starts what connects, writes what was queued: one write a link, however many frames a burst gathered. */
+void world_flush_links(struct uv_world *w);
+
+/* ---- uv_servers.c ---- */
+
+int servers_listen(struct io *io, const char *address, struct io_server **server, struct err *e);
+void servers_unlisten(struct io *io, struct io_server *server);
+
+/* ---- uv_files.c ---- */
+
+int files_open(struct io *io, const char *path, int flags, struct io_file **file, struct err *e);
+void files_close(struct io *io, struct io_file *file);
+int files_size(struct io *io, struct io_file *file, uint64_t *size, struct err *e);
+int files_read(struct io *io, struct io_file *file, uint64_t at, void *data, size_t size, size_t *got,
+               struct err *e);
+int files_write(struct io *io, struct io_file *file, uint64_t at, const void *data, size_t size,
+                struct err *e);
+int files_fill(struct io *io, struct io_file *file, uint64_t size, struct err *e);
+
+/* ---- uv_dirs.c ---- */
+
+int dirs_rename(struct io *io, const char *from, const char *to, struct err *e);
+int dirs_remove(struct io *io, const char *path, struct err *e);
+int dirs_list(struct io *io, const char *dir, struct io_names *names, struct err *e);
+int dirs_make(struct io *io, const char *dir, struct err *e);
+int dirs_sync(struct io *io, const char *dir, struct err *e);
+int dirs_lock(struct io *io, const char *dir, struct io_lock **lock, struct err *e);
+void dirs_unlock(struct io *io, struct io_lock *lock);
+int dirs_room(struct io *io, const char *dir, uint64_t *bytes, struct err *e);
+
+/* Sets e from errno: "cannot <what> <path>: <reason>", with what to do about it where that is known. */
+int files_fail(struct err *e, const char *what, const char *path);
+
+#pragma GCC visibility pop
+
+#endif

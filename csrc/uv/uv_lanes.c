@@ -1,0 +1,127 @@
+#include "uv/uv_internal.h"
+
+/* A job waits in its lane's queue, runs on the lane's thread, and then waits in the one queue of done jobs,
+ * which keeps the order of each lane, for the engine's thread. */
+
+static const char *const names[IO_LANES] = {[IO_LANE_DISK] = "raft-disk", [IO_LANE_BULK] = "raft-bulk"};
+
+static void append(struct io_job ***last, struct io_job *job)
+{
+    job->next = NULL;
+    **last = job;
+    *last = &job->next;
+}
+
+int lanes_init(struct uv_world *w)
+{
+    w->done_last = &w->done_first;
+    int code = pthread_mutex_init(&w->done_mutex, NULL);
+    for (int i = 0; i < IO_LANES && code == 0; i++) {
+        struct uv_lane *lane = &w->lanes[i];
+        lane->world = w;
+        lane->last = &lane->first;
+        code = pthread_mutex_init(&lane->mutex, NULL);
+        if (code == 0) code = pthread_cond_init(&lane->more, NULL);
+    }
+    return code;
+}
+
+void lanes_free(struct uv_world *w)
+{
+    ASSERT(w->done_first == NULL);
+    for (int i = 0; i < IO_LANES; i++) {
+        ASSERT(w->lanes[i].first == NULL);
+        pthread_cond_destroy(&w->lanes[i].more);
+        pthread_mutex_destroy(&w->lanes[i].mutex);
+    }
+    pthread_mutex_destroy(&w->done_mutex);
+}
+
+/* The engine is woken once a burst: whoever finds the queue empty wakes it, and it takes the whole queue. */
+static void hand_over(struct uv_world *w, struct io_job *job)
+{
+    pthread_mutex_lock(&w->done_mutex);
+    bool first = w->done_first == NULL;
+    append(&w->done_last, job);
+    pthread_mutex_unlock(&w->done_mutex);
+    if (first) uv_async_send(&w->async);
+}
+
+static struct io_job *next_job(struct uv_lane *lane)
+{
+    pthread_mutex_lock(&lane->mutex);
+    while (lane->first == NULL && !lane->ending) pthread_cond_wait(&lane->more, &lane->mutex);
+    struct io_job *job = lane->first;
+    if (job != NULL) {
+        lane->first = job->next;
+        if (lane->first == NULL) lane->last = &lane->first;
+    }
+    pthread_mutex_unlock(&lane->mutex);
+    return job;
+}
+
+static void *lane_main(void *arg)
+{
+    struct uv_lane *lane = arg;
+    for (struct io_job *job = next_job(lane); job != NULL; job = next_job(lane)) {
+        job->work(job);
+        hand_over(lane->world, job);
+    }
+    return NULL;
+}
+
+static void lane_end(struct uv_lane *lane)
+{
+    pthread_mutex_lock(&lane->mutex);
+    lane->ending = true;
+    pthread_cond_signal(&lane->more);
+    pthread_mutex_unlock(&lane->mutex);
+    pthread_join(lane->thread, NULL);
+    lane->ending = false;
+}
+
+int lanes_run(struct uv_world *w)
+{
+    for (int i = 0; i < IO_LANES; i++) {
+        int code = world_spawn(&w->lanes[i].thread, names[i], lane_main, &w->lanes[i]);
+        if (code != 0) {
+            while (i-- > 0) lane_end(&w->lanes[i]);
+            return code;
+        }
+    }
+    return 0;
+}
+
+void lanes_join(struct uv_world *w)
+{
+    for (int i = 0; i < IO_LANES; i++) lane_end(&w->lanes[i]);
+}
+
+void lanes_submit(struct io *io, enum io_lane which, struct io_job *job)
+{
+    struct uv_world *w = world_of(io);
+    struct uv_lane *lane = &w->lanes[which];
+    ASSERT(which < IO_LANES && !w->stopped);
+    w->jobs++;
+    pthread_mutex_lock(&lane->mutex);
+    append(&lane->last, job);
+    pthread_cond_signal(&lane->more);
+    pthread_mutex_unlock(&lane->mutex);
+}
+
+void lanes_deliver(struct uv_world *w)
+{
+    pthread_mutex_lock(&w->done_mutex);
+    struct io_job *job = w->done_first;
+    w->done_first = NULL;
+    w->done_last = &w->done_first;
+    pthread_mutex_unlock(&w->done_mutex);
+    while (job != NULL) {
+        struct io_job *next = job->next; /* done() may free the job */
+        ASSERT(w->jobs > 0);
+        w->jobs--;
+        w->dirty = true;
+        job->done(job);
+        job = next;
+    }
+}

@@ -1,0 +1,273 @@
+#include "uv/uv_world.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "uv/uv_internal.h"
+
+const char *world_reason(int code, char reason[REASON_MAX])
+{
+    return uv_strerror_r(uv_translate_sys_error(code), reason, REASON_MAX);
+}
+
+int world_spawn(pthread_t *thread, const char *name, void *(*main)(void *), void *arg)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* a thread inherits the mask of its maker */
+    int code = pthread_create(thread, NULL, main, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (code == 0) pthread_setname_np(*thread, name);
+    return code;
+}
+
+/* ---- time and chance ---- */
+
+static uint64_t clock_us(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (uint64_t)t.tv_sec * US_PER_S + (uint64_t)t.tv_nsec / 1000;
+}
+
+static uint64_t world_now(struct io *io)
+{
+    (void)io;
+    return clock_us(CLOCK_MONOTONIC);
+}
+
+static uint64_t world_wall(struct io *io)
+{
+    (void)io;
+    return clock_us(CLOCK_REALTIME);
+}
+
+static uint64_t world_random(struct io *io)
+{
+    (void)io;
+    uint64_t number = 0;
+    ssize_t got;
+    do got = getrandom(&number, sizeof number, 0);
+    while (got < 0 && errno == EINTR);
+    ASSERT(got == sizeof number); /* so few bytes come whole */
+    return number;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct uv_world *w = timer->data;
+    if (w->stopped) return;
+    w->alarm_us = NEVER_US;
+    w->dirty = true;
+    w->io.events->alarm(w->io.engine);
+}
+
+/* The loop counts whole milliseconds of the same monotonic clock, rounded down: a timer for the rounded-up
+ * time never rings early. At least one millisecond ahead: libuv runs due timers until none is left, so that
+ * an engine that sets a time in the past again and again would never get any input. */
+static void world_alarm(struct io *io, uint64_t at_us)
+{
+    struct uv_world *w = world_of(io);
+    if (at_us == w->alarm_us) return;
+    w->alarm_us = at_us;
+    if (at_us == NEVER_US) {
+        uv_timer_stop(&w->timer);
+        return;
+    }
+    uint64_t at_ms = at_us / US_PER_MS + (at_us % US_PER_MS > 0), now_ms = uv_now(&w->loop);
+    int code = uv_timer_start(&w->timer, on_timer, at_ms > now_ms ? at_ms - now_ms : 1, 0);
+    ASSERT(code == 0);
+}
+
+/* ---- bursts ---- */
+
+/* A link that breaks while it is written to starts a new burst: the loop must not sleep on it. */
+static void world_end_burst(struct uv_world *w)
+{
+    if (w->dirty && !w->stopped) {
+        w->dirty = false;
+        w->io.events->turn(w->io.engine);
+    }
+    world_flush_links(w);
+    if (w->dirty && !w->stopped) uv_async_send(&w->async);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    world_end_burst(prepare->data);
+}
+
+static void on_check(uv_check_t *check)
+{
+    world_end_burst(check->data);
+}
+
+static void on_async(uv_async_t *async)
+{
+    struct uv_world *w = async->data;
+    lanes_deliver(w);
+    if (atomic_exchange(&w->wake_asked, false) && !w->stopped) {
+        w->dirty = true;
+        w->io.events->woken(w->io.engine);
+    }
+}
+
+/* ---- threads ---- */
+
+static void world_wake(struct io *io)
+{
+    struct uv_world *w = world_of(io);
+    if (!atomic_exchange(&w->wake_asked, true)) uv_async_send(&w->async);
+}
+
+static void world_notify(struct io *io)
+{
+    uint64_t one = 1;
+    ssize_t wrote;
+    do wrote = write(world_of(io)->notify_fd, &one, sizeof one);
+    while (wrote < 0 && errno == EINTR);
+    /* A full counter (EAGAIN) is readable already, which is all that is wanted. */
+}
+
+static void world_stop(struct io *io)
+{
+    struct uv_world *w = world_of(io);
+    ASSERT(w->jobs == 0 && w->links == 0 && w->servers == 0);
+    w->stopped = true;
+    uv_stop(&w->loop);
+}
+
+static void *engine_main(void *arg)
+{
+    struct uv_world *w = arg;
+    if (w->start(w->start_arg) != OK) return NULL;
+    while (!w->stopped) uv_run(&w->loop, UV_RUN_DEFAULT);
+    return NULL;
+}
+
+static const struct io_ops ops = {
+    .now = world_now,
+    .wall = world_wall,
+    .random = world_random,
+    .alarm = world_alarm,
+    .wake = world_wake,
+    .notify = world_notify,
+    .stop = world_stop,
+    .submit = lanes_submit,
+    .open = files_open,
+    .close = files_close,
+    .size = files_size,
+    .read = files_read,
+    .write = files_write,
+    .fill = files_fill,
+    .rename = dirs_rename,
+    .remove = dirs_remove,
+    .list = dirs_list,
+    .make_dir = dirs_make,
+    .sync_dir = dirs_sync,
+    .lock_dir = dirs_lock,
+    .unlock_dir = dirs_unlock,
+    .room = dirs_room,
+    .listen = servers_listen,
+    .unlisten = servers_unlisten,
+    .connect = links_connect,
+    .send = links_send,
+    .queued = links_queued,
+    .close_link = links_close,
+};
+
+/* ---- the world itself ---- */
+
+static int init_loop(struct uv_world *w)
+{
+    int code = uv_loop_init(&w->loop);
+    if (code != 0) return code;
+    code = uv_async_init(&w->loop, &w->async, on_async);
+    if (code != 0) {
+        uv_loop_close(&w->loop);
+        return code;
+    }
+    uv_timer_init(&w->loop, &w->timer);
+    uv_prepare_init(&w->loop, &w->prepare);
+    uv_check_init(&w->loop, &w->check);
+    uv_prepare_start(&w->prepare, on_prepare);
+    uv_check_start(&w->check, on_check);
+    w->async.data = w->timer.data = w->prepare.data = w->check.data = w;
+    return 0;
+}
+
+int uv_world_new(struct uv_world **out, int notify_fd, struct err *e)
+{
+    char reason[REASON_MAX];
+    struct uv_world *w = mem_zero(1, sizeof *w);
+    uint8_t *read_buffer = w == NULL ? NULL : mem_alloc(UV_READ_BUFFER_BYTES);
+    int code = read_buffer == NULL ? UV_ENOMEM : init_loop(w);
+    if (code == 0) {
+        code = lanes_init(w);
+        ASSERT(code == 0); /* default mutexes need nothing that can run out */
+        w->io.ops = &ops;
+        w->notify_fd = notify_fd;
+        w->alarm_us = NEVER_US;
+        w->read_buffer = read_buffer;
+        *out = w;
+        return OK;
+    }
+    mem_free(read_buffer);
+    mem_free(w);
+    if (code == UV_ENOMEM) return err_set(e, ERR_NOMEM, "out of memory for an event loop");
+    return err_set(e, ERR_IO, "cannot make an event loop: %s (too many open files?)",
+                   world_reason(-code, reason));
+}
+
+struct io *uv_world_io(struct uv_world *w)
+{
+    return &w->io;
+}
+
+int uv_world_run(struct uv_world *w, int (*start)(void *arg), void *arg, struct err *e)
+{
+    char reason[REASON_MAX];
+    ASSERT(!w->running && !w->stopped);
+    w->start = start;
+    w->start_arg = arg;
+    int code = lanes_run(w);
+    if (code == 0) {
+        code = world_spawn(&w->thread, "raft-engine", engine_main, w);
+        if (code == 0) {
+            w->running = true;
+            return OK;
+        }
+        lanes_join(w);
+    }
+    return err_set(e, ERR_IO, "cannot start a thread: %s", world_reason(code, reason));
+}
+
+void uv_world_join(struct uv_world *w)
+{
+    ASSERT(w->running);
+    pthread_join(w->thread, NULL);
+    lanes_join(w);
+    w->running = false;
+}
+
+/* The loop is closed here and not by its thread: io_wake of another thread may come until now. */
+void uv_world_free(struct uv_world *w)
+{
+    if (w == NULL) return;
+    ASSERT(!w->running && w->jobs == 0 && w->links == 0 && w->servers == 0);
+    w->stopped = true;
+    uv_close((uv_handle_t *)&w->async, NULL);
+    uv_close((uv_handle_t *)&w->timer, NULL);
+    uv_close((uv_handle_t *)&w->prepare, NULL);
+    uv_close((uv_handle_t *)&w->check, NULL);
+    uv_run(&w->loop, UV_RUN_DEFAULT); /* the close callbacks, also those of links, which free them */
+    int code = uv_loop_close(&w->loop);
+    ASSERT(code == 0);
+    lanes_free(w);
+    mem_free(w->read_buffer);
+    mem_free(w);
+}

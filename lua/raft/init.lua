@@ -1,0 +1,136 @@
+-- raft: fault-tolerant replicated state machines. This file is the face: everything that users call begins here.
+local core = require "raft.core"
+local loop = require "raft.loop"
+local nodes = require "raft.node"
+
+---A state machine: a plain table that is the same on every node, because the same commands are applied to it in the
+---same order. apply must depend on nothing but its arguments and the instance: no clock, no random numbers, no order
+---of pairs.
+---@class raft.Machine
+---@field init? fun(self: raft.Machine)  on a fresh instance, at each start
+---@field apply fun(self: raft.Machine, cmd: any, index: integer, time: number): any, any  time: the leader's clock,
+---Unix seconds, never falls
+
+---@class raft.node_options
+---@field dir string                where this node keeps its log; no two nodes share one
+---@field machine raft.Machine|string|fun(): raft.Machine  a prototype (each start makes a fresh instance that
+---inherits from it and calls init), a function returning a fresh instance, or the name of a module that returns
+---one of these
+---@field id? integer               this member, above 0; not needed once dir knows it
+---@field cluster? table<integer, string>  { [id] = "host:port" }, the first members, equal on all of them; read only
+---while dir is empty; default: this node alone
+---@field listen? string            "host:port"; default: cluster[id]
+---@field name? string              of the cluster; default "raft"
+---@field timeout? number           seconds, of waiting calls; default 5
+---@field election_timeout? number  seconds without a leader before another one is elected; default 1
+---@field heartbeat? number         seconds, below half of that; default 0.1
+---@field pending? integer          most calls of this node under way; default 16384
+---@field pending_bytes? integer    most bytes of them; default 64 MiB
+---@field command_bytes? integer    largest packed command; default 1 MiB
+---@field cache_bytes? integer      entries kept in memory; default 64 MiB
+---@field on_apply_error? "continue"|"halt"  what an apply that raises does to the node; default "continue"
+---@field log? "debug"|"info"|"warn"|"error"|false|fun(level: string, text: string, fields: table)  default: "info" and
+---above to stderr
+
+---Why something failed: the third value. raft.outcome tells whether the command was applied all the same.
+---@alias raft.code
+---| "no_leader"  # none was known in time
+---| "busy"       # too many calls are under way
+---| "too_large"  # more bytes than command_bytes
+---| "full"       # the leader's disk has no room
+---| "refused"    # a later life of this node has taken over
+---| "closed"     # the node is closed
+---| "fault"      # the node has stopped itself
+---| "query"      # the function given to read or wait raised
+---| "timeout"    # no answer in time
+---| "unknown"    # the node stopped while the command was under way
+---| "apply"      # apply raised: counted as applied, everywhere
+---| "locked"     # raft.node: another process has the directory open
+---| "address"    # raft.node: cannot listen there
+---| "foreign"    # raft.node: the directory is another node's or cluster's
+---| "corrupt"    # raft.node: the log has rotted
+---| "version"    # raft.node: the directory is of a newer version
+---| "io"         # raft.node: the operating system refused
+---| "invalid"    # raft.node: the directory is empty and no id was given
+---| "memory"     # out of memory
+
+---@class raft
+---@field _VERSION string
+local raft = {
+  _VERSION = "raft " .. core.version,
+  run = loop.run, stop = loop.stop, go = loop.go, sleep = loop.sleep, after = loop.after, attach = loop.attach,
+  pollfd = loop.pollfd, events = loop.events, timeout = loop.timeout, step = loop.step,
+}
+
+---Starts a node: recovers its directory, listens, applies its log again. Waits for that, not for a leader. nil, message,
+---code when it cannot start. Options that are unknown or of a wrong type raise.
+---@async
+---@param options raft.node_options
+---@param callback? fun(node: raft.Node?, message: string?, code: raft.code?)
+---@return raft.Node? node
+---@return string? message
+---@return raft.code? code
+function raft.node(options, callback)
+  return nodes.new(options, callback)
+end
+
+local OUTCOMES = {
+  no_leader = "no", busy = "no", too_large = "no", full = "no", refused = "no", closed = "no", fault = "no",
+  query = "no", locked = "no", address = "no", foreign = "no", corrupt = "no", version = "no", io = "no",
+  invalid = "no", memory = "no", timeout = "maybe", unknown = "maybe", apply = "yes",
+}
+
+---Was the command applied? "no": certainly not; "maybe"; "yes", also when nothing failed (code nil).
+---@param code raft.code?
+---@return "no"|"maybe"|"yes"
+function raft.outcome(code)
+  if code == nil then return "yes" end
+  return OUTCOMES[code] or error("raft.outcome: unknown code " .. tostring(code), 2)
+end
+
+---Packs a value as commands are packed: equal values give equal bytes. Raises for what cannot be packed, naming its
+---path.
+---@param value any
+---@return string
+function raft.pack(value)
+  return core.pack(value)
+end
+
+---@param data string
+---@return any value
+---@return string? message
+---@return string? code "corrupt" when data is no packed value
+function raft.unpack(data)
+  return core.unpack(data)
+end
+
+local function key_before(a, b)
+  local x, y = type(a), type(b)
+  if x ~= y then return x < y end
+  if x == "boolean" then return not a and b end
+  return a < b
+end
+
+---Like pairs, in an order that is the same everywhere: booleans, numbers, strings, each ascending. Other keys raise.
+---@generic K, V
+---@param t table<K, V>
+---@return fun(): K, V
+function raft.spairs(t)
+  local keys = {}
+  for key in pairs(t) do
+    local kind = type(key)
+    if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+      error(("raft.spairs: a key is a %s, which has no order"):format(kind), 2)
+    end
+    keys[#keys + 1] = key
+  end
+  table.sort(keys, key_before)
+  local i = 0
+  return function()
+    i = i + 1
+    local key = keys[i]
+    if key ~= nil then return key, t[key] end
+  end
+end
+
+return raft

@@ -1,0 +1,502 @@
+-- The loop of a Lua state: steps its nodes, runs its coroutines and timers, waits on one descriptor.
+--
+-- One turn takes what came in for each node (their machines' apply runs there), then timers, then everything that
+-- became ready meanwhile: coroutines are resumed and callbacks called one after the other, never from inside a
+-- machine. Nothing here polls: between turns it sleeps until the descriptor is readable or the next timer is due.
+local core = require "raft.core"
+
+local now, running, isyieldable, yield = core.now, coroutine.running, coroutine.isyieldable, coroutine.yield
+local resume, costatus, type = coroutine.resume, coroutine.status, type
+
+local loop = {}
+
+local STEP_ENTRIES = 256   -- applied by one node before others get their turn
+local QUEUES_MAX = 8       -- distinct timeouts with a queue of their own
+local CANCEL_S = 1         -- how long a cancelled call may take to tell what became of it
+local PARK = {}            -- what a coroutine yields when it waits for us
+
+local nodes = {}                              ---@type raft.Node[]
+local ours = setmetatable({}, { __mode = "k" }) ---@type table<thread, boolean> started by go
+local busy = false         -- inside a turn: the main thread cannot pump another one
+local again = false        -- the next turn has work already
+local attached             -- the library whose loop drives this one
+local current              -- the node whose step is running: its machine may be below us
+local asleep               -- set while the loop of an attached library is not kept alive by us
+local failure              -- { error }, of a coroutine or callback, until whoever drives the loop takes it
+
+-- ---- what is ready: four arrays, so that waking somebody allocates nothing ----
+
+local who, as, bs, cs = {}, {}, {}, {}
+local head, tail = 1, 0
+
+---Puts somebody in line who is resumed, called or told with these values in this turn or the next.
+---@param waiter thread|function|table
+local function push(waiter, a, b, c)
+  tail = tail + 1
+  who[tail], as[tail], bs[tail], cs[tail] = waiter, a, b, c
+  if asleep then asleep() end
+end
+loop.push = push
+
+---Reports an error of a coroutine, a callback or a handler to whoever drives the loop.
+function loop.fail(err)
+  if not failure then
+    failure = { err }
+  else
+    io.stderr:write("raft: another error: ", tostring(err), "\n")
+  end
+end
+
+local function take_failure()
+  local taken = failure
+  failure = nil
+  return taken
+end
+
+local function print_failure()
+  local taken = take_failure()
+  if taken then io.stderr:write("raft: ", tostring(taken[1]), "\n") end
+end
+
+---Error objects that are no strings (of a test library) are kept as they are.
+local function with_traceback(err)
+  return type(err) == "string" and debug.traceback(err, 2) or err
+end
+
+local function run_coroutine(co, a, b, c)
+  local ok, what = resume(co, a, b, c)
+  if ok then
+    if what == PARK or costatus(co) == "dead" then return end
+    what = "a coroutine of raft.go has called coroutine.yield itself: raft.sleep and the waiting calls do that"
+  end
+  local err = type(what) == "string" and debug.traceback(co, what) or what
+  coroutine.close(co)   -- its to-be-closed variables
+  loop.fail(err)
+end
+
+local function run_ready()
+  local last = tail
+  while head <= last do
+    local i = head
+    local waiter, a, b, c = who[i], as[i], bs[i], cs[i]
+    head = i + 1
+    who[i], as[i], bs[i], cs[i] = nil, nil, nil, nil
+    local kind = type(waiter)
+    if kind == "thread" then
+      run_coroutine(waiter, a, b, c)
+    elseif kind == "function" then
+      local ok, err = xpcall(waiter, with_traceback, a, b, c)
+      if not ok then loop.fail(err) end
+    else
+      waiter.done, waiter[1], waiter[2], waiter[3] = true, a, b, c
+    end
+  end
+  if head > tail then head, tail = 1, 0 end
+end
+
+-- ---- timers: a binary heap; equal times in the order in which they were set ----
+
+local heap, order = {}, 0
+
+local function earlier(x, y)
+  if x.at ~= y.at then return x.at < y.at end
+  return x.order < y.order
+end
+
+---Calls fn(a, b) at a time of the monotonic clock, from inside the loop itself (not for code of users).
+local function set_timer(at, fn, a, b)
+  order = order + 1
+  local timer, i = { at = at, order = order, fn = fn, a = a, b = b }, #heap + 1
+  while i > 1 and earlier(timer, heap[i // 2]) do
+    heap[i] = heap[i // 2]
+    i = i // 2
+  end
+  heap[i] = timer
+  if asleep then asleep() end
+end
+loop.set_timer = set_timer
+
+local function pop_timer()
+  local first, n = heap[1], #heap
+  local last = heap[n]
+  heap[n] = nil
+  n = n - 1
+  if n == 0 then return first end
+  local i = 1
+  while 2 * i <= n do
+    local child = 2 * i
+    if child < n and earlier(heap[child + 1], heap[child]) then child = child + 1 end
+    if not earlier(heap[child], last) then break end
+    heap[i] = heap[child]
+    i = child
+  end
+  heap[i] = last
+  return first
+end
+
+-- ---- deadlines of waiting calls ----
+-- Thousands a second, nearly all with the same timeout, nearly all done before it: for each distinct timeout a queue in
+-- order of time, of which only the head is looked at.
+
+local queues, queue_count = {}, 0
+
+local function give_up(node, key)
+  local waiter = node.open[key]
+  if not waiter then return end
+  node.open[key] = nil
+  push(waiter, nil, "no answer in time; the command may still be applied", "timeout")
+end
+
+local function expire(node, key)
+  local waiter = node.open[key]
+  if not waiter then return end
+  if math.type(key) == "integer" then   -- a proposal: its node finds out what became of it
+    node.core:cancel(key)
+    set_timer(now() + CANCEL_S, give_up, node, key)
+  else
+    node.open[key] = nil
+    push(waiter, nil, key.expired(node))
+  end
+end
+
+---The call `key` of node (node.open[key]) ends after timeout seconds.
+---@param node raft.Node
+---@param key integer|table
+---@param timeout number
+function loop.deadline(node, key, timeout)
+  local queue = queues[timeout]
+  if not queue then
+    if queue_count == QUEUES_MAX then return set_timer(now() + timeout, expire, node, key) end
+    queue = { head = 1, tail = 0, at = {}, node = {}, key = {} }
+    queues[timeout], queue_count = queue, queue_count + 1
+  end
+  local i = queue.tail + 1
+  queue.tail, queue.at[i], queue.node[i], queue.key[i] = i, now() + timeout, node, key
+end
+
+---Drops what has ended from the head of a queue, ends what is due; returns when the next one is.
+local function check_queue(queue, time)
+  local i, last = queue.head, queue.tail
+  local ats, owners, keys = queue.at, queue.node, queue.key
+  while i <= last do
+    local node, key = owners[i], keys[i]
+    if node.open[key] then
+      if ats[i] > time then
+        queue.head = i
+        return ats[i]
+      end
+      expire(node, key)
+    end
+    ats[i], owners[i], keys[i] = nil, nil, nil
+    i = i + 1
+  end
+  queue.head, queue.tail = 1, 0
+end
+
+local function run_timers()
+  if not heap[1] and queue_count == 0 then return end
+  local time = now()
+  while heap[1] and heap[1].at <= time do
+    local timer = pop_timer()
+    timer.fn(timer.a, timer.b)
+  end
+  for _, queue in pairs(queues) do check_queue(queue, time) end
+end
+
+---Seconds until this loop has something to do by itself: 0 now, nil never.
+---@return number?
+local function timeout()
+  if again or head <= tail then return 0 end
+  local due, time = heap[1] and heap[1].at, now()
+  for _, queue in pairs(queues) do
+    local at = check_queue(queue, time)
+    if at and (not due or at < due) then due = at end
+  end
+  if head <= tail then return 0 end   -- a call has just expired
+  return due and math.max(0, due - time)
+end
+loop.timeout = timeout
+
+-- ---- turns ----
+
+local function step_node(node)
+  local was = current
+  current = node
+  local more = node.core:step(STEP_ENTRIES)
+  current = was
+  node:after_step()
+  if node.ended then
+    for i = #nodes, 1, -1 do
+      if nodes[i] == node then table.remove(nodes, i) end
+    end
+    node.core:destroy()
+  end
+  return more
+end
+
+local function turn_body()
+  again = false
+  local more = false
+  for i = #nodes, 1, -1 do
+    local node = nodes[i]   -- nil: what was stepped before has closed others
+    if node and step_node(node) then more = true end
+  end
+  run_timers()
+  run_ready()
+  again = again or more
+end
+
+---One turn. Interrupted by an error (of a debug hook: nothing else raises here), the loop can be driven on.
+local function turn()
+  busy = true
+  local ok, err = pcall(turn_body)
+  busy, current = false, nil
+  if not ok then error(err, 0) end
+end
+
+---Adds a node, which is stepped until it has ended.
+function loop.register(node)
+  nodes[#nodes + 1] = node
+  if asleep then asleep() end
+end
+
+---Steps one node alone until it has ended: no coroutine and no callback runs meanwhile. For places that must wait and
+---cannot yield, such as a coroutine that is being closed.
+function loop.drain(node)
+  if node.core:stepping() then return end   -- its own machine is below us
+  local was = busy
+  busy = true
+  while not node.ended do
+    step_node(node)
+    if not node.ended then core.poll() end
+    local signal = core.signal()
+    if signal then os.exit(signal == "SIGINT" and 130 or 143) end   -- the second one: it cannot wait
+  end
+  busy, again = was, true   -- what the descriptor said was perhaps for others
+end
+
+-- ---- waiting ----
+
+local ELSEWHERE = "%s cannot wait %s: %s"
+
+---The main thread is free to turn the loop: it is neither in a turn nor in a callback of the attached library.
+local function can_pump()
+  return not busy and not (attached and attached.loop_mode and attached.loop_mode())
+end
+
+---Who waits for an answer: the callback, our coroutine, or the main chunk (a box). Raises where nothing can wait.
+---Precondition of `wait`, before anything is handed over.
+---@param callback function?
+---@param name string for the message
+---@param level integer? of the error: whose line is named
+---@return thread|function|table waiter
+function loop.waiter(callback, name, level)
+  if current then
+    error(ELSEWHERE:format(name, "inside apply or a function given to read",
+      "use the applied event, or raft.go from there"), level or 3)
+  end
+  if callback then return callback end
+  local co, main = running()
+  if ours[co] then
+    if isyieldable() then return co end
+    error(ELSEWHERE:format(name, "here",
+      "it is called through something that cannot yield (table.sort, string.gsub, require, ...)"), level or 3)
+  end
+  if main and can_pump() then return {} end
+  error(ELSEWHERE:format(name, main and "inside a callback" or "in a coroutine that raft.go did not start",
+    "pass a callback as the last argument, or use raft.go"), level or 3)
+end
+
+---Can the caller wait here, as loop.waiter would have it?
+function loop.can_wait()
+  if current then return false end
+  local co, main = running()
+  if ours[co] then return isyieldable() end
+  return main and can_pump()
+end
+
+local function pump(box)
+  while not box.done do
+    core.poll(timeout())
+    turn()
+    print_failure()
+  end
+  return box[1], box[2], box[3]
+end
+
+---Waits until somebody pushes the waiter; returns what was pushed. A callback does not wait.
+---@async
+function loop.wait(waiter)
+  local kind = type(waiter)
+  if kind == "thread" then return yield(PARK) end
+  if kind == "table" then return pump(waiter) end
+end
+
+-- ---- the public part ----
+
+local driving = false      -- raft.run is running
+local stopped              -- why it shall end
+
+local function check_seconds(s, name)
+  if type(s) ~= "number" or s < 0 or s ~= s then
+    error(("%s: seconds expected, got %s"):format(name, type(s) == "number" and s or type(s)), 3)
+  end
+end
+
+local function check_function(fn, name)
+  if type(fn) ~= "function" then error(("%s: a function expected, got %s"):format(name, type(fn)), 3) end
+end
+
+local function spawn(fn)
+  local co = coroutine.create(fn)
+  ours[co] = true
+  return co
+end
+
+---Starts a coroutine in which waiting calls may be made; it runs in the next turn of the loop.
+---@param fn async fun(...)
+function loop.go(fn, ...)
+  check_function(fn, "raft.go")
+  local arguments = table.pack(...)
+  push(spawn(function() fn(table.unpack(arguments, 1, arguments.n)) end))
+end
+
+---Waits for s seconds.
+---@async
+---@param s number
+function loop.sleep(s)
+  check_seconds(s, "raft.sleep")
+  local waiter = loop.waiter(nil, "raft.sleep")
+  set_timer(now() + s, push, waiter)
+  loop.wait(waiter)
+end
+
+---Calls fn after s seconds, from the loop (where waiting calls need raft.go).
+---@param s number
+---@param fn fun()
+function loop.after(s, fn)
+  check_seconds(s, "raft.after")
+  check_function(fn, "raft.after")
+  set_timer(now() + s, push, fn)
+end
+
+---Ends raft.run, which returns "stop".
+function loop.stop()
+  stopped = stopped or "stop"
+  again = true
+end
+
+---@param outcome { results: table? } set when main has returned
+local function drive(outcome)
+  while not (outcome.results or stopped or failure) do
+    if attached then
+      attached.run("once")
+    else
+      core.poll(timeout())
+      turn()
+    end
+    stopped = core.signal() or stopped
+  end
+end
+
+---Closes what main left open; its error, if that raises.
+local function close_main(co)
+  local ok, err = true, nil
+  if co then ok, err = coroutine.close(co) end
+  if not ok then loop.fail(err) end
+end
+
+---Runs the loop: until main returns, whose results it returns; until raft.stop ("stop"); until SIGINT or SIGTERM, which
+---close main's to-be-closed variables (a second one kills). Errors of main, coroutines and callbacks are raised here.
+---@param main async fun(): ...
+---@return any ...
+---@overload fun(): "stop"|"SIGINT"|"SIGTERM"
+function loop.run(main)
+  if main ~= nil then check_function(main, "raft.run") end
+  if driving then error("raft.run is already running", 2) end
+  if busy or current then error("raft.run cannot be called from inside the loop", 2) end
+  core.signals(true)
+  driving, stopped = true, nil
+  local outcome, co = {}, nil
+  if main then
+    co = spawn(function() outcome.results = table.pack(main()) end)
+    push(co)
+  end
+  local ok, err = pcall(drive, outcome)
+  local reason = stopped
+  close_main(co)
+  core.signals(false)
+  driving, stopped = false, nil
+  local failed = take_failure()
+  if not ok then error(err, 0) end
+  if failed then error(failed[1], 0) end
+  local results = outcome.results
+  if results then return table.unpack(results, 1, results.n) end
+  return reason
+end
+
+---For loops of others: wait until pollfd is readable (events "r") or timeout seconds (nil: for ever) have gone, then
+---call step. `cqueues.poll(raft)` works: a self argument is ignored.
+---@return integer
+function loop.pollfd() return core.fd() end
+
+---@return string
+function loop.events() return "r" end
+
+---Takes what came in, runs what is ready, never waits. Raises errors of coroutines and callbacks.
+function loop.step()
+  if busy then error("raft.step cannot be called from inside the loop", 2) end
+  core.poll(0)
+  turn()
+  local failed = take_failure()
+  if failed then error(failed[1], 0) end
+end
+
+-- ---- luv ----
+
+---Drives this loop from luv's, through luv's public functions alone: each library keeps a loop of its own (the two may
+---even be linked with different libuvs).
+local function attach_luv(uv)
+  local poll, prepare, timer = uv.new_poll(core.fd()), uv.new_prepare(), uv.new_timer()
+  local handles = { poll, prepare, timer }
+  local awake = true
+
+  local function wake(on)
+    awake = on
+    for _, handle in ipairs(handles) do
+      if on then handle:ref() else handle:unref() end
+    end
+    asleep = not on and function() wake(true) end or nil
+  end
+
+  local function run_turn()
+    if busy then return end
+    core.poll(0)
+    turn()
+    if not driving then print_failure() end
+  end
+
+  prepare:start(function()
+    if timeout() == 0 then run_turn() end
+    local wait = timeout()
+    uv.update_time()
+    if wait then timer:start(math.ceil(wait * 1000), 0, run_turn) else timer:stop() end
+    local alive = driving or wait ~= nil or #nodes > 0
+    if alive ~= awake then wake(alive) end
+  end)
+  poll:start("r", run_turn)
+end
+
+---Attaches this loop to that of luv: uv.run() then drives both, raft.run too. Other libraries: see raft.pollfd.
+---@param library table what require "luv" returned
+function loop.attach(library)
+  if type(library) ~= "table" or not (library.new_poll and library.new_prepare) then
+    error("raft.attach: expected the luv module; other loops use raft.pollfd, events, timeout and step", 2)
+  end
+  if attached and attached ~= library then error("raft.attach: another loop is attached already", 2) end
+  if attached then return end
+  attached = library
+  attach_luv(library)
+end
+
+return loop

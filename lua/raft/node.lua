@@ -1,0 +1,610 @@
+-- One node of a cluster, as users see it: calls that wait, events, status.
+local core = require "raft.core"
+local loop = require "raft.loop"
+local options = require "raft.options"
+local machines = require "raft.machine"
+
+local push, wait, new_waiter, deadline = loop.push, loop.wait, loop.waiter, loop.deadline
+local call_options = options.call
+
+---@alias raft.role "follower"|"candidate"|"leader"
+
+---One node: this process's part of the replicated state machine.
+---@class raft.Node
+---@field id integer           this member
+---@field role raft.role       as of the last turn of the loop, like the next two
+---@field term integer
+---@field leader integer?      the leader's id, if one is known
+---@field package core raft.core.node
+---@field package open table<integer|table, thread|function|table> who waits for what: proposals by sequence, the
+---rest by record
+---@field package machine raft.Machine
+---@field package timeout number
+---@field package ended boolean   the core has ended; `final` is the last status
+---@field package final table?
+---@field package fault string?   why it stopped itself
+local Node = {}
+Node.__index = Node
+Node.__name = "raft.node"
+
+-- ---- logging ----
+
+local LEVELS = { debug = 1, info = 2, warn = 3, error = 4 }
+
+local function new_logger(self, log)
+  if log == false then return function() end end
+  if type(log) == "function" then
+    return function(level, text, fields) push(log, level, text, fields) end
+  end
+  local least = LEVELS[log]
+  return function(level, text)
+    if LEVELS[level] < least then return end
+    io.stderr:write(("%s raft[%s] %s: %s\n"):format(os.date("%Y-%m-%d %H:%M:%S"), self.id or "?", level, text))
+  end
+end
+
+-- ---- events ----
+
+---@alias raft.event
+---| "leader"       # { leader?, address?, term }: another leader, or none is known any more
+---| "role"         # { role, term }
+---| "ready"        # {}: a leader is known and serves
+---| "peer_up"      # { id }
+---| "peer_down"    # { id, reason }
+---| "applied"      # { index, time, cmd, results, replay }; replay: it was in this node's log when it started
+---| "apply_error"  # { index, message, traceback }
+---| "slow"         # { what = "disk", seconds }
+---| "full"         # {}: the disk has no room for new entries
+---| "fault"        # { message }: the node stops itself
+---| "closed"       # { reason }
+---| "*"            # all of them; the second argument is the event's name
+local EVENTS = { leader = true, role = true, ready = true, peer_up = true, peer_down = true, applied = true,
+  apply_error = true, slow = true, full = true, fault = true, closed = true, ["*"] = true }
+
+local function call_handlers(list, data, event)
+  for _, handler in ipairs(table.move(list, 1, #list, 1, {})) do   -- a handler may remove itself
+    local ok, err = xpcall(handler, debug.traceback, data, event)
+    if not ok then loop.fail(err) end
+  end
+end
+
+local function dispatch(self, event, data)
+  call_handlers(self.handlers[event], data, event)
+  call_handlers(self.handlers["*"], data, event)
+end
+
+---Handlers run after the step in which something happened, never from inside the machine.
+local function emit(self, event, data)
+  if self.handlers[event][1] or self.handlers["*"][1] then push(dispatch, self, event, data) end
+end
+
+local function listen_to_applies(self)
+  if not (self.handlers.applied[1] or self.handlers["*"][1]) then
+    self.callbacks.applied = nil
+  else
+    self.callbacks.applied = function(index, time, cmd, a, b)
+      emit(self, "applied", { index = index, time = time, cmd = cmd, results = { a, b },
+        replay = index <= self.recovered })
+    end
+  end
+end
+
+---Calls handler(data, event) for each event of this name from now on. Handlers run in the loop, one after the
+---other; what they raise is raised by raft.run (or goes to stderr without it).
+---@param event raft.event
+---@param handler fun(data: table, event: raft.event)
+---@return fun() off stops it
+function Node:on(event, handler)
+  if not EVENTS[event] then
+    error(("node:on: unknown event %s%s"):format(tostring(event), options.suggest(tostring(event), EVENTS)), 2)
+  end
+  if type(handler) ~= "function" then error("node:on: a function expected, got " .. type(handler), 2) end
+  local list = self.handlers[event]
+  list[#list + 1] = handler
+  listen_to_applies(self)
+  return function()
+    for i, other in ipairs(list) do
+      if other == handler then
+        table.remove(list, i)
+        break
+      end
+    end
+    listen_to_applies(self)
+  end
+end
+
+-- ---- what the core tells ----
+
+local function address_of(status, id)
+  for _, member in ipairs(status.members) do
+    if member.id == id then return member.address end
+  end
+end
+
+local function tell_role(self, s)
+  if s.role == self.role then return end
+  self.role = s.role
+  self.log("info", ("%s in term %d"):format(s.role, s.term), { role = s.role, term = s.term })
+  emit(self, "role", { role = s.role, term = s.term })
+end
+
+local function tell_leader(self, s)
+  if s.leader == self.leader and (s.term == self.leader_term or not s.leader) then return end
+  self.leader, self.leader_term = s.leader, s.term
+  local data = { leader = s.leader, address = address_of(s, s.leader), term = s.term }
+  local text = s.leader and ("leader is %d (%s), term %d"):format(s.leader, data.address, s.term)
+    or ("no leader is known, term %d"):format(s.term)
+  self.log("info", text, data)
+  emit(self, "leader", data)
+end
+
+local function tell_peers(self, s)
+  for _, member in ipairs(s.members) do
+    local id = member.id
+    if id ~= s.id and member.connected ~= (self.peers[id] or false) then
+      self.peers[id] = member.connected
+      if member.connected then
+        self.log("info", ("peer %d is up"):format(id), { id = id })
+        emit(self, "peer_up", { id = id })
+      else
+        local reason = member.down or "closed"
+        self.log("warn", ("peer %d is down: %s"):format(id, reason), { id = id, reason = reason })
+        emit(self, "peer_down", { id = id, reason = reason })
+      end
+    end
+  end
+end
+
+local function tell_fault(self, message)
+  if self.fault then return end
+  self.fault = message
+  self.log("error", "the node stops: " .. message, { message = message })
+  emit(self, "fault", { message = message })
+end
+
+local function tell_disk(self, s)
+  if s.disk == self.disk then return end
+  self.disk = s.disk
+  if s.disk == "slow" then
+    self.log("warn", "the disk is slow", { seconds = s.sync })
+    emit(self, "slow", { what = "disk", seconds = s.sync })
+  elseif s.disk == "full" then
+    self.log("warn", "the disk is full", {})
+    emit(self, "full", {})
+  end
+end
+
+local function changed(self)
+  local s = self.core:status()
+  self.term = s.term
+  tell_role(self, s)
+  tell_leader(self, s)
+  tell_peers(self, s)
+  tell_disk(self, s)
+  if s.fault then tell_fault(self, s.fault_text or s.fault) end
+  if s.ready and not self.ready then emit(self, "ready", {}) end
+  self.ready = s.ready
+end
+
+local function refusal(self)
+  if self.fault then return nil, "the node has stopped: " .. self.fault, "fault" end
+  return nil, "the node is closed", "closed"
+end
+
+local function on_started(self, code, message)
+  if code then
+    self.ended = true
+    push(self.starting, nil, message, code)
+  else
+    self.id = self.core:id()
+    self.recovered = self.core:status().last
+    push(self.starting, self)
+  end
+end
+
+---Whoever still waits hears of it; then the handlers.
+local function on_closed(self)
+  self.final, self.ended = self:status(), true
+  self.final.ready, self.final.leader = false, nil
+  self.leader, self.ready = nil, false
+  self.log(self.fault and "error" or "info", "closed", {})
+  emit(self, "closed", { reason = self.fault or "closed" })
+  local open = self.open
+  self.open, self.reads, self.waits = {}, {}, {}
+  for key, waiter in pairs(open) do
+    if type(key) == "table" and key.closes then push(waiter, true) else push(waiter, refusal(self)) end
+  end
+end
+
+-- ---- reads: all that come while a barrier is under way share the next one ----
+
+local function call_reader(self, fn)
+  local ok, a, b = xpcall(fn, debug.traceback, self.machine, self.core:applied())
+  if ok then return a, b end
+  return nil, tostring(a), "query"
+end
+
+local pass_barrier
+
+local function start_barrier(self)
+  if not self.reads[1] then return end
+  self.reading, self.reads = self.reads, {}
+  local sequence, message, code = self.core:barrier()
+  self.barrier = sequence
+  if not sequence then pass_barrier(self, nil, message, code) end
+end
+
+---Everything committed before the reads were asked for is applied (or never will be here: code).
+function pass_barrier(self, index, message, code)
+  local reading, open = self.reading, self.open
+  self.barrier, self.reading = nil, nil
+  for _, read in ipairs(reading) do
+    local waiter = open[read]
+    open[read] = nil
+    if waiter and code then
+      push(waiter, nil, message, code)
+    elseif waiter and not read.fn then
+      push(waiter, index)
+    elseif waiter then   -- else it has timed out
+      push(waiter, call_reader(self, read.fn))
+    end
+  end
+  start_barrier(self)
+end
+
+local function read_expired(self)
+  if not self.leader then return "no leader was known in time", "no_leader" end
+  return "no answer in time", "timeout"
+end
+
+---The values that follow, now or by a callback later.
+local function answer(callback, ...)
+  if not callback then return ... end
+  push(callback, ...)
+end
+
+local function read_after_barrier(self, fn, waiter, timeout)
+  local read = { fn = fn, expired = read_expired }
+  self.open[read] = waiter
+  self.reads[#self.reads + 1] = read
+  deadline(self, read, timeout or self.timeout)
+  if not self.barrier then start_barrier(self) end
+  return wait(waiter)
+end
+
+-- ---- waiting calls ----
+
+---@class raft.call_options
+---@field timeout? number seconds; default: the node's `timeout`
+
+---Proposes a command: nil, booleans, integers, floats, strings and tables of these (100 deep); anything else raises,
+---with its path. Returns what this node's own machine returned from apply, live: treat it as read-only. A third value
+---means that raft or apply failed: see raft.outcome.
+---@async
+---@param cmd any
+---@param opts? raft.call_options
+---@param callback? fun(a: any, b: any, code: raft.code?)
+---@return any a
+---@return any b
+---@return raft.code? code
+---@overload async fun(self: raft.Node, cmd: any, callback: fun(a: any, b: any, code: raft.code?))
+function Node:propose(cmd, opts, callback)
+  local timeout
+  if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:propose", opts, callback) end
+  local waiter = new_waiter(callback, "node:propose")
+  if self.ended then return answer(callback, refusal(self)) end
+  local sequence, message, code = self.core:propose(cmd)
+  if not sequence then return answer(callback, nil, message, code) end
+  self.open[sequence] = waiter
+  deadline(self, sequence, timeout or self.timeout)
+  return wait(waiter)
+end
+
+---Calls fn(machine, index, time) on this node's machine when everything that was committed before this call is applied
+---to it: a linearizable read. fn must not change the machine. Returns what fn returned.
+---@async
+---@param fn fun(machine: raft.Machine, index: integer, time: number): any, any
+---@param opts? raft.call_options
+---@param callback? fun(a: any, b: any, code: raft.code?)
+---@return any a
+---@return any b
+---@return raft.code? code "query" when fn raised
+---@overload async fun(self: raft.Node, fn: function, callback: fun(a: any, b: any, code: raft.code?))
+function Node:read(fn, opts, callback)
+  if type(fn) ~= "function" then
+    error("node:read: a function (machine, index, time) expected, got " .. type(fn), 2)
+  end
+  local timeout
+  if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:read", opts, callback) end
+  local waiter = new_waiter(callback, "node:read")
+  if self.ended then return answer(callback, refusal(self)) end
+  return read_after_barrier(self, fn, waiter, timeout)
+end
+
+---Waits until everything that was committed before this call is applied here.
+---@async
+---@param opts? raft.call_options
+---@param callback? fun(index: integer?, message: string?, code: raft.code?)
+---@return integer? index of the barrier in the log
+---@return string? message
+---@return raft.code? code
+---@overload async fun(self: raft.Node, callback: fun(index: integer?, message: string?, code: raft.code?))
+function Node:barrier(opts, callback)
+  local timeout
+  if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:barrier", opts, callback) end
+  local waiter = new_waiter(callback, "node:barrier")
+  if self.ended then return answer(callback, refusal(self)) end
+  return read_after_barrier(self, nil, waiter, timeout)
+end
+
+local TESTS = {
+  leader = function(self) return self.leader end,
+  ready = function(self)
+    return self.ready and self.core:applied() >= self.core:status().commit
+  end,
+}
+
+---Tests a condition under protection: whether it is over, and the answer.
+local function try(self, test)
+  local ok, value = xpcall(test, debug.traceback, self)
+  if not ok then return true, nil, tostring(value), "query" end
+  if value then return true, value end
+  return false
+end
+
+---After each step: are the conditions that are waited for true?
+---@package
+function Node:after_step()
+  local waits = self.waits
+  if not waits[1] or self.ended then return end
+  self.waits = {}
+  for _, record in ipairs(waits) do
+    local waiter = self.open[record]
+    if waiter then
+      local over, value, message, code = try(self, record.test)
+      if over then
+        self.open[record] = nil
+        push(waiter, value, message, code)
+      else
+        self.waits[#self.waits + 1] = record
+      end
+    end
+  end
+end
+
+local function wait_expired() return "it did not come true in time", "timeout" end
+
+---Waits until a leader is known (its id is returned), until this node is ready (it could answer a read now), or until
+---fn(status) returns something true, which is returned; at once if it is so already. Without timeout: as long as
+---it takes.
+---@async
+---@param what "leader"|"ready"|fun(status: raft.status): any
+---@param timeout? number|raft.call_options
+---@param callback? fun(value: any, message: string?, code: raft.code?)
+---@return any value
+---@return string? message
+---@return raft.code? code
+function Node:wait(what, timeout, callback)
+  local test = TESTS[what]
+  if type(what) == "function" then test = function(node) return what(node:status()) end end
+  if not test then
+    error(('node:wait: "leader", "ready" or a function (status) expected, got %s'):format(tostring(what)), 2)
+  end
+  if type(timeout) == "number" then timeout = { timeout = timeout } end
+  timeout, callback = call_options("node:wait", timeout, callback)
+  local waiter = new_waiter(callback, "node:wait")
+  if self.ended then return answer(callback, refusal(self)) end
+  local over, value, message, code = try(self, test)
+  if over then return answer(callback, value, message, code) end
+  local record = { test = test, expired = wait_expired }
+  self.open[record] = waiter
+  self.waits[#self.waits + 1] = record
+  if timeout then deadline(self, record, timeout) end
+  return wait(waiter)
+end
+
+local function close_expired() return "the node is still closing", "timeout" end
+
+---Closes the node: open calls end, the log is sealed, the directory is given back. Where a call cannot wait (in apply,
+---in a callback) it only starts that and returns.
+---@async
+---@param opts? raft.call_options
+---@param callback? fun(closed: true)
+---@return true? closed
+---@return string? message
+---@return raft.code? code
+---@overload async fun(self: raft.Node, callback: fun(closed: true))
+function Node:close(opts, callback)
+  local timeout
+  timeout, callback = call_options("node:close", opts, callback)
+  if self.ended then return answer(callback, true) end
+  self.core:close()
+  if not callback and not loop.can_wait() then return true end
+  local record = { closes = true, expired = close_expired }
+  local waiter = callback or new_waiter(nil, "node:close")
+  self.open[record] = waiter
+  if timeout then deadline(self, record, timeout) end
+  return wait(waiter)
+end
+
+---For `local node <close> = ...`: waits also where nothing can yield.
+function Node:__close()
+  if self.ended then return end
+  if loop.can_wait() then
+    self:close()
+  else
+    self.core:close()
+    loop.drain(self)
+  end
+end
+
+function Node:__tostring()
+  return ("raft.node %d (%s)"):format(self.id, self.ended and "closed" or self.role)
+end
+
+-- ---- looking at it ----
+
+---@class raft.member
+---@field id integer
+---@field address string
+---@field role "voter"
+---@field connected boolean
+---@field down string?      why it is not connected
+---@field state "probe"|"replicate"|nil  this and the following: on the leader
+---@field match integer?    the last entry known to be in its log
+---@field lag integer?      entries that it still lacks
+---@field rtt number?       seconds
+---@field contact number?   seconds since its last word
+
+---@class raft.status
+---@field id integer
+---@field name string             of the cluster
+---@field address string?         of this member
+---@field version string          of this library
+---@field uptime number
+---@field role raft.role
+---@field term integer
+---@field leader integer?
+---@field leader_address string?
+---@field leader_age number?      seconds since its last word
+---@field ready boolean           a leader is known and serves
+---@field tolerates integer       voters that may still fail, as far as this node sees
+---@field first integer           in the log
+---@field last integer            in the log
+---@field durable integer         here
+---@field commit integer
+---@field applied integer
+---@field applied_time number     the leader's clock at that entry
+---@field pending integer         open calls
+---@field sessions integer
+---@field elections integer       that this node started
+---@field log { bytes: integer, segments: integer }
+---@field disk { state: "ok"|"slow"|"full"|"failed", sync: number } sync: seconds that the last durable write took
+---@field fault string?
+---@field members raft.member[]
+
+local function shape_members(s, id)
+  local alive = 0
+  for _, member in ipairs(s.members) do
+    member.role = "voter"
+    if member.id == id then member.connected, member.down = true, nil end
+    if member.match then member.lag = math.max(0, s.last - member.match) end
+    if member.connected then alive = alive + 1 end
+  end
+  local tolerates = alive - (#s.members // 2 + 1)
+  return s.leader and math.max(0, tolerates) or 0
+end
+
+---What this node knows, at once.
+---@return raft.status
+function Node:status()
+  if self.ended then return self.final end
+  local s = self.core:status()
+  s.name, s.version = self.name, core.version
+  s.address = address_of(s, s.id)
+  s.leader_address = address_of(s, s.leader)
+  s.tolerates = shape_members(s, s.id)
+  s.log = { bytes = s.log_bytes, segments = s.log_segments }
+  s.disk = { state = s.disk, sync = s.sync }
+  s.fault = self.fault or s.fault_text
+  s.log_bytes, s.log_segments, s.sync, s.phase, s.fault_text = nil, nil, nil, nil, nil
+  return s
+end
+
+---@return raft.member[]
+function Node:members()
+  return self:status().members
+end
+
+-- ---- starting ----
+
+local function new_callbacks(self, instance, apply)
+  local function take(sequence)
+    local waiter = self.open[sequence]
+    self.open[sequence] = nil
+    return waiter
+  end
+  return {
+    machine = instance,
+    apply = apply,
+    result = function(sequence, a, b)
+      local open = self.open
+      local waiter = open[sequence]
+      if waiter then
+        open[sequence] = nil
+        push(waiter, a, b)
+      end
+    end,
+    raised = function(sequence, index, message, traceback)
+      local waiter = take(sequence)
+      if waiter then push(waiter, nil, message, "apply") end
+      self.log("error", ("apply raised at index %d: %s"):format(index, traceback), { index = index, message = message })
+      emit(self, "apply_error", { index = index, message = message, traceback = traceback })
+    end,
+    done = function(sequence, code, message, index)
+      if sequence == self.barrier then return pass_barrier(self, index, message, code) end
+      local waiter = take(sequence)
+      if waiter then push(waiter, nil, message, code) end
+    end,
+    started = function(code, message) on_started(self, code, message) end,
+    changed = function() changed(self) end,
+    halted = function(message) tell_fault(self, message) end,
+    closed = function() on_closed(self) end,
+    failed = loop.fail,
+  }
+end
+
+local function new_node(o)
+  local self = setmetatable({
+    id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, reads = {}, waits = {},
+    peers = {}, handlers = {}, ended = false, ready = false, recovered = 0,
+  }, Node)
+  for event in pairs(EVENTS) do self.handlers[event] = {} end
+  self.log = new_logger(self, o.log)
+  return self
+end
+
+---A node alone has an address all the same, on which nobody calls.
+local function lone_members(o)
+  if not o.id then return {} end   -- the directory knows
+  return { { id = o.id, address = o.listen or core.free_address() } }
+end
+
+---Started and then abandoned by an error or a signal while it was waited for: it is closed.
+local ABANDONED = { __close = function(guard)
+  if guard.node then guard.node:__close() end
+end }
+
+local node = {}
+
+---@async
+---@param given raft.node_options
+---@param callback? fun(node: raft.Node?, message: string?, code: raft.code?)
+function node.new(given, callback)
+  local ok, o = pcall(options.read, given)
+  if not ok then error(o, 2) end
+  call_options("raft.node", nil, callback)
+  local waiter = new_waiter(callback, "raft.node")
+  local instance, apply = machines.new(o.machine)
+  local self = new_node(o)
+  self.machine, self.starting = instance, waiter
+  self.callbacks = new_callbacks(self, instance, apply)
+  local alone = #o.members == 0
+  if alone then o.members = lone_members(o) end
+  local message, code
+  self.core, message, code = core.node({
+    id = o.id or 0, dir = o.dir, name = o.name, members = o.members,
+    listen = o.listen or alone and o.members[1] and o.members[1].address or nil,
+    election_timeout = o.election_timeout, heartbeat = o.heartbeat, pending = o.pending,
+    pending_bytes = o.pending_bytes, command_bytes = o.command_bytes, cache_bytes = o.cache_bytes,
+  }, self.callbacks, o.on_apply_error == "halt")
+  if not self.core then return answer(callback, nil, message, code) end
+  loop.register(self)
+  if callback then return end
+  local guard <close> = setmetatable({ node = self }, ABANDONED)
+  local started, text, why = wait(waiter)
+  guard.node = nil
+  return started, text, why
+end
+
+return node
