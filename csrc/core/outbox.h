@@ -2,8 +2,9 @@
  *
  * A message that promises something (a vote, a term) is held until the batch that stores the promise has been
  * acknowledged: it carries the number of that batch. Held messages are at most one a peer and type (votes and pre-votes
- * apart): a newer one replaces an older one, which by then says nothing the newer does not. Append acknowledgements are not held but made
- * when the disk reports (replication.h), since under load there would always be a newer one to wait for. */
+ * apart): a newer one replaces an older one, which by then says nothing the newer does not. Append acknowledgements
+ * are not held but made when the disk reports (replication.h), since under load there would always be a newer one to
+ * wait for. */
 #ifndef RAFT_CORE_OUTBOX_H
 #define RAFT_CORE_OUTBOX_H
 

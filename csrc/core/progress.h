@@ -42,8 +42,8 @@ void progress_sent(struct raft_progress *p, raft_index last, uint32_t bytes, uin
 void progress_sent_less(struct raft_progress *p, raft_index named, raft_index last);
 /* It confirmed entries up to index. true: that is news. */
 bool progress_confirm(struct raft_progress *p, raft_index index);
-/* It has received entries up to `received` when it answered a heartbeat sent at sent_us: what was sent to it before that
- * and lies beyond is lost. true: something was, and next goes back to send it again. */
+/* It has received entries up to `received` when it answered a heartbeat sent at sent_us: what was sent to it before
+ * that and lies beyond is lost. true: something was, and next goes back to send it again. */
 bool progress_find_lost(struct raft_progress *p, raft_index received, uint64_t sent_us);
 
 #pragma GCC visibility pop

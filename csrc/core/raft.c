@@ -25,7 +25,8 @@ static int check_config(const struct raft_config *c, const struct raft_initial *
         return err_set(e, ERR_INVALID, "member %" PRIu64 " is not in the configuration", c->id);
     }
     if (i->applied > i->last) {
-        return err_set(e, ERR_INVALID, "applied index %" PRIu64 " is beyond the log's last, %" PRIu64, i->applied, i->last);
+        return err_set(e, ERR_INVALID, "applied index %" PRIu64 " is beyond the log's last, %" PRIu64, i->applied,
+                       i->last);
     }
     if (i->term > TERM_MAX || i->last > INDEX_MAX) return err_set(e, ERR_INVALID, "term or index out of range");
     return OK;

@@ -175,8 +175,8 @@ void replication_heartbeat(struct raft *r, uint64_t now)
     r->heartbeat_at_us = now + r->config.heartbeat_us;
 }
 
-/* How many entries from p->next on one message takes, and their bytes. Entries that are no longer in memory are named by
- * index alone; their sizes are not known here, so they fill the window and only one such message is on the way. */
+/* How many entries from p->next on one message takes, and their bytes. Entries that are no longer in memory are named
+ * by index alone; their sizes are not known here, so they fill the window and only one such message is on the way. */
 static uint32_t entries_for(const struct raft *r, const struct raft_progress *p, uint32_t *bytes)
 {
     const struct raft_log *log = &r->log;

@@ -19,8 +19,8 @@ int replication_on_heartbeat_reply(struct raft *r, struct raft_progress *p, cons
 void replication_commit(struct raft *r);
 /* Leader: a heartbeat to every peer. */
 void replication_heartbeat(struct raft *r, uint64_t now);
-/* Leader: everything that windows allow, to every peer. Called for each raft_ready. ERR_NOMEM: some of it, the rest next
- * time. */
+/* Leader: everything that windows allow, to every peer. Called for each raft_ready. ERR_NOMEM: some of it, the rest
+ * next time. */
 int replication_send(struct raft *r, uint64_t now);
 
 #pragma GCC visibility pop

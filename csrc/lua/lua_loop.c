@@ -144,8 +144,8 @@ static int l_signals(lua_State *L)
 static int l_signal(lua_State *L)
 {
     int number = atomic_exchange(&caught, 0);
-    if (number == 0) return 0;
-    lua_pushstring(L, number == SIGINT ? "SIGINT" : "SIGTERM");
+    if (number == 0) lua_pushnil(L);
+    else lua_pushstring(L, number == SIGINT ? "SIGINT" : "SIGTERM");
     return 1;
 }
 

@@ -166,13 +166,6 @@ static int apply_body(lua_State *L)
     c->node->applying = false;
 
     c->stage = STAGE_TELL;
-    if (c->sequence != 0) {
-        lua_pushvalue(L, 3);
-        lua_pushinteger(L, (lua_Integer)c->sequence);
-        lua_pushvalue(L, 7);
-        lua_pushvalue(L, 8);
-        lua_call(L, 3, 0);
-    }
     if (!lua_isnil(L, 4)) {
         lua_pushvalue(L, 4);
         lua_pushinteger(L, index);
@@ -182,16 +175,23 @@ static int apply_body(lua_State *L)
         lua_pushvalue(L, 8);
         lua_call(L, 5, 0);
     }
+    if (c->sequence != 0) {
+        lua_pushvalue(L, 3);
+        lua_pushinteger(L, (lua_Integer)c->sequence);
+        lua_pushvalue(L, 7);
+        lua_pushvalue(L, 8);
+        lua_call(L, 3, 0);
+    }
     return 0;
 }
 
-/* Where the next node would have gone on, this one ran out of something: not the machine's doing, so that replicas
- * would part if it counted as applied. */
+/* Where another node goes on, this one ran out of something: replicas would part if that counted as applied. Lua's
+ * buffers report lack of memory as an ordinary error. */
 static bool is_exhaustion(int status, const char *message)
 {
     static const char overflow[] = "stack overflow";
     size_t size = strlen(message), tail = sizeof overflow - 1;
-    return status == LUA_ERRMEM || status == LUA_ERRERR ||
+    return status == LUA_ERRMEM || status == LUA_ERRERR || strcmp(message, "not enough memory") == 0 ||
            (size >= tail && memcmp(message + size - tail, overflow, tail) == 0);
 }
 

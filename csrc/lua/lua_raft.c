@@ -372,6 +372,17 @@ static int method_unreachable(lua_State *L)
     return 0;
 }
 
+/* range_sent(peer, named, last): of a range up to `named` only entries up to `last` were sent. */
+static int method_range_sent(lua_State *L)
+{
+    struct lua_raft *u = check_raft(L);
+    raft_id peer = (raft_id)luaL_checkinteger(L, 2);
+    raft_index named = (raft_index)luaL_checkinteger(L, 3), last = (raft_index)luaL_checkinteger(L, 4);
+    luaL_argcheck(L, last <= named, 4, "no more than was named");
+    raft_range_sent(u->raft, peer, named, last);
+    return 0;
+}
+
 static int method_campaign(lua_State *L)
 {
     struct lua_raft *u = check_raft(L);
@@ -549,11 +560,22 @@ static int quorum_votes(lua_State *L)
 void lua_raft_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"step", method_step},           {"propose", method_propose},   {"tick", method_tick},
-        {"deadline", method_deadline},   {"persisted", method_persisted}, {"applied", method_applied},
-        {"unreachable", method_unreachable}, {"campaign", method_campaign}, {"step_down", method_step_down},
-        {"has_ready", method_has_ready}, {"ready", method_ready},       {"entry", method_entry},
-        {"term", method_term},           {"status", method_status},     {"peer", method_peer},
+        {"step", method_step},
+        {"propose", method_propose},
+        {"tick", method_tick},
+        {"deadline", method_deadline},
+        {"persisted", method_persisted},
+        {"applied", method_applied},
+        {"unreachable", method_unreachable},
+        {"range_sent", method_range_sent},
+        {"campaign", method_campaign},
+        {"step_down", method_step_down},
+        {"has_ready", method_has_ready},
+        {"ready", method_ready},
+        {"entry", method_entry},
+        {"term", method_term},
+        {"status", method_status},
+        {"peer", method_peer},
         {NULL, NULL}};
     static const luaL_Reg quorum[] = {{"committed", quorum_committed}, {"tally", quorum_votes}, {NULL, NULL}};
     luaL_newmetatable(L, RAFT_CLASS);

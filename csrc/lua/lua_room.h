@@ -16,6 +16,7 @@ void lua_node_open(lua_State *L);  /* lua_node.c: core.node, one node of a clust
 void lua_pack_open(lua_State *L);  /* lua_pack.c: pack and unpack */
 void lua_raft_open(lua_State *L);  /* lua_raft.c: core.raft, the pure consensus core, for specs and own transports */
 void lua_store_open(lua_State *L); /* lua_store.c: core.log, the durable log on a simulated disk, for specs */
+void lua_server_open(lua_State *L); /* lua_server.c: core.sessions, for specs */
 void lua_wire_open(lua_State *L);  /* lua_wire.c: core.wire, entries and frames, for specs */
 void lua_sim_open(lua_State *L);   /* lua_sim.c: core.sim, a simulated cluster */
 void lua_uv_open(lua_State *L);    /* lua_uv.c: core.world, the real world's io, for specs */

@@ -351,7 +351,10 @@ static int disk_open(lua_State *L)
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
     struct log *log = *slot = mem_zero(1, sizeof *log);
-    if (log == NULL) return luaL_error(L, "not enough memory");
+    if (log == NULL) {
+        err_set(&e, ERR_NOMEM, "not enough memory");
+        return lua_room_fail(L, &e);
+    }
     luaL_setmetatable(L, LOG_CLASS);
     log->disk = d;
     log->next = d->logs;

@@ -11,17 +11,17 @@
 #include "sim/sim_world.h"
 #include "uv/uv_world.h"
 
-/* core.world: struct io from Lua, for specs. The real world runs on its own threads, a simulated one is stepped while
- * Lua waits; a spec cannot tell them apart, so that one suite holds both to the contract.
+/* core.world: struct io from Lua, for specs. The real world runs on its own threads, a simulated one is
+ * stepped while Lua waits; a spec cannot tell them apart, so that one suite holds both to the contract.
  *
- * A method of a world becomes a call that runs on the engine's thread while Lua waits for its answer. Events are
- * written to a log that Lua takes. */
+ * A method of a world becomes a call that runs on the engine's thread while Lua waits for its answer. Events
+ * are written to a log that Lua takes. */
 
 #define WORLD_CLASS "raft.core.world"
-#define FILES_MAX 16
-#define LOCKS_MAX 8
+#define FILES_MAX   16
+#define LOCKS_MAX   8
 #define SERVERS_MAX 8
-#define WAIT_S 10
+#define WAIT_S      10
 
 enum received_mode { RECEIVED_LOG, RECEIVED_ECHO, RECEIVED_CLOSE, RECEIVED_MODES };
 static const char *const mode_names[] = {"log", "echo", "close", NULL};
@@ -60,8 +60,8 @@ struct harness {
 /* One method on its way through the engine's thread, and through a lane if it is about files. */
 struct call {
     struct harness *h;
-    void (*run)(struct call *);  /* on the engine's thread, inside io_ functions; NULL for file calls */
-    int (*file)(struct call *);  /* on a lane's thread; returns an ERR_ code */
+    void (*run)(struct call *); /* on the engine's thread, inside io_ functions; NULL for file calls */
+    int (*file)(struct call *); /* on a lane's thread; returns an ERR_ code */
     enum io_lane lane;
     struct io_job job;
     bool answered; /* guarded by the mutex */
@@ -293,7 +293,8 @@ static void harness_stop(struct harness *h)
 {
     if (h->io == NULL) return;
     for (int lane = 0; lane < IO_LANES; lane++) {
-        call_world(h, &(struct call){.file = file_nothing, .lane = (enum io_lane)lane}); /* all before it are done */
+        call_world(
+            h, &(struct call){.file = file_nothing, .lane = (enum io_lane)lane}); /* all before it are done */
     }
     call_world(h, &(struct call){.run = run_stop});
     if (h->real != NULL) uv_world_join(h->real);
@@ -407,8 +408,10 @@ static void run_jobs(struct call *c)
     for (uint64_t i = 1; i <= c->number; i++) {
         struct tally *t = mem_zero(1, sizeof *t);
         ASSERT(t != NULL);
-        *t = (struct tally){
-            .job = {.work = tally_work, .done = tally_done}, .h = c->h, .number = (uint32_t)i, .lane = c->lane};
+        *t = (struct tally){.job = {.work = tally_work, .done = tally_done},
+                            .h = c->h,
+                            .number = (uint32_t)i,
+                            .lane = c->lane};
         io_submit(c->h->io, c->lane, &t->job);
     }
 }
@@ -450,7 +453,8 @@ static int file_read(struct call *c)
 static int file_write(struct call *c)
 {
     size_t whole = (c->size + IO_BLOCK - 1) / IO_BLOCK * IO_BLOCK;
-    uint8_t *copy = mem_aligned(IO_BLOCK, MAX(whole, IO_BLOCK)); /* a direct file wants it so, others do not mind */
+    uint8_t *copy =
+        mem_aligned(IO_BLOCK, MAX(whole, IO_BLOCK)); /* a direct file wants it so, others do not mind */
     ASSERT(copy != NULL);
     memcpy(copy, c->bytes, c->size);
     int code = io_write(c->h->io, c->h->files[c->id - 1], c->number, copy, c->size, &c->err);
@@ -555,7 +559,8 @@ static int l_open(lua_State *L)
     int flags = (strchr(letters, 'w') != NULL ? IO_OPEN_WRITE : 0) |
                 (strchr(letters, 'c') != NULL ? IO_OPEN_CREATE : 0) |
                 (strchr(letters, 'd') != NULL ? IO_OPEN_DIRECT : 0);
-    return finish_number(L, &(struct call){.file = file_open, .path = luaL_checkstring(L, 2), .flags = flags});
+    return finish_number(L,
+                         &(struct call){.file = file_open, .path = luaL_checkstring(L, 2), .flags = flags});
 }
 
 static int check_file(lua_State *L)
@@ -727,7 +732,8 @@ static void wait_for_log(struct harness *h, lua_Number seconds)
 {
     if (h->sim != NULL) {
         uint64_t end_us = sim_world_now(h->sim->world) + (uint64_t)(seconds * 1e6);
-        while (h->log.size == 0 && sim_world_now(h->sim->world) < end_us && sim_world_step(h->sim->world)) continue;
+        while (h->log.size == 0 && sim_world_now(h->sim->world) < end_us && sim_world_step(h->sim->world))
+            continue;
         return;
     }
     struct timespec until = after_s(seconds);
@@ -803,7 +809,8 @@ static int open_sim(struct harness *h, const struct harness *other, struct err *
     return OK;
 }
 
-/* core.world("real" | "sim" [, other]): a world of its own; a second simulated one shares the network with other. */
+/* core.world("real" | "sim" [, other]): a world of its own; a second simulated one shares the network with
+ * other. */
 static int l_world(lua_State *L)
 {
     static const char *const kinds[] = {"real", "sim", NULL};
@@ -823,15 +830,33 @@ static int l_world(lua_State *L)
 void lua_uv_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"open", l_open},         {"close", l_close},           {"size", l_size},
-        {"read", l_read},         {"write", l_write},           {"fill", l_fill},
-        {"rename", l_rename},     {"remove", l_remove},         {"list", l_list},
-        {"make_dir", l_make_dir}, {"sync_dir", l_sync_dir},     {"lock_dir", l_lock_dir},
-        {"room", l_room},         {"unlock_dir", l_unlock_dir}, {"listen", l_listen},
-        {"unlisten", l_unlisten}, {"connect", l_connect},       {"send", l_send},
-        {"queued", l_queued},     {"close_link", l_close_link}, {"on_received", l_on_received},
-        {"alarm", l_alarm},       {"wake", l_wake},             {"jobs", l_jobs},
-        {"events", l_events},     {"stop", l_stop},             {NULL, NULL},
+        {"open", l_open},
+        {"close", l_close},
+        {"size", l_size},
+        {"read", l_read},
+        {"write", l_write},
+        {"fill", l_fill},
+        {"rename", l_rename},
+        {"remove", l_remove},
+        {"list", l_list},
+        {"make_dir", l_make_dir},
+        {"sync_dir", l_sync_dir},
+        {"lock_dir", l_lock_dir},
+        {"room", l_room},
+        {"unlock_dir", l_unlock_dir},
+        {"listen", l_listen},
+        {"unlisten", l_unlisten},
+        {"connect", l_connect},
+        {"send", l_send},
+        {"queued", l_queued},
+        {"close_link", l_close_link},
+        {"on_received", l_on_received},
+        {"alarm", l_alarm},
+        {"wake", l_wake},
+        {"jobs", l_jobs},
+        {"events", l_events},
+        {"stop", l_stop},
+        {NULL, NULL},
     };
     if (luaL_newmetatable(L, WORLD_CLASS)) {
         luaL_newlib(L, methods);

@@ -193,6 +193,7 @@ static void dial_on_answer(struct links *p, struct peer *peer, const struct fram
     struct refusal refusal;
     struct err e = {0};
     char text[sizeof peer->down];
+    uint64_t known = store_peer(p->config.store, peer->member->id);
     if (f->type == FRAME_REFUSAL && refusal_read(f, &refusal, &e) == OK) {
         peer->backoff_us = p->config.election_timeout_us; /* it will not change its mind soon */
         snprintf(text, sizeof text, "refused: %.80s", refusal.text);
@@ -202,6 +203,8 @@ static void dial_on_answer(struct links *p, struct peer *peer, const struct fram
     } else if (h.from != peer->member->id || memcmp(h.cluster, p->config.identity->cluster, sizeof h.cluster) != 0) {
         snprintf(text, sizeof text, "member %" PRIu64 " of cluster \"%.32s\" answers there", h.from, h.name);
         dial_drop(p, peer, text);
+    } else if (known != 0 && known != h.incarnation) {
+        dial_drop(p, peer, "it has come back with another directory");
     } else {
         dial_up(p, peer);
     }

@@ -29,6 +29,8 @@ struct check_node {
     uint64_t applied_us, state;
     uint8_t *values; /* bits: applied in this life */
     size_t values_size, values_capacity;
+    uint8_t *said; /* whom it has told that it votes for in term t, over all lives, at t - 1; 0 = nobody */
+    size_t n_said, said_capacity;
 };
 
 enum fate { FATE_OPEN = 0, FATE_ACKNOWLEDGED, FATE_REFUSED };
@@ -62,6 +64,7 @@ void sim_check_free(struct sim_check *c)
     for (int i = 1; i <= c->nodes; i++) {
         mem_free(c->node[i].log);
         mem_free(c->node[i].values);
+        mem_free(c->node[i].said);
     }
     for (size_t i = 0; i < c->n_slots; i++) mem_free(c->slots[i].versions);
     mem_free(c->slots);
@@ -282,7 +285,39 @@ void sim_check_commit(struct sim_check *c, int node, raft_index index)
     if (index < n->commit) {
         sim_check_fail(c, node, "order: its commit index fell from %" PRIu64 " to %" PRIu64, n->commit, index);
     }
+    bool leads = n->term > 0 && n->term <= c->n_leaders && c->leaders[n->term - 1] == node;
+    if (leads && index > c->committed && sim_check_term_at(c, node, index) != n->term) {
+        sim_check_fail(c, node, "leader completeness: commits index %" PRIu64 " of term %" PRIu64
+                       " by its copies, in term %" PRIu64, index, sim_check_term_at(c, node, index), n->term);
+    }
     while (n->commit < index && !c->failed) commit_one(c, node, ++n->commit);
+}
+
+/* ---- what a node says ---- */
+
+void sim_check_says(struct sim_check *c, int node, raft_term term, raft_term durable)
+{
+    if (term <= durable) return;
+    sim_check_fail(c, node, "durability: sends a message of term %" PRIu64 " while term %" PRIu64 " is durable", term,
+                   durable);
+}
+
+void sim_check_says_stored(struct sim_check *c, int node, raft_index index, raft_index stable)
+{
+    if (index <= stable) return;
+    sim_check_fail(c, node, "durability: says that it has index %" PRIu64 ", %" PRIu64 " is durable", index, stable);
+}
+
+void sim_check_says_vote(struct sim_check *c, int node, raft_term term, raft_id candidate)
+{
+    struct check_node *n = node_of(c, node);
+    n->said = grown(n->said, &n->n_said, &n->said_capacity, term, 1);
+    uint8_t *said = &n->said[term - 1];
+    if (*said != 0 && *said != candidate) {
+        sim_check_fail(c, node, "election safety: votes for %d and for %" PRIu64 " in term %" PRIu64, *said, candidate,
+                       term);
+    }
+    *said = (uint8_t)candidate;
 }
 
 /* ---- lives ---- */

@@ -8,7 +8,8 @@
  *  log matching          the same index and term: the same entry, after the same entry
  *  leader completeness   a new leader has every entry that was committed in an earlier term
  *  state machine safety  what is committed or applied at an index is the same on every node, for good
- *  durability            committed: on the disks of a majority; what was on a disk is there again after a crash
+ *  durability            committed: on the disks of a majority; what was on a disk is there again after a crash;
+ *                        what a node promises to others is on its disk
  *  order                 a commit index, an applied index, a term and the leader's time never fall; one vote a term
  *  exactly once          no value is applied twice; what was refused for certain is never applied
  *  linearizability       a barrier that has been passed has seen everything acknowledged before it began */
@@ -45,6 +46,12 @@ void sim_check_truncate(struct sim_check *c, int node, raft_index last); /* entr
 void sim_check_append(struct sim_check *c, int node, raft_term term, uint64_t hash);
 void sim_check_stable(struct sim_check *c, int node, raft_index index); /* durable on this node up to here */
 void sim_check_commit(struct sim_check *c, int node, raft_index index);
+
+/* ---- what a node says to others: promises, kept over crashes ---- */
+
+void sim_check_says(struct sim_check *c, int node, raft_term term, raft_term durable);
+void sim_check_says_stored(struct sim_check *c, int node, raft_index index, raft_index stable);
+void sim_check_says_vote(struct sim_check *c, int node, raft_term term, raft_id candidate);
 
 /* ---- lives ---- */
 

@@ -1,7 +1,7 @@
 #include "sim/sim_cluster.h"
 
 #include "base/mem.h"
-#include "core/raft.h"
+#include "sim/sim_watch.h"
 
 #include <stdio.h>
 
@@ -14,52 +14,6 @@ struct sim_member *sim_cluster_member(struct sim_cluster *c, int id)
 {
     ASSERT(id >= 1 && id <= c->config.nodes);
     return &c->members[id - 1];
-}
-
-/* ---- watching the core ---- */
-
-/* What the entry's bytes hash to; false: it is not stamped yet, and will be before anybody sees it. */
-static bool entry_hash(const struct raft *r, raft_index index, uint64_t *hash)
-{
-    const struct raft_entry *entry = raft_entry_at(r, index);
-    *hash = 0;
-    if (entry == NULL) return true; /* older than the window */
-    if (entry->block == NULL) return false;
-    *hash = get_u64(entry->block->bytes); /* the header's hash covers the payload's */
-    return *hash != 0;
-}
-
-static void watch_log(struct sim_member *m, const struct raft *r, raft_index last)
-{
-    struct sim_check *check = m->cluster->check;
-    raft_index known = sim_check_last(check, m->id), same = MIN(known, last);
-    raft_term term = 0;
-    while (same > 0 && (!raft_term_at(r, same, &term) || term != sim_check_term_at(check, m->id, same))) same--;
-    if (same < known) sim_check_truncate(check, m->id, same);
-    for (raft_index i = same + 1; i <= last; i++) {
-        uint64_t hash;
-        if (!entry_hash(r, i, &hash) || !raft_term_at(r, i, &term)) break;
-        sim_check_append(check, m->id, term, hash);
-    }
-}
-
-static void watch(struct sim_member *m)
-{
-    struct sim_cluster *c = m->cluster;
-    const struct raft *r = m->engine != NULL ? engine_raft(m->engine) : NULL;
-    if (r == NULL) return;
-    struct raft_status status;
-    raft_status_get(r, &status);
-    if (status.corrupt) sim_check_fail(c->check, m->id, "its core met a contradiction (ERR_CORRUPT)");
-    sim_check_term(c->check, m->id, status.term, status.vote, status.durable_term);
-    watch_log(m, r, status.last);
-    sim_check_stable(c->check, m->id, status.stable);
-    if (status.role == RAFT_LEADER) {
-        sim_check_leader(c->check, m->id, status.term);
-        if (status.term > c->newest_term) c->leaders++;
-        c->newest_term = MAX(c->newest_term, status.term);
-    }
-    sim_check_commit(c->check, m->id, status.commit);
 }
 
 /* ---- the state machine, and the ends of calls ---- */
@@ -187,22 +141,6 @@ void sim_member_pause(struct sim_member *m, bool pause)
     if (!pause && m->host != NULL) sim_world_after(m->cluster->world, 1, host_turn, m);
 }
 
-static void watch_recovery(struct sim_member *m)
-{
-    const struct raft *r = engine_raft(m->engine);
-    struct raft_status status;
-    if (r == NULL) return;
-    raft_status_get(r, &status);
-    raft_term *terms = mem_zero(status.last, sizeof(*terms));
-    ASSERT(terms != NULL);
-    for (raft_index i = 1; i <= status.last; i++) {
-        bool known = raft_term_at(r, i, &terms[i - 1]);
-        ASSERT(known);
-    }
-    sim_check_recover(m->cluster->check, m->id, status.term, status.vote, terms, status.last);
-    mem_free(terms);
-}
-
 static void member_build(struct sim_member *m, const struct engine_config *config)
 {
     static const struct host_machine machine = {on_apply, on_done, on_started, on_changed, on_closed};
@@ -232,7 +170,7 @@ void sim_member_start(struct sim_member *m)
         ASSERT(rv == OK);
     }
     member_build(m, &config);
-    if (engine_start(m->engine) == OK) watch_recovery(m);
+    if (engine_start(m->engine) == OK) sim_watch_recovery(m);
     sim_world_after(c->world, 1, host_turn, m);
 }
 
@@ -298,6 +236,9 @@ int sim_cluster_init(struct sim_cluster *c, const struct sim_cluster_config *con
         sim_cluster_free(c);
         return ERR_NOMEM;
     }
+    frame_reader_init(&c->reader);
+    c->reader.body_max = FRAME_BODY_MAX;
+    sim_world_observe(c->world, sim_watch_sent, c);
     for (int id = 1; id <= config->nodes; id++) {
         struct sim_member *m = sim_cluster_member(c, id);
         m->cluster = c;
@@ -314,6 +255,7 @@ void sim_cluster_free(struct sim_cluster *c)
         mem_free(c->members[i].calls);
     }
     sim_world_free(c->world);
+    frame_reader_free(&c->reader);
     sim_check_free(c->check);
 }
 
@@ -323,6 +265,6 @@ bool sim_cluster_step(struct sim_cluster *c)
     c->events++;
     sim_check_time(c->check, sim_world_now(c->world));
     int touched = sim_world_touched(c->world);
-    if (touched >= 1 && touched <= c->config.nodes) watch(sim_cluster_member(c, touched));
+    if (touched >= 1 && touched <= c->config.nodes) sim_watch_core(sim_cluster_member(c, touched));
     return sim_check_failure(c->check) == NULL;
 }

@@ -8,6 +8,7 @@
 #include "server/host.h"
 #include "sim/sim_check.h"
 #include "sim/sim_world.h"
+#include "wire/frame.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -52,6 +53,7 @@ struct sim_cluster {
     struct sim_cluster_config config;
     struct sim_world *world;
     struct sim_check *check;
+    struct frame_reader reader; /* of what members send */
     struct sim_member members[SIM_NODES_MAX]; /* member id at id - 1 */
     uint64_t next_value;
     uint64_t events, acknowledged, crashes, leaders;

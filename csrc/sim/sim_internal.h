@@ -111,6 +111,8 @@ struct sim_world {
     struct sim_node nodes[SIM_NODES_MAX]; /* node n at n - 1 */
     struct io_server *servers;
     struct sim_pipe *pipes;
+    void (*sent)(void *ctx, int node, const struct buf *bytes);
+    void *sent_ctx;
     bool cut[SIM_NODES_MAX + 1][SIM_NODES_MAX + 1]; /* from, to */
 };
 

@@ -9,6 +9,7 @@
 #define LATE_FACTOR 50u                    /* a late frame takes up to so many times the longest delay */
 #define UNREACHABLE_MIN_US (50 * US_PER_MS) /* until a dialler gives up */
 #define UNREACHABLE_MAX_US (3 * US_PER_S)
+#define CRASH_NEWS_MAX_US (500 * US_PER_MS) /* until the other end of a link hears that a process died */
 #define CUTS_MAX 4u                        /* pieces that a frame is received in */
 
 enum { DIALLER = 0, ACCEPTOR = 1 };
@@ -111,7 +112,7 @@ static bool is_cut(const struct sim_world *w, const struct sim_pipe *pipe, uint8
 static bool address_is_sane(const char *address)
 {
     const char *colon = strrchr(address, ':');
-    return colon != NULL && colon != address && colon[1] != '\0' && strspn(colon + 1, "0123456789") == strlen(colon + 1);
+    return colon != NULL && colon != address && colon[1] != '\0' && colon[1 + strspn(colon + 1, "0123456789")] == '\0';
 }
 
 static struct io_server *server_find(const struct sim_world *w, const char *address)
@@ -207,6 +208,7 @@ int sim_send(struct io *io, struct io_link *link, struct buf *bytes)
     struct sim_world *w = sim_node_of(io)->world;
     struct sim_end *end = CONTAINER_OF(link, struct sim_end, link);
     ASSERT(end->up && end->node == sim_node_of(io)->number);
+    if (w->sent != NULL) w->sent(w->sent_ctx, end->node, bytes);
     if (bytes->size == 0 || end->pipe->broken || prng_chance(&w->prng, w->faults.frame_lost)) {
         buf_free(bytes);
         return OK;
@@ -216,7 +218,8 @@ int sim_send(struct io *io, struct io_link *link, struct buf *bytes)
         end->pipe->broken = true;
         return OK;
     }
-    if (prng_chance(&w->prng, w->faults.frame_doubled)) {
+    bool (*may_double)(const uint8_t *bytes, size_t size) = w->faults.may_double;
+    if (prng_chance(&w->prng, w->faults.frame_doubled) && (!may_double || may_double(bytes->data, bytes->size))) {
         struct buf copy = {0};
         sim_buf_append(&copy, bytes->data, bytes->size);
         frame_send(w, end, &copy, arrival_us(w, end));
@@ -232,12 +235,12 @@ size_t sim_queued(struct io *io, struct io_link *link)
 }
 
 /* The other end hears of it after what was sent has arrived, or sooner: then the rest is lost. */
-static void end_close(struct sim_world *w, struct sim_end *end, enum io_close reason)
+static void end_close(struct sim_world *w, struct sim_end *end, enum io_close reason, uint64_t late_us)
 {
     struct sim_pipe *pipe = end->pipe;
     struct sim_end *other = pipe->ends[1 - end->side];
     if (other != NULL) {
-        uint64_t at_us = w->now_us + delay_us(w);
+        uint64_t at_us = w->now_us + delay_us(w) + late_us;
         if (prng_chance(&w->prng, 500)) at_us = MAX(at_us, other->arrived_us + 1);
         close_later(w, pipe, other->side, reason, FROM_AFAR, at_us);
     }
@@ -248,7 +251,7 @@ void sim_close_link(struct io *io, struct io_link *link)
 {
     struct sim_end *end = CONTAINER_OF(link, struct sim_end, link);
     ASSERT(end->node == sim_node_of(io)->number);
-    end_close(sim_node_of(io)->world, end, IO_CLOSE_EOF);
+    end_close(sim_node_of(io)->world, end, IO_CLOSE_EOF, 0);
 }
 
 /* ---- events ---- */
@@ -389,7 +392,9 @@ void sim_net_crash(struct sim_world *w, int node)
         for (int side = 0; side < 2; side++) {
             if (pipe->nodes[side] != node || pipe->ends[side] == NULL) continue;
             bool last = pipe->ends[1 - side] == NULL && pipe->refs == 0;
-            end_close(w, pipe->ends[side], prng_chance(&w->prng, 500) ? IO_CLOSE_RESET : IO_CLOSE_EOF);
+            /* A late end lets late frames of a dead process in, while its next life is up already. */
+            uint64_t late_us = prng_chance(&w->prng, 300) ? prng_below(&w->prng, CRASH_NEWS_MAX_US) : 0;
+            end_close(w, pipe->ends[side], prng_chance(&w->prng, 500) ? IO_CLOSE_RESET : IO_CLOSE_EOF, late_us);
             if (last) break; /* the pipe is freed */
         }
     }

@@ -357,6 +357,12 @@ static struct sim_node *world_node(const struct sim_world *w, int node)
     return (struct sim_node *)&w->nodes[node - 1];
 }
 
+void sim_world_observe(struct sim_world *w, void (*sent)(void *ctx, int node, const struct buf *bytes), void *ctx)
+{
+    w->sent = sent;
+    w->sent_ctx = ctx;
+}
+
 /* Whatever is still to come for this process never happens. */
 static void node_end_life(struct sim_node *node)
 {

@@ -24,6 +24,7 @@
 /* Rates in permille of occasions, times in us. All zero: a perfect world. */
 struct sim_faults {
     uint32_t frame_lost, frame_doubled, frame_late, link_broken, connect_failed;
+    bool (*may_double)(const uint8_t *bytes, size_t size); /* of what is sent at once; NULL: all may be doubled */
     uint32_t torn;              /* a write in flight at a crash is torn (else lost or whole) */
     uint32_t disk_lies;         /* a write is acknowledged and not made: no system survives it, checks must notice */
     uint64_t network_min_us, network_max_us; /* delay of a frame; late ones: up to 50 times max */
@@ -43,6 +44,8 @@ uint64_t sim_world_hash(const struct sim_world *w);
 /* The io of node 1 .. SIM_NODES_MAX. It keeps its disk over crashes. notify is called (as an event of its own, a little
  * later) when the engine calls io_notify. */
 struct io *sim_world_io(struct sim_world *w, int node, void (*notify)(void *ctx), void *ctx);
+/* Calls sent() with everything that a node hands to io_send, before the network does its worst. */
+void sim_world_observe(struct sim_world *w, void (*sent)(void *ctx, int node, const struct buf *bytes), void *ctx);
 /* Runs the next event, moving the clock to it. false: there is none. */
 bool sim_world_step(struct sim_world *w);
 /* The node whose engine, lane or host the last step ran; 0 = none of them (a call of sim_world_after). */

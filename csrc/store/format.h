@@ -1,8 +1,8 @@
 /* The bytes of the log: segments and batches. Little-endian.
  *
- * A segment is a file NNNNNNNN.seg. It gets its name once, when it is prepared; whether it is in use, and where in the
- * log it belongs, is told by its header, so that taking a spare needs no operation on the directory. The first block
- * holds the header twice, in sectors of their own: one torn write leaves at least one of them whole.
+ * A segment is a file NNNNNNNN.seg. It gets its name once, when it is prepared; whether it is in use, and where in
+ * the log it belongs, is told by its header, so that taking a spare needs no operation on the directory. The first
+ * block holds the header twice, in sectors of their own: one torn write leaves at least one of them whole.
  *
  *   offset size
  *        0    8  magic "RaftSeg" 0
@@ -21,8 +21,8 @@
  *      112    8  zero
  *      120    8  hash of bytes 0..119
  *
- * From SEGMENT_FIRST on follow batches, each aligned to 8 bytes and never cut by the end of a segment. A batch that does
- * not fit into one segment is stored as several. An entry that fits into no segment gets a larger one made for it.
+ * From SEGMENT_FIRST on follow batches, each aligned to 8 bytes and never cut by the end of a segment. What does not
+ * fit into one segment is stored as several batches. An entry that fits into no segment gets a larger one made for it.
  *
  *   offset size
  *        0    4  magic "RaBa"
@@ -69,7 +69,8 @@ struct segment_header {
 /* Fills a block of IO_BLOCK bytes. */
 void segment_header_put(uint8_t *block, const struct segment_header *h);
 /* Reads a block of IO_BLOCK bytes. *damaged: the copies are not both whole and the same (a live one is believed
- * rather than a spare). ERR_CORRUPT: neither copy is whole, or both are live and differ; ERR_VERSION. */
+ * rather than a spare). ERR_CORRUPT: neither copy is whole, or both are whole, differ, and could not have come from one
+ * torn write; ERR_VERSION. */
 int segment_header_get(const uint8_t *block, struct segment_header *out, bool *damaged, struct err *e);
 
 enum batch_flags {

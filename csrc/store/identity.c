@@ -63,24 +63,3 @@ int identity_compare(const char *dir, const struct store_identity *found, const 
     }
     return OK;
 }
-
-int epoch_write(struct io *io, const char *dir, const struct epoch *epoch, struct err *e)
-{
-    uint8_t body[16];
-    put_u64(body, epoch->life);
-    put_u64(body + 8, epoch->segment);
-    return smallfile_write(io, dir, SMALLFILE_EPOCH, body, sizeof body, e);
-}
-
-int epoch_read(struct io *io, const char *dir, struct epoch *out, struct err *e)
-{
-    struct buf body;
-    *out = (struct epoch){0};
-    int status = smallfile_read(io, dir, SMALLFILE_EPOCH, &body, e);
-    if (status == OK && body.size != 16) {
-        status = err_set(e, ERR_CORRUPT, "%s/epoch: damaged: its size makes no sense", dir);
-    }
-    if (status == OK) *out = (struct epoch){.life = get_u64(body.data), .segment = get_u64(body.data + 8)};
-    buf_free(&body);
-    return status;
-}

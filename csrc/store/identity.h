@@ -1,4 +1,4 @@
-/* Who a directory belongs to, and which life of its node this is. */
+/* Who a directory belongs to. */
 #ifndef RAFT_STORE_IDENTITY_H
 #define RAFT_STORE_IDENTITY_H
 
@@ -15,14 +15,6 @@ int identity_read(struct io *io, const char *dir, struct store_identity *out, st
 /* ERR_FOREIGN: found is not of the cluster and node that config asks for. */
 int identity_compare(const char *dir, const struct store_identity *found, const struct store_identity *wanted,
                      struct err *e);
-
-/* The epoch file also remembers the newest segment in use, so that its loss is noticed. */
-struct epoch {
-    uint64_t life;    /* larger at each opening: at least the wall clock, us */
-    uint64_t segment; /* number of the newest live segment when it was written; 0 = none yet */
-};
-int epoch_write(struct io *io, const char *dir, const struct epoch *epoch, struct err *e);
-int epoch_read(struct io *io, const char *dir, struct epoch *out, struct err *e);
 
 #pragma GCC visibility pop
 

@@ -2,6 +2,7 @@
 #ifndef RAFT_STORE_INTERNAL_H
 #define RAFT_STORE_INTERNAL_H
 
+#include "store/epoch.h"
 #include "store/identity.h"
 #include "store/map.h"
 #include "store/peers.h"
@@ -59,8 +60,8 @@ void reads_cancel(struct store *s, raft_index index);
 /* read.c: frees the plans without telling anyone. */
 void reads_abandon(struct store *s);
 
-/* recovery.c: finds out what is in s->dir and fills s with it: identity, epoch, peers, segments, map, term and vote. Blocks.
- * Errors as store_open; what s holds then is the caller's to free. */
+/* recovery.c: finds out what is in s->dir and fills s with it: identity, epoch, peers, segments, map, term and vote.
+ * Blocks. Errors as store_open; what s holds then is the caller's to free. */
 int recovery_run(struct store *s, const struct store_config *config, struct store_recovered *out, struct err *e);
 
 #pragma GCC visibility pop

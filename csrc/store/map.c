@@ -2,8 +2,6 @@
 
 #include "base/mem.h"
 
-#define MARK_BYTES 65536u /* a new mark after so much log */
-
 void map_init(struct map *m, raft_index last, raft_term last_term)
 {
     *m = (struct map){.first = last + 1, .last = last, .base_term = last_term, .jump = true};
@@ -31,7 +29,7 @@ static bool is_near(const struct map *m, const struct segment *segment, uint64_t
 {
     if (m->jump || m->n_marks == 0) return false;
     const struct mark *mark = &m->marks[m->n_marks - 1];
-    return mark->segment == segment && offset - mark->offset < MARK_BYTES;
+    return mark->segment == segment && offset - mark->offset < MAP_MARK_BYTES;
 }
 
 static void add_run(struct map *m, struct raft_run run)
@@ -79,7 +77,7 @@ void map_drop_segment(struct map *m, const struct segment *segment)
     size_t gone = 0;
     while (gone < m->n_marks && m->marks[gone].segment == segment) gone++;
     m->n_marks -= gone;
-    memmove(m->marks, m->marks + gone, m->n_marks * sizeof *m->marks);
+    if (gone > 0) memmove(m->marks, m->marks + gone, m->n_marks * sizeof *m->marks);
     m->first = m->n_marks > 0 ? m->marks[0].index : m->last + 1;
 
     if (m->first > m->last) m->base_term = map_last_term(m);
@@ -87,7 +85,7 @@ void map_drop_segment(struct map *m, const struct segment *segment)
     while (ended + 1 < m->n_runs && m->runs[ended + 1].start <= m->first) ended++;
     if (m->first > m->last) ended = m->n_runs;
     m->n_runs -= ended;
-    memmove(m->runs, m->runs + ended, m->n_runs * sizeof *m->runs);
+    if (ended > 0) memmove(m->runs, m->runs + ended, m->n_runs * sizeof *m->runs);
     if (m->n_runs > 0) m->runs[0].start = MAX(m->runs[0].start, m->first);
 }
 

@@ -1,8 +1,9 @@
 /* Where the entries of the log are, and of which terms: one mark for each 64 KiB of log, not one for each entry.
  *
- * A mark is the start of a batch. The entries from its index up to the next mark's are read by scanning on from there.
- * Truncation drops the marks from its index on, and what is written next gets a mark of its own; so the void version
- * of an entry, though it still stands in its file, is never between two marks. Indexes ascend in the order of marks. */
+ * A mark is the start of a batch. The entries from its index up to the next mark's are found by scanning on from
+ * there. Truncation drops the marks from its index on, and what is written next gets a mark of its own: so a scan that
+ * ends where the next mark begins has not come to the void version of an entry, though it still stands in its file.
+ * Indexes ascend in the order of marks. */
 #ifndef RAFT_STORE_MAP_H
 #define RAFT_STORE_MAP_H
 
@@ -10,6 +11,8 @@
 #include "store/segments.h"
 
 #pragma GCC visibility push(hidden)
+
+#define MAP_MARK_BYTES 65536u /* a new mark after so much log */
 
 struct mark {
     raft_index index;        /* first entry of the batch */

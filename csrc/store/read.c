@@ -4,8 +4,7 @@
 #include "store/internal.h"
 #include "store/window.h"
 
-#define PIECES_MAX 64u      /* marks in one plan: 4 MiB of log or more */
-#define MARK_BYTES_LEAST 65536u
+#define PIECES_MAX 64u /* marks in one plan: 4 MiB of log or more */
 
 struct piece {
     uint64_t file, file_size, salt, offset;
@@ -26,6 +25,7 @@ struct read_plan {
 
 /* ---- on the bulk lane ---- */
 
+/* Says what is damaged where. Returns ERR_CORRUPT. */
 static int damaged(const struct read_plan *plan, const struct piece *piece, uint64_t offset, const char *what,
                    struct err *e)
 {
@@ -58,6 +58,26 @@ static bool is_done(const struct read_plan *plan, const struct piece *piece)
     return plan->read->first + plan->read->n > piece->last;
 }
 
+/* The entry at offset, of at most `room` bytes and *size in the end: takes it when it is the next one wanted. */
+static int read_entry(struct read_plan *plan, const struct piece *piece, struct window *w, uint64_t offset,
+                      uint64_t room, raft_index index, uint32_t *size, bool *full, struct err *e)
+{
+    const uint8_t *p;
+    struct entry entry;
+    int status = room < ENTRY_HEADER ? ERR_NOENT : window_view(w, offset, ENTRY_HEADER, &p, e);
+    *size = status == OK ? entry_size(p) : 0;
+    if (status == OK && (*size == 0 || *size > room)) status = ERR_NOENT;
+    bool wanted = status == OK && index == plan->read->first + plan->read->n;
+    *full = wanted && is_full(plan, *size);
+    if (wanted && !*full) status = window_view(w, offset, *size, &p, e);
+    if (status == ERR_NOENT) return damaged(plan, piece, offset, "an entry is cut off", e);
+    if (status != OK || !wanted || *full) return status;
+    if (entry_read(p, *size, true, &entry, size, NULL) != OK || entry.index != index) {
+        return damaged(plan, piece, offset, "the checksum of an entry differs", e);
+    }
+    return keep(plan, p, *size, e);
+}
+
 /* Takes what is wanted from the batch at *offset and moves on to the next one. *full: max_bytes is reached. */
 static int read_batch(struct read_plan *plan, const struct piece *piece, struct window *w, uint64_t *offset,
                       bool *full, struct err *e)
@@ -71,23 +91,10 @@ static int read_batch(struct read_plan *plan, const struct piece *piece, struct 
         return damaged(plan, piece, *offset, "no batch is there", e);
     }
     uint64_t at = *offset + BATCH_HEADER, end = *offset + h.length;
-    for (raft_index index = h.first; at < end && !is_done(plan, piece); index++) {
-        struct entry entry;
-        uint32_t size = 0;
-        status = end - at < ENTRY_HEADER ? ERR_NOENT : window_view(w, at, ENTRY_HEADER, &p, e);
-        if (status == OK) size = entry_size(p);
-        bool wanted = index == plan->read->first + plan->read->n;
-        if (size == 0 || size > end - at) status = status == OK ? ERR_NOENT : status;
-        else if (wanted && is_full(plan, size)) return *full = true, OK;
-        else if (wanted) status = window_view(w, at, size, &p, e);
-        if (status != OK && status != ERR_NOENT) return status;
-        if (status == ERR_NOENT) return damaged(plan, piece, at, "the entry is cut off", e);
-        if (wanted) {
-            if (entry_read(p, size, true, &entry, &size, NULL) != OK || entry.index != index) {
-                return damaged(plan, piece, at, "the checksum of an entry differs", e);
-            }
-            if (keep(plan, p, size, e) != OK) return e->code;
-        }
+    for (raft_index index = h.first; at < end && !*full && !is_done(plan, piece); index++) {
+        uint32_t size;
+        status = read_entry(plan, piece, w, at, end - at, index, &size, full, e);
+        if (status != OK) return status;
         at += FORMAT_ALIGN(size);
     }
     *offset = end;
@@ -100,7 +107,10 @@ static int read_piece(struct read_plan *plan, const struct piece *piece, bool *f
     struct io_file *file;
     struct window w;
     format_segment_path(path, plan->dir, piece->file);
-    if (io_open(plan->io, path, 0, &file, e) != OK) return e->code == ERR_NOENT ? e->code = ERR_IO : e->code;
+    if (io_open(plan->io, path, 0, &file, e) != OK) {
+        if (e->code == ERR_NOENT) e->code = ERR_IO; /* a live segment is missing: not what ERR_NOENT says to a reader */
+        return e->code;
+    }
     window_init(&w, plan->io, file, piece->file_size);
     uint64_t offset = piece->offset;
     int status = OK;
@@ -178,7 +188,7 @@ int store_read_range(struct store *s, struct store_read *read)
     ASSERT(!s->closing && read->first <= read->last && read->last <= s->writer.last);
     bool there = read->first >= s->map.first && read->first <= last;
     size_t mark = there ? map_find(&s->map, read->first) : 0, end = there ? map_find(&s->map, last) + 1 : 0;
-    end = MIN(end, mark + MIN(PIECES_MAX, read->max_bytes / MARK_BYTES_LEAST + 2));
+    end = MIN(end, mark + MIN(PIECES_MAX, read->max_bytes / MAP_MARK_BYTES + 2));
     struct read_plan *plan = mem_zero(1, sizeof *plan + (end - mark) * sizeof plan->pieces[0]);
     if (plan == NULL) return ERR_NOMEM;
     plan->store = s;

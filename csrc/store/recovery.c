@@ -1,9 +1,9 @@
 /* What a directory holds, found out at the start: identity, epoch, peers, and the log batch by batch.
  *
- * The one question that matters is what damage at the end means. Batch N + 1 is written only after N is durable. So when
- * anything of a later batch is found, the damaged one had been durable, perhaps acknowledged: that is rot, and the
- * directory is refused. When nothing later is found, it is the torn end of a write that nobody was told about: it is
- * cut, that is, ignored from now on, and the log goes on in a new segment, whose header says with which batch. */
+ * The one question that matters is what damage at the end means. Batch N + 1 is written only after N is durable. So
+ * when anything of a later batch is found, the damaged one had been durable, perhaps acknowledged: that is rot, and
+ * the directory is refused. When nothing later is found, it is the torn end of a write that nobody was told about: it
+ * is cut, that is, ignored from now on, and the log goes on in a new segment, whose header says with which batch. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -18,7 +18,7 @@ struct found {
     struct segment *segment;
     struct segment_header header;
     bool damaged;                /* one copy of the header is */
-    uint64_t last_at, batches;   /* offset of its last whole batch; how many there are */
+    uint64_t last_at, batches;   /* offset of its last whole batch; how many it has */
 };
 
 struct recovery {
@@ -27,9 +27,9 @@ struct recovery {
     size_t n, capacity;
     uint64_t next;       /* number of the next batch */
     bool sealed;         /* the last batch is a seal */
-    uint64_t torn;       /* bytes of the torn tail that can be seen */
-    bool identity, stranger;  /* is there an identity; something that is not ours */
-    char stranger_name[64];
+    uint64_t torn;       /* bytes of the torn tail, as far as they can be seen */
+    bool identity;       /* there is one */
+    char stranger[64];   /* a name that is not ours; empty: there is none */
 };
 
 /* ---- the directory ---- */
@@ -75,9 +75,9 @@ static int check_header(struct store *s, const struct found *f, struct err *e)
     const struct segment_header *h = &f->header;
     uint64_t file = f->segment->file;
     if (memcmp(h->cluster, s->identity.cluster, sizeof h->cluster) != 0 || h->node != s->identity.node) {
-        return err_set(e, ERR_FOREIGN, "%s/%08" PRIu64 ".seg belongs to node %" PRIu64 " of %s cluster, the directory "
-                       "to node %" PRIu64 ": files of two nodes have been mixed", s->dir, file, h->node,
-                       h->node != s->identity.node ? "this or another" : "another", s->identity.node);
+        return err_set(e, ERR_FOREIGN, "%s/%08" PRIu64 ".seg belongs to node %" PRIu64 " of another cluster or life, "
+                       "the directory to node %" PRIu64 ": files have been mixed", s->dir, file, h->node,
+                       s->identity.node);
     }
     if (h->state == SEGMENT_SPARE) return OK;
     if (h->size != f->segment->size) {
@@ -140,9 +140,8 @@ static int tidy(struct recovery *r, const struct io_names *names, struct err *e)
             if (strlen(s->dir) + strlen(name) + 2 > sizeof path) continue;
             format_path(path, s->dir, name);
             if (io_remove(s->io, path, e) != OK) return e->code;
-        } else if (!is_ours(name) && !r->stranger) {
-            r->stranger = true;
-            strncpy(r->stranger_name, name, sizeof r->stranger_name - 1);
+        } else if (!is_ours(name)) {
+            snprintf(r->stranger, sizeof r->stranger, "%s", name);
         }
     }
     return OK;
@@ -163,9 +162,9 @@ static int add_files(struct recovery *r, const struct io_names *names, struct er
 static int clear_leftovers(struct recovery *r, struct err *e)
 {
     struct store *s = r->s;
-    if (r->stranger) {
+    if (r->stranger[0] != 0) {
         return err_set(e, ERR_FOREIGN, "%s holds \"%s\" and no identity: it is not a directory of a node; give an "
-                       "empty one", s->dir, r->stranger_name);
+                       "empty one", s->dir, r->stranger);
     }
     for (size_t i = 0; i < r->n; i++) {
         char path[FORMAT_PATH_MAX];
@@ -203,7 +202,7 @@ static int create(struct recovery *r, const struct store_identity *wanted, struc
     }
     segments_push(&s->spares, spare);
     if (peers_write(&s->peers, e) != OK) return e->code;
-    if (epoch_write(s->io, s->dir, &s->epoch, e) != OK) return e->code;
+    if (epoch_create(s->io, s->dir, &s->epoch, e) != OK) return e->code;
     return identity_write(s->io, s->dir, &s->identity, e);
 }
 
@@ -262,8 +261,8 @@ static int apply(struct recovery *r, struct found *f, const struct batch_header 
     struct store *s = r->s;
     raft_index last = h->truncate_from != 0 ? h->truncate_from - 1 : s->map.last;
     bool seal = (h->flags & BATCH_SEAL) != 0;
-    if (last > s->map.last || (h->count > 0 && h->first != last + 1) || (seal && (h->count > 0 || h->length > BATCH_HEADER)) ||
-        last + h->count >= SANE_MAX) {
+    bool fits = last <= s->map.last && (h->count == 0 || (!seal && h->first == last + 1));
+    if (!fits || last + h->count >= SANE_MAX) {
         return err_set(e, ERR_CORRUPT, "%s/%08" PRIu64 ".seg: the batch at offset %" PRIu64 " contradicts the log "
                        "before it, which ends with entry %" PRIu64, s->dir, f->segment->file, h->offset, s->map.last);
     }
@@ -475,20 +474,26 @@ static void hand_over(struct recovery *r)
     r->n = 0;
 }
 
+/* The log must get at least to where it was noted to be. */
+static int check_reached(struct recovery *r, struct err *e)
+{
+    struct store *s = r->s;
+    if (s->epoch.batch < r->next) return OK;
+    const struct found *f = r->n > 0 ? &r->found[r->n - 1] : NULL;
+    if (f != NULL) return rot(s, f, 0, "no whole batch is there", "the file \"epoch\" tells of later batches", e);
+    return err_set(e, ERR_CORRUPT, "%s: the segments of the log are missing: entries from 1 on are lost", s->dir);
+}
+
 static int secure(struct recovery *r, struct err *e)
 {
     struct store *s = r->s;
+    if (check_reached(r, e) != OK) return e->code;
     if (r->n > 0 && r->found[r->n - 1].batches == 0 && drop_torn_segment(r, e) != OK) return e->code;
-    const struct found *newest = r->n > 0 ? &r->found[r->n - 1] : NULL;
-    uint64_t number = newest != NULL ? newest->header.number : 0;
-    if (s->epoch.segment > number) {
-        return err_set(e, ERR_CORRUPT, "%s: segment %" PRIu64 " of the log is missing, the newest is %" PRIu64
-                       ": entries from %" PRIu64 " on are lost", s->dir, s->epoch.segment, number, s->map.last + 1);
-    }
     for (size_t i = 0; i < r->n; i++) {
         struct found *f = &r->found[i];
         if (f->damaged && write_again(s, f->segment, 0, IO_BLOCK, &f->header, NULL, e) != OK) return e->code;
     }
+    const struct found *newest = r->n > 0 ? &r->found[r->n - 1] : NULL;
     hand_over(r);
     s->writer.next_batch = r->next;
     s->writer.sealed = true;
@@ -496,8 +501,8 @@ static int secure(struct recovery *r, struct err *e)
     if (newest == NULL && !writer_init(s, NULL)) {
         return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
     }
-    s->epoch = (struct epoch){.life = MAX(s->epoch.life + 1, io_wall(s->io)), .segment = number};
-    return epoch_write(s->io, s->dir, &s->epoch, e);
+    s->epoch = (struct epoch){.life = MAX(s->epoch.life + 1, io_wall(s->io)), .batch = writer_newest_batch(s)};
+    return epoch_update(s->io, s->dir, &s->epoch, e);
 }
 
 /* ---- all of it ---- */

@@ -57,8 +57,8 @@ struct keeper {
 /* dir is borrowed; cluster and node are put into header once they are known. false: no memory. */
 bool keeper_init(struct keeper *k, struct io *io, char *dir);
 void keeper_free(struct keeper *k);
-/* Makes a spare of its size out of a new file, in the calling thread. Afterwards its handle is open. ERR_FULL, ERR_IO:
- * nothing is left (but what a crash may leave: the next recovery removes it). */
+/* Makes a spare of its size out of a new file, in the calling thread. Afterwards its handle is open. ERR_FULL,
+ * ERR_IO: nothing is left (but what a crash may leave: the next recovery removes it). */
 int keeper_prepare(struct keeper *k, struct segment *segment, struct err *e);
 /* Durably turns a file into a spare, in the calling thread; opens its handle. ERR_IO. */
 int keeper_recycle(struct keeper *k, struct segment *segment, struct err *e);

@@ -14,7 +14,6 @@ const char *smallfile_name(enum smallfile_kind kind)
 {
     switch (kind) {
     case SMALLFILE_IDENTITY: return "identity";
-    case SMALLFILE_EPOCH: return "epoch";
     default: ASSERT(kind == SMALLFILE_PEERS); return "peers";
     }
 }
@@ -34,7 +33,7 @@ static bool encode(struct buf *out, enum smallfile_kind kind, const void *body, 
     put_u32(p + 12, kind);
     put_u32(p + 16, (uint32_t)size);
     put_u64(p + 24, body_hash(p, body, size));
-    memcpy(p + HEADER, body, size);
+    if (size > 0) memcpy(p + HEADER, body, size);
     return true;
 }
 

@@ -1,5 +1,5 @@
-/* Small checksummed files beside the log, replaced as a whole: written aside, durable, renamed, directory synced. After
- * a crash either the old one is there or the new one.
+/* Small checksummed files beside the log, replaced as a whole: written aside, durable, renamed, directory synced.
+ * After a crash either the old one is there or the new one.
  *
  *   offset size
  *        0    8  magic "RaftFile"
@@ -16,7 +16,7 @@
 
 #pragma GCC visibility push(hidden)
 
-enum smallfile_kind { SMALLFILE_IDENTITY = 1, SMALLFILE_EPOCH, SMALLFILE_PEERS };
+enum smallfile_kind { SMALLFILE_IDENTITY = 1, SMALLFILE_PEERS };
 
 #define SMALLFILE_BODY_MAX 65536u
 

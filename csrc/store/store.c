@@ -73,8 +73,8 @@ static struct store *store_new(struct io *io, const struct store_config *c, cons
     return NULL;
 }
 
-int store_open(struct store **out, struct io *io, const struct store_config *config, const struct store_events *events,
-               void *ctx, struct store_recovered *recovered, struct err *e)
+int store_open(struct store **out, struct io *io, const struct store_config *config,
+               const struct store_events *events, void *ctx, struct store_recovered *recovered, struct err *e)
 {
     ASSERT(events->persisted != NULL && events->failed != NULL && events->room != NULL);
     *out = NULL;
@@ -156,6 +156,9 @@ void store_status_get(const struct store *s, struct store_status *out)
 static void end_work(struct io_job *job)
 {
     struct store *s = CONTAINER_OF(job, struct store, end_job);
+    struct err ignored; /* the log is whole without it */
+    s->epoch.batch = writer_newest_batch(s);
+    if (!s->failed) epoch_update(s->io, s->dir, &s->epoch, &ignored);
     segments_clear(&s->live, s->io);
     segments_clear(&s->spares, s->io);
     segments_clear(&s->retired, s->io);

@@ -73,10 +73,11 @@ struct store_events {
 };
 
 /* Locks and opens a directory, creates it when it is empty, recovers the log. Blocks. Errors, each naming the file (and
- * the offset and index range where there are such): ERR_LOCKED, ERR_FOREIGN (of another node, or of
- * a cluster of another name: both are printed), ERR_VERSION, ERR_CORRUPT (rot), ERR_FULL, ERR_IO, ERR_NOMEM, ERR_INVALID. After an error nothing is held. */
-int store_open(struct store **out, struct io *io, const struct store_config *config, const struct store_events *events,
-               void *ctx, struct store_recovered *recovered, struct err *e);
+ * the offset and index range where there are such): ERR_LOCKED, ERR_FOREIGN (of another node, or of a cluster of
+ * another name: both are printed; or not empty and not of a node at all), ERR_VERSION, ERR_CORRUPT (rot), ERR_FULL
+ * (only when it is created), ERR_IO, ERR_NOMEM, ERR_INVALID. After an error nothing is held. */
+int store_open(struct store **out, struct io *io, const struct store_config *config,
+               const struct store_events *events, void *ctx, struct store_recovered *recovered, struct err *e);
 
 /* One batch to make durable. All arrays are read during the call only; each block gets a reference until its bytes
  * have been copied for the write. */

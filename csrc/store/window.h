@@ -19,8 +19,8 @@ struct window {
 void window_init(struct window *w, struct io *io, struct io_file *file, uint64_t file_size);
 void window_free(struct window *w);
 
-/* Points *p at bytes offset .. offset + size - 1; valid until the next call. ERR_NOENT: the file ends before (e is not
- * set); ERR_IO, ERR_NOMEM. */
+/* Points *p at bytes offset .. offset + size - 1; valid until the next call. ERR_NOENT: the file ends before (e is
+ * not set); ERR_IO, ERR_NOMEM. */
 int window_view(struct window *w, uint64_t offset, size_t size, const uint8_t **p, struct err *e);
 
 #pragma GCC visibility pop

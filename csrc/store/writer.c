@@ -217,7 +217,8 @@ static void activate(struct store *s, struct segment *spare)
     w->open = true;
 }
 
-/* Finds room for the planned batch. false: no spare is ready (the keeper knows) or no memory (tried again by time). */
+/* Plans the next batch and finds room for it. false: no spare is ready (the keeper knows), or no memory (it is tried
+ * again by time). */
 static bool make_room(struct store *s, bool new_segment)
 {
     struct writer *w = &s->writer;
@@ -395,6 +396,12 @@ void writer_free(struct store *s)
     mem_free(w->runs);
     w->staging = NULL;
     w->runs = NULL;
+}
+
+uint64_t writer_newest_batch(const struct store *s)
+{
+    uint64_t last = s->writer.next_batch - 1;
+    return s->writer.sealed && last > 0 ? last - 1 : last;
 }
 
 bool writer_is_finished(const struct store *s)

@@ -1,8 +1,8 @@
 /* Appending: the queue of appends, the batch formed from its front, and the one durable write in flight.
  *
- * Group commit: while a write is in flight the queue grows; when it ends, everything queued (up to WRITER_BYTES) becomes the
- * next batch and the next write. Writes are of whole blocks: the last block of a segment, while only partly used, is
- * written again with the next batch, its first bytes unchanged. */
+ * Group commit: while a write is in flight the queue grows; when it ends, everything queued (up to WRITER_BYTES)
+ * becomes the next batch and the next write. Writes are of whole blocks: the last block of a segment, while only partly
+ * used, is written again with the next batch, its first bytes unchanged. */
 #ifndef RAFT_STORE_WRITER_H
 #define RAFT_STORE_WRITER_H
 
@@ -33,7 +33,7 @@ struct writer {
     uint64_t last_seq;
     uint64_t next_batch;        /* its number */
     bool open;                  /* the newest live segment is appended to */
-    bool sealed;                /* the last batch written is a seal, or there is none */
+    bool sealed;                /* the last batch is a seal, or there is none */
     uint64_t seal_at, retry_at; /* io_now; 0 = not */
 
     uint8_t *staging; /* aligned; begins with what the current block holds already */
@@ -64,6 +64,8 @@ void writer_drop_queue(struct store *s); /* tells nobody */
 void writer_kick(struct store *s);
 /* When writer_kick has something to do again; NEVER_US: not by time. */
 uint64_t writer_deadline(const struct store *s);
+/* Number of the newest durable batch that is no seal; 0 = none. */
+uint64_t writer_newest_batch(const struct store *s);
 /* Nothing queued, nothing in flight, sealed (as far as there is room for it). */
 bool writer_is_finished(const struct store *s);
 

@@ -83,8 +83,8 @@ static void cut_name(char *path)
     while (size > 1 && path[size - 1] == '/') size--;
     while (size > 0 && path[size - 1] != '/') size--;
     while (size > 1 && path[size - 1] == '/') size--;
-    memcpy(path, size == 0 ? "." : path, 1);
-    path[MAX(size, 1)] = '\0';
+    if (size == 0) path[size++] = '.';
+    path[size] = '\0';
 }
 
 /* Creates one directory, whose parent is there, unless it is there itself. scratch: as long as path. */

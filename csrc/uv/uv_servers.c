@@ -79,17 +79,21 @@ static int open_socket(const struct sockaddr *where)
     return -1;
 }
 
+static const char *hint_of(int code)
+{
+    switch (code) {
+    case EADDRINUSE: return "another program, or another node, listens there; stop it or choose another port";
+    case EADDRNOTAVAIL: return "it is no address of this machine; set listen to one that is";
+    case EACCES: return "this user may not use the port; choose one above 1023";
+    default: return "check the address";
+    }
+}
+
 static int cannot_listen(struct err *e, const char *address, int code)
 {
     char reason[REASON_MAX];
-    const char *hint = code == EADDRINUSE
-                           ? "another program, or another node, listens there; stop it or choose "
-                             "another port"
-                       : code == EADDRNOTAVAIL ? "it is no address of this machine; set listen to one that is"
-                       : code == EACCES        ? "this user may not use the port; choose one above 1023"
-                                               : "check the address";
     return err_set(e, ERR_ADDRESS, "cannot listen on %.150s: %s (%s)", address, world_reason(code, reason),
-                   hint);
+                   hint_of(code));
 }
 
 /* Blocks while the name is looked up: a node listens once, when it starts. The first address that can be

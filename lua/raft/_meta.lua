@@ -21,8 +21,8 @@ function core.poll(timeout) end
 ---@return number seconds
 function core.now() end
 
----Catches SIGINT and SIGTERM (true) or gives back the handlers that were there before (false). A second signal while one
----is untaken ends the process as the signal by default does.
+---Catches SIGINT and SIGTERM (true) or gives back the handlers that were there before (false). A second signal while
+---one is untaken ends the process as the signal by default does.
 ---@param on boolean
 function core.signals(on) end
 
@@ -62,26 +62,30 @@ function core.unpack(data) end
 ---@field command_bytes integer
 ---@field cache_bytes integer
 
----What a node calls, always from node:step (never from another method). All run under a protected call; an error
----in one of them other than apply is handed to `failed`.
+---What a node calls, always from node:step (never from another method), on a Lua thread of the node's own that has no
+---hook. All run under a protected call; an error in one of them other than apply is handed to `failed`.
 ---@class raft.core.callbacks
 ---@field machine table   the instance
----@field apply function  called as apply(machine, cmd, index, time) on a Lua thread of the node's own
+---@field apply function  called as apply(machine, cmd, index, time)
 ---@field result fun(sequence: integer, a: any, b: any)  what apply returned for a proposal of this node
----@field raised fun(sequence: integer, index: integer, message: string, traceback: string)  apply raised; sequence 0: not ours
----@field applied (fun(index: integer, time: number, cmd: any, a: any, b: any))?  after each apply, when set (node:watch)
----@field done fun(sequence: integer, code: string?, message: string?, index: integer)  ended without apply; code nil: barrier passed
+---apply raised; sequence 0: not ours
+---@field raised fun(sequence: integer, index: integer, message: string, traceback: string)
+---after each apply that did not raise; read anew at each step, so that it may be set and cleared
+---@field applied (fun(index: integer, time: number, cmd: any, a: any, b: any))?
+---ended without apply; code nil: a barrier has been passed, at index
+---@field done fun(sequence: integer, code: string?, message: string?, index: integer)
 ---@field started fun(code: string?, message: string?)
----@field changed fun()      node:status() has news
----@field halted fun(message: string)  the machine cannot go on: interrupt, stack overflow, out of memory, or apply raised and stop_on_error
+---@field changed fun()   role, leader, term, ready, phase, disk, fault or a peer's connection differ from the last call
+---the machine cannot go on: stack overflow, out of memory, or apply raised and stop_on_error
+---@field halted fun(message: string)
 ---@field closed fun()
 ---@field failed fun(message: string)  a callback raised
 
 ---@class raft.core.node
-local node = {}
+local node = {} -- luacheck: ignore 241
 
----Starts a node's threads; started() tells how it went. Raises for ill-typed options; nil, message, code when threads or
----memory cannot be had.
+---Starts a node's threads; started() tells how it went. Raises for ill-typed options; nil, message, code when threads
+---or memory cannot be had.
 ---@param options raft.core.options
 ---@param callbacks raft.core.callbacks
 ---@param stop_on_error boolean? an apply that raises halts the node
@@ -105,8 +109,8 @@ function node:stepping() end
 ---True while this node's machine is being called.
 ---@return boolean
 function node:applying() end
----Every field of `struct server_status`, times as seconds, `phase`, `role` as words; plus applied, applied_time, pending,
----sessions, uptime, and leader_age (seconds, nil when never heard).
+---Every field of `struct server_status`, times as seconds, `phase`, `role` as words; plus applied, applied_time,
+---pending, sessions, uptime, and leader_age (seconds, nil when never heard).
 ---@return table
 function node:status() end
 ---@return integer index, number time
@@ -116,7 +120,8 @@ function node:applied() end
 function node:id() end
 ---Starts closing: done() for open calls, then closed().
 function node:close() end
----Closes and waits for the threads, without any callback. For __gc and the end of the state; idempotent.
+---Closes and waits for the threads, without any callback; also __gc and __close; idempotent. Raises inside step.
+---Afterwards every other method raises.
 function node:destroy() end
 
 return core

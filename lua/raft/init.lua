@@ -29,8 +29,8 @@ local nodes = require "raft.node"
 ---@field command_bytes? integer    largest packed command; default 1 MiB
 ---@field cache_bytes? integer      entries kept in memory; default 64 MiB
 ---@field on_apply_error? "continue"|"halt"  what an apply that raises does to the node; default "continue"
----@field log? "debug"|"info"|"warn"|"error"|false|fun(level: string, text: string, fields: table)  default: "info" and
----above to stderr
+---@field log? "debug"|"info"|"warn"|"error"|false|fun(level: string, text: string, fields: table)  default: "info"
+---and above, to stderr
 
 ---Why something failed: the third value. raft.outcome tells whether the command was applied all the same.
 ---@alias raft.code
@@ -62,8 +62,8 @@ local raft = {
   pollfd = loop.pollfd, events = loop.events, timeout = loop.timeout, step = loop.step,
 }
 
----Starts a node: recovers its directory, listens, applies its log again. Waits for that, not for a leader. nil, message,
----code when it cannot start. Options that are unknown or of a wrong type raise.
+---Starts a node: recovers its directory, listens, applies its log again. Waits for that, not for a leader. nil,
+---message, code when it cannot start. Options that are unknown or of a wrong type raise.
 ---@async
 ---@param options raft.node_options
 ---@param callback? fun(node: raft.Node?, message: string?, code: raft.code?)

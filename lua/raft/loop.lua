@@ -63,13 +63,22 @@ local function with_traceback(err)
   return type(err) == "string" and debug.traceback(err, 2) or err
 end
 
+---As many values as there are: what a call returns can be printed.
+local function trim(a, b, c)
+  if c ~= nil then return a, b, c end
+  if b ~= nil then return a, b end
+  return a
+end
+
 local function run_coroutine(co, a, b, c)
-  local ok, what = resume(co, a, b, c)
+  local ok, what = resume(co, trim(a, b, c))
   if ok then
     if what == PARK or costatus(co) == "dead" then return end
     what = "a coroutine of raft.go has called coroutine.yield itself: raft.sleep and the waiting calls do that"
   end
+  if not ours[co] then return end   -- main, closed while it waited: nobody is there any more
   local err = type(what) == "string" and debug.traceback(co, what) or what
+  ours[co] = nil
   coroutine.close(co)   -- its to-be-closed variables
   loop.fail(err)
 end
@@ -321,7 +330,7 @@ local function pump(box)
     turn()
     print_failure()
   end
-  return box[1], box[2], box[3]
+  return trim(box[1], box[2], box[3])
 end
 
 ---Waits until somebody pushes the waiter; returns what was pushed. A callback does not wait.
@@ -403,6 +412,7 @@ end
 local function close_main(co)
   local ok, err = true, nil
   if co then ok, err = coroutine.close(co) end
+  if co then ours[co] = nil end
   if not ok then loop.fail(err) end
 end
 

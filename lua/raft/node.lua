@@ -84,7 +84,7 @@ local function listen_to_applies(self)
   else
     self.callbacks.applied = function(index, time, cmd, a, b)
       emit(self, "applied", { index = index, time = time, cmd = cmd, results = { a, b },
-        replay = index <= self.recovered })
+        replay = index <= (self.recovered or math.maxinteger) })
     end
   end
 end
@@ -174,6 +174,14 @@ local function tell_disk(self, s)
   end
 end
 
+---The node is there once it has started and its first status has come; what its log held then is replayed.
+local function tell_started(self, s)
+  local starting = self.starting
+  if not starting or s.phase == "starting" then return end
+  self.id, self.starting, self.recovered = s.id, nil, s.last
+  push(starting, self)
+end
+
 local function changed(self)
   local s = self.core:status()
   self.term = s.term
@@ -184,6 +192,7 @@ local function changed(self)
   if s.fault then tell_fault(self, s.fault_text or s.fault) end
   if s.ready and not self.ready then emit(self, "ready", {}) end
   self.ready = s.ready
+  tell_started(self, s)
 end
 
 local function refusal(self)
@@ -197,8 +206,7 @@ local function on_started(self, code, message)
     push(self.starting, nil, message, code)
   else
     self.id = self.core:id()
-    self.recovered = self.core:status().last
-    push(self.starting, self)
+    tell_started(self, self.core:status())
   end
 end
 
@@ -209,6 +217,7 @@ local function on_closed(self)
   self.leader, self.ready = nil, false
   self.log(self.fault and "error" or "info", "closed", {})
   emit(self, "closed", { reason = self.fault or "closed" })
+  if self.starting then push(self.starting, refusal(self)) end
   local open = self.open
   self.open, self.reads, self.waits = {}, {}, {}
   for key, waiter in pairs(open) do
@@ -230,14 +239,14 @@ local function start_barrier(self)
   if not self.reads[1] then return end
   self.reading, self.reads = self.reads, {}
   local sequence, message, code = self.core:barrier()
-  self.barrier = sequence
+  self.passing = sequence
   if not sequence then pass_barrier(self, nil, message, code) end
 end
 
 ---Everything committed before the reads were asked for is applied (or never will be here: code).
 function pass_barrier(self, index, message, code)
   local reading, open = self.reading, self.open
-  self.barrier, self.reading = nil, nil
+  self.passing, self.reading = nil, nil
   for _, read in ipairs(reading) do
     local waiter = open[read]
     open[read] = nil
@@ -268,7 +277,7 @@ local function read_after_barrier(self, fn, waiter, timeout)
   self.open[read] = waiter
   self.reads[#self.reads + 1] = read
   deadline(self, read, timeout or self.timeout)
-  if not self.barrier then start_barrier(self) end
+  if not self.passing then start_barrier(self) end
   return wait(waiter)
 end
 
@@ -542,7 +551,7 @@ local function new_callbacks(self, instance, apply)
       emit(self, "apply_error", { index = index, message = message, traceback = traceback })
     end,
     done = function(sequence, code, message, index)
-      if sequence == self.barrier then return pass_barrier(self, index, message, code) end
+      if sequence == self.passing then return pass_barrier(self, index, message, code) end
       local waiter = take(sequence)
       if waiter then push(waiter, nil, message, code) end
     end,
@@ -557,7 +566,7 @@ end
 local function new_node(o)
   local self = setmetatable({
     id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, reads = {}, waits = {},
-    peers = {}, handlers = {}, ended = false, ready = false, recovered = 0,
+    peers = {}, handlers = {}, ended = false, ready = false,
   }, Node)
   for event in pairs(EVENTS) do self.handlers[event] = {} end
   self.log = new_logger(self, o.log)
@@ -604,7 +613,8 @@ function node.new(given, callback)
   local guard <close> = setmetatable({ node = self }, ABANDONED)
   local started, text, why = wait(waiter)
   guard.node = nil
-  return started, text, why
+  if started then return started end
+  return nil, text, why
 end
 
 return node

@@ -1,0 +1,295 @@
+-- A replicated server that speaks the Redis protocol: GET SET DEL INCR PING INFO, on any server of the cluster.
+--
+--   lua5.4 examples/redis.lua --id 1 --dir data/1 --port 6401 --cluster 127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403
+--   redis-cli -p 6401 incr visits
+--
+-- `make cluster` starts three. Needs luv (Debian: lua-luv), whose loop the raft node is attached to.
+--
+-- A connection has one entry of the log under way at a time; the commands that its client sends meanwhile form the
+-- next one. So a client's commands take effect in its order, and pipelining costs one round of agreement, not many.
+local raft = require "raft"
+local uv = require "luv"
+
+local COMMANDS_MAX = 1024          -- in one entry
+local ENTRY_BYTES = 512 << 10      -- likewise: one entry is closed when it has grown to this
+local BULK_BYTES = 512 << 10       -- of one word of a command
+local WORDS_MAX = 1024             -- of one command
+local QUEUE_MAX = 4096             -- commands of one client that wait; it is not read from beyond that
+
+-- ---- the state machine: a table of strings, driven by lists of commands ----
+
+local store = {}
+
+function store:init() self.data = {} end
+
+---One command's effect and its answer, in the protocol's form.
+local execute = {}
+
+function execute.GET(data, key)
+  local value = data[key]
+  return value and ("$%d\r\n%s\r\n"):format(#value, value) or "$-1\r\n"
+end
+
+function execute.SET(data, key, value)
+  data[key] = value
+  return "+OK\r\n"
+end
+
+function execute.DEL(data, ...)
+  local n = 0
+  for _, key in ipairs { ... } do
+    if data[key] then n = n + 1 end
+    data[key] = nil
+  end
+  return (":%d\r\n"):format(n)
+end
+
+function execute.INCR(data, key)
+  local value = data[key] or "0"
+  local n = value:match("^-?%d+$") and math.tointeger(tonumber(value))
+  if not n then return "-ERR value is not an integer or out of range\r\n" end
+  if n == math.maxinteger then return "-ERR increment or decrement would overflow\r\n" end
+  data[key] = tostring(n + 1)
+  return (":%d\r\n"):format(n + 1)
+end
+
+function store:apply(batch)
+  local answers = {}
+  for i, command in ipairs(batch) do answers[i] = execute[command[1]](self.data, table.unpack(command, 2)) end
+  return answers
+end
+
+local function hash(text)
+  local h = #text
+  text = text .. ("\0"):rep(-#text % 8)
+  for at = 1, #text, 8 do
+    h = (h ~ string.unpack("<i8", text, at)) * 0x9E3779B97F4A7C15
+    h = h ~ (h >> 29)
+  end
+  return h
+end
+
+---Equal states have equal digests, whatever the order in which their tables are walked.
+function store:digest()
+  local sum = 0
+  for key, value in pairs(self.data) do sum = sum + hash(key .. "\0" .. value) end
+  return ("%016x"):format(sum)
+end
+
+-- ---- the protocol ----
+
+local ARITY = { GET = { 2, 2 }, SET = { 3, 3 }, DEL = { 2, WORDS_MAX }, INCR = { 2, 2 }, PING = { 1, 2 },
+  INFO = { 1, 2 }, COMMAND = { 1, WORDS_MAX }, CONFIG = { 1, WORDS_MAX } }
+
+local function bulk(text) return ("$%d\r\n%s\r\n"):format(#text, text) end
+
+---The words of the command that starts at `at`, and where the next one starts. nil: it is not complete yet. nil and a
+---message: it will never be.
+local function parse(text, at)
+  local line, after = text:match("^([^\r\n]*)\r?\n()", at)
+  if not line then return nil, #text - at > BULK_BYTES and "too big inline request" or nil end
+  if line:sub(1, 1) ~= "*" then
+    local words = {}
+    for word in line:gmatch("%S+") do words[#words + 1] = word end
+    return words, after
+  end
+  local n = math.tointeger(tonumber(line:sub(2)))
+  if not n or n < 0 or n > WORDS_MAX then return nil, "invalid multibulk length" end
+  local words = {}
+  for i = 1, n do
+    local size, start = text:match("^%$(%d+)\r\n()", after)
+    if not size then
+      local broken = #text - after > 20 or text:find("\n", after, true) or not text:find("^%$?%d*\r?$", after)
+      return nil, broken and "expected '$' and a length" or nil
+    end
+    size = tonumber(size)
+    if size > BULK_BYTES then return nil, "invalid bulk length" end
+    if #text < start + size + 1 then return nil end
+    words[i], after = text:sub(start, start + size - 1), start + size + 2
+  end
+  return words, after
+end
+
+-- ---- a client ----
+
+local Client = {}
+Client.__index = Client
+
+---Answers in the state machine's place when raft could not.
+local function failure(message, code)
+  local certainty = raft.outcome(code)
+  if code == "too_large" then return ("-ERR %s\r\n"):format(message) end
+  if certainty == "no" then return ("-TRYAGAIN %s (%s)\r\n"):format(message, code) end   -- surely not applied
+  return ("-UNKNOWN %s (%s)\r\n"):format(message, code)                                  -- perhaps applied
+end
+
+---Answers what needs no agreement; nil for what does.
+function Client:answer(command)
+  local name = command[1]
+  local arity = ARITY[name]
+  if not arity then return ("-ERR unknown command '%s'\r\n"):format(name:sub(1, 64):gsub("%c", " ")) end
+  if #command < arity[1] or #command > arity[2] then
+    return ("-ERR wrong number of arguments for '%s' command\r\n"):format(name:lower())
+  end
+  if name == "PING" then return command[2] and bulk(command[2]) or "+PONG\r\n" end
+  if name == "CONFIG" and #command == 3 then return "*2\r\n" .. bulk(command[3]) .. bulk("") end  -- CONFIG GET
+  if name == "COMMAND" or name == "CONFIG" then return "*0\r\n" end
+  if name == "INFO" and (command[2] or ""):lower() ~= "state" then return bulk(self.info()) end
+end
+
+---The next commands that go to the log together, or that are read together.
+function Client:take_batch()
+  local batch, bytes, reads = {}, 0, true
+  while self.first <= self.last and #batch < COMMANDS_MAX and bytes < ENTRY_BYTES do
+    local command = self.queue[self.first]
+    if not execute[command[1]] or self:answer(command) then break end
+    self.queue[self.first], self.first = nil, self.first + 1
+    batch[#batch + 1] = command
+    reads = reads and command[1] == "GET"
+    for _, word in ipairs(command) do bytes = bytes + #word end
+  end
+  return batch, reads
+end
+
+---Works off the queue until something has to be waited for.
+function Client:work()
+  while not self.busy and self.first <= self.last do
+    local command = self.queue[self.first]
+    local answer = self:answer(command)
+    if answer then
+      self.queue[self.first], self.first = nil, self.first + 1
+      self:send(answer)
+    elseif command[1] == "INFO" then
+      self.queue[self.first], self.first = nil, self.first + 1
+      self:ask("read", function(machine, index) return { bulk(
+        ("# State\r\napplied:%d\r\ndigest:%s\r\n"):format(index, machine:digest())) } end, 1)
+    else
+      local batch, reads = self:take_batch()
+      if reads then self:ask("read", function(machine) return machine:apply(batch) end, #batch)
+      else self:ask("propose", batch, #batch) end
+    end
+  end
+  self:flush()
+  if self.paused and self.last - self.first < QUEUE_MAX / 2 then
+    self.paused = false
+    if not self.socket:is_closing() then self.socket:read_start(self.on_read) end
+  end
+end
+
+---Asks the cluster; the answers come later, perhaps before this returns.
+function Client:ask(method, what, n)
+  self.busy = true
+  self.node[method](self.node, what, function(answers, message, code)
+    self.busy = false
+    self:send(answers and table.concat(answers) or failure(message, code):rep(n))
+    if not self.working then self:work_once() end
+  end)
+end
+
+function Client:work_once()
+  self.working = true
+  self:work()
+  self.working = false
+end
+
+function Client:send(text) self.out[#self.out + 1] = text end
+
+function Client:flush()
+  if #self.out == 0 or self.socket:is_closing() then return end
+  self.socket:write(table.concat(self.out))
+  self.out = {}
+end
+
+function Client:received(text)
+  text = self.rest .. text
+  local at = 1
+  while true do
+    local words, after = parse(text, at)
+    if not words then
+      if after then
+        self:send(("-ERR Protocol error: %s\r\n"):format(after))
+        self:flush()
+        self.socket:read_stop()
+        self.socket:shutdown(function() self:close() end)
+        return
+      end
+      break
+    end
+    at = after
+    if #words > 0 then
+      words[1] = words[1]:upper()
+      self.last = self.last + 1
+      self.queue[self.last] = words
+    end
+  end
+  self.rest = text:sub(at)
+  if self.last - self.first > QUEUE_MAX and not self.paused then
+    self.paused = true
+    self.socket:read_stop()
+  end
+  self:work_once()
+end
+
+function Client:close()
+  if not self.socket:is_closing() then self.socket:close() end
+  self.clients[self] = nil
+end
+
+local function serve(server, node, info, clients)
+  local socket = uv.new_tcp()
+  assert(server:accept(socket))
+  socket:nodelay(true)
+  local client = setmetatable({ socket = socket, node = node, info = info, clients = clients, rest = "", out = {},
+    queue = {}, first = 1, last = 0, busy = false, working = false, paused = false }, Client)
+  clients[client] = true
+  client.on_read = function(err, text)
+    if err or not text then client:close() else client:received(text) end
+  end
+  socket:read_start(client.on_read)
+end
+
+-- ---- the program ----
+
+local USAGE = [[usage: lua5.4 examples/redis.lua --id N --dir DIR --port PORT --cluster HOST:PORT,HOST:PORT,...
+  --id       this server's place in the list, from 1
+  --dir      where its log is kept
+  --port     where Redis clients connect, on 127.0.0.1
+  --cluster  where the servers reach each other, in the order of their ids
+]]
+
+local function options(words)
+  local given = {}
+  for i = 1, #words, 2 do given[words[i]] = words[i + 1] end
+  local id, port = math.tointeger(tonumber(given["--id"])), math.tointeger(tonumber(given["--port"]))
+  if not (id and port and given["--dir"] and given["--cluster"]) then
+    io.stderr:write(USAGE)
+    os.exit(2)
+  end
+  local cluster = {}
+  for address in given["--cluster"]:gmatch("[^,]+") do cluster[#cluster + 1] = address end
+  return { id = id, port = port, dir = given["--dir"], cluster = cluster }
+end
+
+local function info_of(node)
+  return function()
+    local s = node:status()
+    return ("# Raft\r\nid:%d\r\nrole:%s\r\nterm:%d\r\nleader:%d\r\ncommit:%d\r\napplied:%d\r\n"):format(
+      s.id, s.role, s.term, s.leader or 0, s.commit, s.applied)
+  end
+end
+
+local opt = options(arg)
+raft.attach(uv)                                              -- luv's loop and raft's are driven together
+raft.run(function()                                          -- until SIGINT or SIGTERM, which close the node
+  local node <close> = assert(raft.node { id = opt.id, dir = opt.dir, machine = store, cluster = opt.cluster,
+    log = "warn" })
+  local clients, server, info = {}, uv.new_tcp(), info_of(node)
+  assert(server:bind("127.0.0.1", opt.port))
+  assert(server:listen(128, function(err)
+    if not err then serve(server, node, info, clients) end
+  end))
+  print(("server %d is ready: redis-cli -p %d"):format(opt.id, opt.port))
+  io.stdout:flush()
+  while true do raft.sleep(3600) end
+end)
+os.exit(true)                                                -- at once: what clients still wait for is not coming

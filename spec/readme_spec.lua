@@ -1,0 +1,61 @@
+local tree = require "spec.tree"
+
+describe("README.md", function()
+  local readme = tree.read("README.md")
+
+  it("shows examples/bank.lua as it is", function()
+    local shown = readme:match("```lua\n(.-)```")
+    local example = tree.read("examples/bank.lua")
+    assert.equal(shown, example:sub(example:find("local raft", 1, true), -1))
+  end)
+
+  it("names only targets that the Makefile has", function()
+    local makefile, n = tree.read("Makefile"), 0
+    for target in readme:gmatch("`make ([%w%-]+)") do
+      n = n + 1
+      assert.truthy(makefile:find("\n" .. target .. ":", 1, true), "make " .. target)
+    end
+    assert.truthy(n > 4)
+  end)
+
+  it("links only to files that exist", function()
+    for path in readme:gmatch("%]%((.-)%)") do assert.truthy(io.open(path), path) end
+  end)
+
+  it("lists every example and every room", function()
+    for _, path in ipairs(tree.files("examples/*.lua")) do
+      assert.truthy(readme:find("(" .. path .. ")", 1, true), path)
+    end
+    for _, path in ipairs(tree.files("csrc/*/")) do
+      assert.truthy(readme:find("| `" .. path:match("^csrc/(.*)$") .. "`", 1, true), path)
+    end
+  end)
+
+  it("names only options that raft.node knows, and the packages that the Makefile installs", function()
+    local raft = require "raft"
+    local n = 0
+    for row in readme:match("| option of.-\n(.-)\n\n"):gmatch("[^\n]+") do
+      for option in row:match("^|(.-)|"):gmatch("`([%l_]+)`") do
+        n = n + 1
+        local _, message = pcall(raft.node, { [option] = function() end })
+        assert.falsy(tostring(message):find("unknown option " .. option, 1, true), message)
+      end
+    end
+    assert.truthy(n > 10)
+    local packages = readme:match("apt install ([^\n]+)")
+    for package in packages:gmatch("%S+") do
+      assert.truthy(tree.read("Makefile"):find(package, 1, true), package)
+    end
+  end)
+
+  it("gives each error code the certainty that raft.outcome gives it", function()
+    local raft, n = require "raft", 0
+    for outcome, codes in readme:gmatch('\n| `"(%l+)"` | (.-) |') do
+      for code in codes:gmatch("`([%l_]+)`") do
+        n = n + 1
+        assert.equal(outcome, raft.outcome(code), code)
+      end
+    end
+    assert.equal(11, n)
+  end)
+end)

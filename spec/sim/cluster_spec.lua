@@ -1,0 +1,86 @@
+local core = require "raft.core"
+
+local function run(seed, nodes, seconds, faults)
+  return core.sim { seed = seed, nodes = nodes, seconds = seconds, faults = faults }
+end
+
+local function replay(seed, nodes, seconds)
+  return ("\nreplay: core.sim { seed = %d, nodes = %d, seconds = %d }"):format(seed, nodes, seconds)
+end
+
+-- Runs seeds from .. to; returns the sums of their reports.
+local function run_all(from, to, nodes, seconds, faults)
+  local sums = { commands = 0, elections = 0, crashes = 0, simulated = 0 }
+  for seed = from, to do
+    local report = run(seed, nodes, seconds, faults)
+    assert.is_true(report.ok, (report.failure or "") .. replay(seed, nodes, seconds))
+    for name in pairs(sums) do sums[name] = sums[name] + report[name] end
+  end
+  return sums
+end
+
+describe("a simulated cluster", function()
+  it("serves commands without any fault, under one leader", function()
+    local sums = run_all(1, 10, 3, 10, false)
+    assert.equal(20, sums.elections) -- one at the start, one after the restart at the end
+    assert.equal(0, sums.crashes)
+    assert.is_true(sums.commands > 1000, sums.commands)
+  end)
+
+  for _, fault in ipairs { "network", "partitions", "crashes", "disks", "hosts" } do
+    it("keeps its promises with faults of this kind: " .. fault, function()
+      run_all(1, 10, 3, 20, { fault })
+    end)
+  end
+
+  it("keeps its promises with three nodes and all faults", function()
+    local sums = run_all(1000, 1079, 3, 30)
+    assert.is_true(sums.crashes > 100, sums.crashes)
+    assert.is_true(sums.elections > 300, sums.elections)
+    assert.is_true(sums.commands > 10000, sums.commands)
+  end)
+
+  it("keeps its promises with five nodes and all faults", function()
+    local sums = run_all(2000, 2039, 5, 30)
+    assert.is_true(sums.crashes > 50, sums.crashes)
+    assert.is_true(sums.commands > 5000, sums.commands)
+  end)
+
+  it("keeps its promises in the seeds that once found a bug", function()
+    for _, known in ipairs(require "spec.sim.seeds") do run_all(known[1], known[1], table.unpack(known, 2)) end
+  end)
+
+  it("is the same run for the same seed", function()
+    for seed = 1, 5 do
+      local first, second = run(seed, 3, 10), run(seed, 3, 10)
+      assert.same(first, second)
+      assert.not_equal(first.hash, run(seed + 1, 3, 10).hash)
+    end
+  end)
+
+  it("is caught when its disks do not write what they acknowledge", function()
+    local caught = 0
+    for seed = 1, 20 do
+      local report = run(seed, 3, 20, { "crashes", "lies" })
+      if not report.ok then caught = caught + 1 end
+    end
+    assert.is_true(caught >= 5, caught)
+  end)
+
+  it("names the seed, the time, the node and the claim when a check fails", function()
+    for seed = 1, 20 do
+      local report = run(seed, 3, 20, { "crashes", "lies" })
+      if report.failure then
+        assert.matches(("^seed %d: at %%d+%%.%%d+ s, node %%d: "):format(seed), report.failure)
+        return
+      end
+    end
+    error("no seed has failed")
+  end)
+
+  it("refuses options that make no sense", function()
+    assert.error_matches(function() core.sim { nodes = 10 } end, "nodes: an integer from 1 to 9 expected")
+    assert.error_matches(function() core.sim { seed = "x" } end, "seed: an integer")
+    assert.error_matches(function() core.sim { faults = { "meteor" } } end, "invalid option 'meteor'")
+  end)
+end)

@@ -1,0 +1,465 @@
+local core = require "raft.core"
+local journal = require "spec.store.journal"
+
+local MIB = 1 << 20
+
+local function opened(options, seed, faults)
+  return assert(journal.new(seed or 1, faults, options):open())
+end
+
+-- n entries named after their place.
+local function entries(n, prefix, size)
+  local list = {}
+  for i = 1, n do
+    local name = (prefix or "entry ") .. i
+    list[i] = name .. ("."):rep((size or 0) - #name)
+  end
+  return list
+end
+
+describe("a log", function()
+  it("gives back after a restart what was appended, with term and vote", function()
+    local j = opened()
+    assert.is_true(j.found.created)
+    assert.equal(0, j.found.last)
+    j:append(entries(5), { term = 3, vote = 2, entry_term = 2 })
+    j:append(entries(5, "later "), { entry_term = 3 })
+    j:run():close()
+    assert(j:open())
+    assert.is_false(j.found.created)
+    assert.same({ 10, 1, 3, 2, 0 }, { j.found.last, j.found.first, j.found.term, j.found.vote, j.found.torn_bytes })
+    assert.same({ { start = 1, term = 2 }, { start = 6, term = 3 } }, j.found.runs)
+    assert(j:matches())
+  end)
+
+  it("acknowledges nothing before it is written, and everything after", function()
+    local j = opened()
+    j:run()
+    j.disk:stall(true)
+    j:append { "a" }
+    j:append { "b" }
+    j:run(5)
+    assert.equal(0, j.log:persisted())
+    assert.is_true(j.log:status().writing)
+    j.disk:stall(false)
+    j:run()
+    assert.equal(2, j.log:persisted())
+    assert.is_false(j.log:status().writing)
+  end)
+
+  it("writes once for all that was appended while a write was in flight", function()
+    local j = opened()
+    j:run()
+    for i = 1, 100 do j:append { "entry " .. i } end
+    j:run(0.1)
+    assert.equal(100, j.log:persisted())
+    assert.equal(2, j.log:status().writes)
+  end)
+
+  it("stores term and vote without an entry", function()
+    local j = opened()
+    j:append({}, { term = 7, vote = 3 })
+    j:run():crash()
+    assert(j:open())
+    assert.same({ 7, 3, 0 }, { j.found.term, j.found.vote, j.found.last })
+    j:append({}, { term = 8, vote = 0 })
+    j:run():crash()
+    assert(j:open())
+    assert.same({ 8, 0 }, { j.found.term, j.found.vote })
+  end)
+
+  it("goes over many segments, and goes on after each restart", function()
+    local j = opened()
+    for round = 1, 6 do
+      for i = 1, 10 do j:append(entries(3, round .. "," .. i .. ",", 3000)) end
+      if round % 2 == 0 then j:run():close() else j:run():crash() end
+      assert(j:open())
+      assert(j:matches())
+      assert.equal(round * 30, j.found.last)
+    end
+    assert.truthy(j.log:status().segments > 8)
+  end)
+
+  it("cuts one append of many entries into several batches and acknowledges it with the last", function()
+    local j = opened { segment_bytes = 4 * MIB }
+    j:append(entries(40, "large ", 100000), { term = 2, vote = 1 })
+    repeat j.disk:step() until j.log:status().writes == 1
+    assert.equal(0, j.log:persisted())
+    j:run():crash()
+    assert(j:open())
+    assert(j:matches())
+    assert.equal(40, j.found.last)
+  end)
+
+  it("makes a larger segment for an entry that fits into no other", function()
+    local j = opened()
+    j:append { "small", ("x"):rep(200000), "small again", ("y"):rep(16 * MIB) }
+    j:run(5)
+    assert.equal(1, j.log:persisted())
+    assert.truthy(j.log:status().bytes > 16 * MIB)
+    j:crash()
+    assert(j:open())
+    assert(j:matches())
+    j:append(entries(30, "after ", 10000))
+    j:run(5)
+    j.log:release(4)
+    j:run(5)
+    assert.truthy(j.log:status().bytes < MIB)
+  end)
+
+  it("writes a seal when idle and when closing, and then goes on in the same segment", function()
+    local j = opened { seal_after = 0.5 }
+    j:append { "a" }
+    j:run(0.2)
+    assert.equal(1, j.log:status().writes)
+    j:run(5)
+    assert.equal(2, j.log:status().writes)
+    j:crash()
+    assert(j:open())
+    j:append { "b" }
+    j:run(0.2)
+    assert.equal(1, j.log:status().segments)
+    j:close()
+    assert(j:open())
+    j:append { "c" }
+    j:run(0.2)
+    assert.equal(1, j.log:status().segments)
+    j:crash()
+    assert(j:open())
+    assert(j:matches())
+  end)
+
+  it("goes on in a new segment after a stop without a seal", function()
+    local j = opened()
+    j:append { "a" }
+    j:run(0.2):crash()
+    assert(j:open())
+    j:append { "b" }
+    j:run(0.2)
+    assert.equal(2, j.log:status().segments)
+  end)
+
+  it("has a larger epoch in each life, also when the wall clock does not move", function()
+    local j, before = journal.new(1), 0
+    for _ = 1, 5 do
+      assert(j:open())
+      assert.truthy(j.found.epoch > before)
+      before = j.found.epoch
+      j:crash()
+    end
+  end)
+end)
+
+describe("truncation", function()
+  it("voids entries for good, whether they are written, in flight or queued", function()
+    local j = opened()
+    j:append(entries(10, "old "))
+    j:run()
+    j:append(entries(10, "older "))
+    j:append(entries(3, "queued "))
+    j:append(entries(4, "new "), { truncate = 6, entry_term = 2 })
+    j:append(entries(2, "newest "), { truncate = 8, entry_term = 3 })
+    assert.equal(5, j.log:status().durable_last)
+    j:run()
+    assert.equal(9, j.log:status().durable_last)
+    assert.same({ [4] = "old 4", [5] = "old 5", [6] = "new 1", [7] = "new 2", [8] = "newest 1", [9] = "newest 2" },
+      j:read(4, 9))
+    j:crash()
+    assert(j:open())
+    assert.same({ { start = 1, term = 1 }, { start = 6, term = 2 }, { start = 8, term = 3 } }, j.found.runs)
+    assert(j:matches())
+  end)
+
+  it("alone is stored too", function()
+    local j = opened()
+    j:append(entries(10))
+    j:append({}, { truncate = 4 })
+    j:run():crash()
+    assert(j:open())
+    assert.equal(3, j.found.last)
+    j:append { "other" }
+    j:run()
+    assert.same({ [3] = "entry 3", [4] = "other" }, j:read(3, 4))
+  end)
+
+  it("reaches into older segments", function()
+    local j = opened()
+    for i = 1, 10 do j:append(entries(10, i .. " ", 2000)) end
+    j:run()
+    assert.truthy(j.log:status().segments > 3)
+    j:append(entries(10, "new "), { truncate = 15, entry_term = 2 })
+    j:run()
+    assert.same({ [14] = ("2 4"):sub(1) .. ("."):rep(1997), [15] = "new 1", [16] = "new 2" }, j:read(14, 16))
+    j:crash()
+    assert(j:open())
+    assert(j:matches())
+    assert.equal(24, j.found.last)
+  end)
+
+  it("cancels a read of what it voids, and no other", function()
+    local j = opened()
+    j:append(entries(10))
+    j:run()
+    local void, kept = j.log:start_read(1, 8), j.log:start_read(1, 4)
+    j:append({ "new" }, { truncate = 5 })
+    local later = j.log:start_read(5, 5)
+    j:run()
+    local result, message, code = j.log:result(void)
+    assert.same({ nil, "io" }, { result, code })
+    assert.truthy(message:find("entries from 1 on are not", 1, true))
+    assert.equal(4, #j.log:result(kept))
+    assert.is_nil((j.log:result(later)))
+    assert.same({ [5] = "new" }, j:read(5, 5))
+  end)
+end)
+
+describe("a range", function()
+  it("is read from any place, as many bytes as wanted but at least one entry", function()
+    local j = opened()
+    for i = 1, 100 do j:append(entries(i % 4, i .. " ", i * 37)) end
+    j:run()
+    local base = j:settle()
+    for first = 1, base.last, 7 do
+      for _, most in ipairs { 1, 5000, 1 << 30 } do
+        local last = math.min(base.last, first + 11)
+        local data = assert(j:read(first, last, most))
+        for i = first, last do assert.equal(base.data[i], data[i]) end
+      end
+    end
+    local id = j.log:start_read(1, base.last, 1000)
+    j:run()
+    local size = 0
+    local result = j.log:result(id)
+    for _, entry in ipairs(result) do size = size + 80 + #entry.data end
+    assert.truthy(size <= 1000 and #result > 1)
+  end)
+
+  it("is checked again on each reading", function()
+    local j = opened()
+    j:append(entries(3, "entry ", 500))
+    j:run()
+    local path = "data/00000001.seg"
+    local bytes = j.disk:file(path)
+    local at = assert(bytes:find("entry 2", 1, true))
+    j.disk:put(path, bytes:sub(1, at) .. "N" .. bytes:sub(at + 2))
+    assert.same({ "entry 1" .. ("."):rep(493) }, j:read(1, 1))
+    local result, message, code = j:read(1, 3)
+    assert.same({ nil, "corrupt" }, { result, code })
+    assert.truthy(message:find("data/00000001.seg: damaged at offset %d+ .*entries 1..3"))
+  end)
+
+  it("that is not durable yet is not given", function()
+    local j = opened()
+    j:append { "a" }
+    j:run()
+    j.disk:stall(true)
+    j:append { "b" }
+    local both, second = j.log:start_read(1, 2), j.log:start_read(2, 2)
+    j.disk:stall(false)
+    j:run()
+    assert.equal(1, #j.log:result(both))
+    assert.same({ nil, "io" }, { (j.log:result(second)), select(3, j.log:result(second)) })
+  end)
+end)
+
+describe("released segments", function()
+  local function filled()
+    local j = opened()
+    for i = 1, 12 do j:append(entries(10, i .. " ", 2000)) end
+    return j:run()
+  end
+
+  it("are used again, and their old content never comes back", function()
+    local j = filled()
+    local before = j.log:status()
+    for round = 1, 5 do
+      local middle = j.last - 40
+      j.log:release(middle)
+      j.released = middle
+      assert.truthy(j.log:status().first <= middle + 1)
+      for i = 1, 8 do j:append(entries(10, round .. "," .. i .. " ", 2000)) end
+      j:run():crash()
+      assert(j:open())
+      assert(j:matches())
+    end
+    assert.truthy(j.log:status().segments <= before.segments + 5)
+    assert.truthy(#j.disk:files("data") <= before.segments + 5 + 2 + 3)
+  end)
+
+  it("are no longer read", function()
+    local j = filled()
+    j.log:release(60)
+    local first = j.log:status().first
+    assert.truthy(first > 1 and first <= 61)
+    local result, _, code = j:read(1, 3)
+    assert.same({ nil, "io" }, { result, code })
+    assert.truthy(j:read(first, first))
+  end)
+
+  it("leave a log that is empty at its place", function()
+    local j = filled()
+    j:close()
+    assert(j:open())
+    j.log:release(120)
+    j.released = 120
+    j:append({ "a" })
+    j:run():crash()
+    assert(j:open())
+    assert.equal(121, j.found.last)
+    for i = 1, 8 do j:append(entries(10, i .. " ", 2000)) end
+    j:run()
+    j.log:release(j.last)
+    j.released = j.last
+    j:run():close()
+    assert(j:open())
+    assert.equal(201, j.found.last)
+    assert.equal(1, j.log:status().segments)
+  end)
+end)
+
+describe("a disk without room", function()
+  it("refuses a new directory", function()
+    local j = journal.new(1)
+    j.disk:fill(true)
+    local ok, message, code = j:open()
+    assert.same({ nil, "full" }, { ok, code })
+    assert.truthy(message:find("no space left"))
+    j.disk:fill(false)
+    assert(j:open())
+  end)
+
+  it("stops proposals before the log is full, keeps votes going, and is left behind without a restart", function()
+    local j = opened()
+    j:run()
+    j.disk:fill(true)
+    local n = 0
+    repeat
+      j:append(entries(1, "entry ", 3000))
+      j:run(0.01)
+      n = n + 1
+      assert.truthy(n < 100)
+    until not j.log:status().has_room
+    assert.equal(1, j.log:status().room_changes)
+    local accepted = j.seq
+    j:append(entries(4, "accepted before ", 3000))
+    j:append({}, { term = 9, vote = 2 })
+    j:run()
+    assert.equal(accepted + 2, j.log:persisted())
+    for _ = 1, 10 do j:append(entries(1, "too many ", 3000)) end
+    local stuck = j.seq
+    j:run(5)
+    assert.truthy(j.log:persisted() < stuck)
+    assert.is_nil(j.log:failed())
+    j.disk:fill(false)
+    j:run(5)
+    assert.equal(stuck, j.log:persisted())
+    assert.is_true(j.log:status().has_room)
+    assert.equal(2, j.log:status().room_changes)
+    j:crash()
+    assert(j:open())
+    assert(j:matches())
+  end)
+
+  it("keeps room for votes at the end of a segment", function()
+    local j = opened { spares = 1 }
+    j:run()
+    j.disk:fill(true)
+    for _ = 1, 60 do
+      local before = j.seq
+      j:append(entries(1, "entry ", 2000))
+      j:run(0.01)
+      if j.log:persisted() == before then break end
+    end
+    assert.truthy(j.log:persisted() < j.seq)
+    j:crash()  -- what is queued goes
+    assert(j:open())
+    assert(j:matches())
+    j.disk:fill(false)
+    j:run(5)
+    j:append({}, { term = 4, vote = 1 })
+    j:run()
+    assert.equal(j.seq, j.log:persisted())
+  end)
+
+  it("does not keep a log from closing", function()
+    local j = opened()
+    j:run()
+    j.disk:fill(true)
+    for _ = 1, 60 do j:append(entries(1, "entry ", 3000)) end
+    j:run(3)
+    assert.truthy(j.log:persisted() < 60)
+    j:close()
+    j.disk:fill(false)
+    assert(j:open())
+    assert(j:matches())
+  end)
+end)
+
+describe("a failed write", function()
+  it("latches the log: nothing more is acknowledged or written, also when closing", function()
+    local j = opened()
+    j:run()
+    j:append { "good" }
+    j:run()
+    j.disk:fail(1)
+    j:append { "bad" }
+    j:append { "queued" }
+    j:run()
+    assert.truthy(j.log:failed():find("planned failure"))
+    assert.equal(1, j.log:persisted())
+    j:append { "swallowed" }
+    j:run()
+    assert.equal(1, j.log:persisted())
+    local writes, operations = j.log:status().writes, j.disk:operations()
+    assert.equal(1, writes)
+    j:close()
+    assert.equal(operations, j.disk:operations())
+    assert(j:open())
+    j.appends[3] = nil
+    assert(j:matches())
+  end)
+end)
+
+describe("memory that cannot be had", function()
+  it("is told by append, which then changed nothing, or waited for", function()
+    local refused = 0
+    for n = 1, 40 do
+      local j = opened()
+      j:run()
+      for i = 1, 6 do
+        core.mem_fail_at(i == 3 and n or 0)
+        local status = j:append(entries(20, i .. " ", 3000), { term = i, vote = 1, entry_term = i })
+        if i == 3 then j:run(0.2) end
+        core.mem_fail_at(0)
+        if status == "memory" then refused = refused + 1 else assert.equal("ok", status) end
+      end
+      j:run()
+      assert.equal(j.seq, j.log:persisted())
+      j:crash()
+      assert(j:open())
+      assert(j:matches())
+    end
+    assert.truthy(refused > 0)
+  end)
+
+  it("ends an opening without a trace", function()
+    local before = opened()
+    for i = 1, 6 do before:append(entries(10, i .. " ", 2000), { entry_term = i }) end
+    before:run():close()
+    local image, refused = before:image(), 0
+    for n = 1, 150 do
+      local j = journal.new(n, nil, nil, image)
+      core.mem_fail_at(n)
+      local ok, _, code = j:open()
+      core.mem_fail_at(0)
+      if not ok then
+        assert.equal("memory", code)
+        refused = refused + 1
+        assert(j:open())
+      end
+      j.base = before.base
+      assert(j:matches())
+    end
+    assert.truthy(refused > 10)
+  end)
+end)

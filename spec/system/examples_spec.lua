@@ -1,0 +1,189 @@
+-- Every example runs. (They have fixed addresses: spec/run.lua never runs two builds' turns of one file at once.)
+local process = require "spec.system.process"
+local tree = require "spec.tree"
+local uv = require "luv"
+
+describe("the example", function()
+  local dir
+  local root = uv.cwd()
+
+  before_each(function() dir = process.directory() end)
+  after_each(function()
+    process.clean()
+    process.remove(dir)
+  end)
+
+  local function example(name, ...) return process.lua { root .. "/examples/" .. name, cwd = dir, ... } end
+
+  ---Runs redis-cli: what it prints.
+  local function redis_cli(port, ...)
+    return (process.run { "redis-cli", "-p", tostring(port), ... })
+  end
+
+  it("bank.lua runs in three terminals, and each sees what the others did", function()
+    local banks = {}
+    for id = 1, 3 do banks[id] = example("bank.lua", tostring(id)) end
+    for _, bank in ipairs(banks) do bank:expect("\n[4-9]%d\n") end
+    for _, bank in ipairs(banks) do bank:kill("sigint") end
+    for _, bank in ipairs(banks) do bank:wait() end
+  end)
+
+  it("bank.lua ends by itself when it is told how often to deposit", function()
+    local one, two = example("bank.lua", "1", "6"), example("bank.lua", "2", "6")
+    assert.equal(0, (one:wait()))
+    assert.equal(0, (two:wait()))
+  end)
+
+  it("bank.lua says how it is used", function()
+    local bank = example("bank.lua")
+    assert.equal(1, (bank:wait()))
+    assert.truthy(bank.output:find("usage: "), bank.output)
+  end)
+
+  it("counter.lua counts with three nodes in one process, and goes on counting when it is run again", function()
+    for _, expected in ipairs { "from 0 to 30", "from 30 to 60" } do
+      local counter = example("counter.lua", dir .. "/counter")
+      assert.equal(0, (counter:wait()), counter.output)
+      local _, n = counter.output:gsub(expected, "")
+      assert.equal(3, n, counter.output)
+    end
+  end)
+
+  it("luv_app.lua counts its ticks, and goes on counting when it is run again", function()
+    for _, expected in ipairs { "tick 1\ntick 2\ntick 3\n", "tick 4\ntick 5\ntick 6\n" } do
+      local app = example("luv_app.lua", dir .. "/app", "3")
+      assert.equal(0, (app:wait()), app.output)
+      assert.truthy(app.output:find(expected, 1, true), app.output)
+    end
+  end)
+
+  it("cluster.lua leaves three servers to play with, until it is interrupted", function()
+    local cluster = example("cluster.lua", dir .. "/cluster")
+    for id = 1, 3 do cluster:expect(("server %d is ready"):format(id)) end
+    process.wait_until(function() return redis_cli(6401, "set", "a", "hello") == "OK\n" end, "a leader")
+    assert.equal("hello\n", redis_cli(6402, "get", "a"))
+    assert.equal("1\n", redis_cli(6403, "incr", "visits"))
+    assert.equal("2\n", redis_cli(6401, "incr", "visits"))
+    cluster:kill("sigint")
+    assert.same({ 0, 0 }, { cluster:wait() }, cluster.output)
+  end)
+
+  describe("redis.lua", function()
+    local servers
+
+    before_each(function()
+      servers = {}
+      local addresses = process.addresses(6)
+      local cluster = table.concat(addresses, ",", 1, 3)
+      for id = 1, 3 do
+        local port = addresses[3 + id]:match(":(%d+)$")
+        servers[id] = example("redis.lua", "--id", tostring(id), "--dir", dir .. "/" .. id, "--port", port, "--cluster",
+          cluster)
+        servers[id].port = tonumber(port)
+      end
+      for _, server in ipairs(servers) do server:expect("is ready") end
+      process.wait_until(function() return redis_cli(servers[1].port, "set", "warm", "up") == "OK\n" end, "a leader")
+    end)
+
+    ---Sends bytes as they are; the answer once it ends with the text expected at its end.
+    local function raw(port, bytes, expected)
+      local socket, answer, ended = uv.new_tcp(), "", false
+      socket:connect("127.0.0.1", port, function(err)
+        assert(not err, err)
+        socket:read_start(function(_, text)
+          if text then answer = answer .. text else ended = true end
+        end)
+        for i = 1, #bytes, 7 do socket:write(bytes:sub(i, i + 6)) end
+      end)
+      process.wait_until(function() return ended or answer:sub(-#expected) == expected end, expected)
+      socket:close()
+      return answer
+    end
+
+    it("answers GET SET DEL INCR PING INFO on every server", function()
+      for i, server in ipairs(servers) do
+        local port, key = server.port, "key" .. i
+        assert.equal("\n", redis_cli(port, "get", key))
+        assert.equal("OK\n", redis_cli(port, "set", key, "with blanks"))
+        assert.equal("with blanks\n", redis_cli(servers[i % 3 + 1].port, "get", key))
+        assert.equal("1\n", redis_cli(port, "del", key, "nokey"))
+        assert.equal(i .. "\n", redis_cli(port, "incr", "counter"))
+        assert.equal("PONG\n", redis_cli(port, "ping"))
+        assert.truthy(redis_cli(port, "info"):find("id:" .. i, 1, true))
+        assert.truthy(redis_cli(port, "set", "a"):find("wrong number of arguments", 1, true))
+        assert.truthy(redis_cli(port, "flushall"):find("unknown command", 1, true))
+      end
+      assert.truthy(redis_cli(servers[1].port, "incr", "warm"):find("not an integer", 1, true))
+      local digests = {}
+      for i, server in ipairs(servers) do
+        digests[i] = assert(redis_cli(server.port, "info", "state"):match("digest:(%x+)"))
+      end
+      assert.same({ digests[1], digests[1], digests[1] }, digests)
+    end)
+
+    it("answers pipelined commands in their order, inline ones too, however they are cut", function()
+      local request, expected = {}, {}
+      for i = 1, 300 do
+        request[#request + 1] = i % 3 == 0 and "INCR n\r\n" or "*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n"
+        expected[#expected + 1] = (":%d\r\n"):format(i)
+      end
+      table.insert(request, 101, "PING\r\n")
+      table.insert(expected, 101, "+PONG\r\n")
+      table.insert(request, 201, "*2\r\n$3\r\nGET\r\n$1\r\nn\r\n")
+      table.insert(expected, 201, "$3\r\n199\r\n")
+      expected = table.concat(expected)
+      assert.equal(expected, raw(servers[2].port, table.concat(request), expected))
+    end)
+
+    it("says what is wrong with bytes that are no request, hangs up, and goes on", function()
+      for _, bytes in ipairs { "*1\r\nPING\r\n", "*x\r\n", "*1\r\n$99999999\r\n", "*9999999\r\n" } do
+        assert.truthy(raw(servers[1].port, bytes, "never"):find("^%-ERR Protocol error"))
+      end
+      assert.equal("PONG\n", redis_cli(servers[1].port, "ping"))
+    end)
+
+    it("takes what redis-benchmark sends", function()
+      local text, code = process.run { "redis-benchmark", "-p", tostring(servers[3].port), "-t", "set,get,incr", "-n",
+        "500", "-c", "20", "-q" }
+      assert.equal(0, code)
+      for _, name in ipairs { "SET", "GET", "INCR" } do
+        assert.truthy(text:find(name .. ": [%d.]+ requests per second"), text)
+      end
+    end)
+
+    it("says for certain that nothing was applied while there is no majority", function()
+      servers[1]:kill("sigkill")
+      servers[2]:kill("sigkill")
+      local text = process.wait_until(function()
+        local answer = redis_cli(servers[3].port, "set", "a", "b")
+        return answer:find("^TRYAGAIN ") and answer
+      end, "a refusal")
+      assert.truthy(text)
+    end)
+
+    it("ends with status 0 when it is told to", function()
+      for _, server in ipairs(servers) do
+        server:kill("sigterm")
+        assert.same({ 0, 0 }, { server:wait() }, server.output)
+      end
+    end)
+  end)
+
+  it("demo.lua survives a killed leader, loses nothing, and says so", function()
+    local demo = example("demo.lua", "--kills", "1", "--seconds", "4", "--dir", dir)
+    local text = demo:expect("(commands acknowledged .*nothing acknowledged was lost, nothing was applied twice)")
+    assert.equal(0, (demo:wait()))
+    assert.truthy(tonumber(text:match("commands acknowledged +(%d+)")) > 0)
+    assert.equal("0", text:match("  lost +(%d+)"))
+    assert.equal("0", text:match("applied twice +(%d+)"))
+    assert.truthy(text:find("5 of 5", 1, true))
+  end)
+
+  it("is one that this file runs", function()
+    local this = tree.read("spec/system/examples_spec.lua")
+    for _, path in ipairs(tree.files("examples/*.lua")) do
+      local name = path:match("([^/]+)$")
+      assert.truthy(this:find(('example("%s"'):format(name), 1, true), name .. " is run by no spec")
+    end
+  end)
+end)

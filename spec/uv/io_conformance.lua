@@ -1,0 +1,324 @@
+-- The contract of struct io (csrc/base/io.h), as a suite that every world must pass: io_spec.lua runs it against the
+-- real world and against the simulated one.
+local core = require "raft.core"
+
+---@param kind "real"|"sim"
+---@param root string a directory that is not there yet; its parent is
+return function(kind, root)
+  describe("the " .. kind .. " world", function()
+    local worlds, seen
+
+    local function world(other)
+      local w = assert(core.world(kind, other))
+      worlds[#worlds + 1] = w
+      seen[w] = {}
+      return w
+    end
+
+    ---The next event of one of these kinds that nobody has taken; what comes before it is dropped.
+    local function next_event(w, ...)
+      local wanted = {}
+      for _, name in ipairs({ ... }) do wanted[name] = true end
+      for _ = 1, 200 do
+        local list = seen[w]
+        while #list > 0 do
+          local event = table.remove(list, 1)
+          assert.not_equal("inside", event.kind, "an event came from inside an io function: " .. event.data)
+          if wanted[event.kind] then return event end
+        end
+        for _, other in ipairs(worlds) do
+          for _, event in ipairs(other:events(other == w and 0.1 or 0)) do table.insert(seen[other], event) end
+        end
+      end
+      error("waited in vain for " .. table.concat({ ... }, " or "))
+    end
+
+    ---All bytes that arrive on a link until there are this many.
+    local function collect(w, id, size)
+      local parts, total = {}, 0
+      while total < size do
+        local event = next_event(w, "received", "closed")
+        assert.equal("received", event.kind, event.data)
+        assert.equal(id, event.id)
+        parts[#parts + 1] = event.data
+        total = total + #event.data
+      end
+      return table.concat(parts)
+    end
+
+    ---Two worlds and a link between them: near, its link, far, its link.
+    local function pair()
+      local far = world()
+      local near = world(far)
+      local address = core.free_address()
+      assert(far:listen(address))
+      local link = assert(near:connect(address))
+      assert.equal(link, next_event(near, "connected", "closed").id)
+      return near, link, far, next_event(far, "accepted").id
+    end
+
+    before_each(function() worlds, seen = {}, {} end)
+    after_each(function()
+      for _, w in ipairs(worlds) do w:stop() end
+    end)
+
+    describe("keeps files:", function()
+      local w, dir
+      local serial = 0
+      before_each(function()
+        serial = serial + 1
+        w, dir = world(), ("%s/%d"):format(root, serial)
+        assert(w:make_dir(dir))
+      end)
+
+      it("reads back what was written, wherever it was written", function()
+        local file = assert(w:open(dir .. "/a", "wc"))
+        assert(w:write(file, 0, "hello "))
+        assert(w:write(file, 6, "world"))
+        assert.equal(11, w:size(file))
+        assert.equal("hello world", w:read(file, 0, 100))
+        assert.equal("o wo", w:read(file, 4, 4))
+        assert.equal("", w:read(file, 11, 10))
+        assert.equal("", w:read(file, 5000, 10))
+        assert(w:write(file, 3, "LO"))
+        assert(w:close(file))
+        file = assert(w:open(dir .. "/a"))
+        assert.equal("helLO world", w:read(file, 0, 100))
+        w:close(file)
+      end)
+
+      it("fills a file with zeros to the size that was asked for, over what it held", function()
+        local file = assert(w:open(dir .. "/a", "wc"))
+        assert(w:write(file, 0, ("x"):rep(100)))
+        assert(w:fill(file, 3 << 20))
+        assert.equal(3 << 20, w:size(file))
+        assert.equal(("\0"):rep(3 << 20), w:read(file, 0, 4 << 20))
+        assert(w:fill(file, 4096))
+        assert.equal(4096, w:size(file))
+        w:close(file)
+      end)
+
+      it("writes whole blocks of a direct file and reads any part of it", function()
+        local file = assert(w:open(dir .. "/direct", "wcd"))
+        assert(w:fill(file, 64 << 10))
+        local a, b = ("a"):rep(4096), ("b"):rep(8192)
+        assert(w:write(file, 4096, a))
+        assert(w:write(file, 8192, b))
+        assert.equal(64 << 10, w:size(file))
+        assert.equal("\0aaa", w:read(file, 4095, 4))
+        assert.equal("ab", w:read(file, 8191, 2))
+        assert.equal(("\0"):rep(4096) .. a .. b .. ("\0"):rep(48 << 10), w:read(file, 0, 1 << 20))
+        assert.equal("", w:read(file, 64 << 10, 100))
+        w:close(file)
+        file = assert(w:open(dir .. "/direct", "wd"))
+        assert(w:write(file, 0, b))
+        assert.equal(("b"):rep(16384) .. "\0", w:read(file, 0, 16385))
+        w:close(file)
+      end)
+
+      it("lists names in order, and forgets them as they are renamed and removed", function()
+        for _, name in ipairs({ "b", "a", "B", "c10", "c9", ".hidden" }) do
+          w:close(assert(w:open(dir .. "/" .. name, "wc")))
+        end
+        assert.same({ ".hidden", "B", "a", "b", "c10", "c9" }, w:list(dir))
+        assert(w:rename(dir .. "/b", dir .. "/a"))
+        assert(w:remove(dir .. "/B"))
+        assert(w:sync_dir(dir))
+        assert.same({ ".hidden", "a", "c10", "c9" }, w:list(dir))
+      end)
+
+      it("has the content of the new name after a rename", function()
+        for _, name in ipairs({ "old", "new" }) do
+          local file = assert(w:open(dir .. "/" .. name, "wc"))
+          assert(w:write(file, 0, name))
+          w:close(file)
+        end
+        assert(w:rename(dir .. "/new", dir .. "/old"))
+        local file = assert(w:open(dir .. "/old"))
+        assert.equal("new", w:read(file, 0, 10))
+        w:close(file)
+      end)
+
+      it("creates a directory with its parents, and is content when it is there", function()
+        assert(w:make_dir(dir .. "/x/y/z"))
+        assert(w:make_dir(dir .. "/x/y/z"))
+        assert.same({}, w:list(dir .. "/x/y/z"))
+      end)
+
+      it("names the path of what is not there, or is there already", function()
+        local function fails(text, code, result, message, got)
+          assert.is_nil(result)
+          assert.equal(code, got)
+          assert.truthy(message:find(text, 1, true), message)
+        end
+        fails(dir .. "/none", "io", w:open(dir .. "/none"))
+        fails(dir .. "/none", "io", w:open(dir .. "/none", "w"))
+        fails(dir .. "/none", "io", w:list(dir .. "/none"))
+        fails(dir .. "/none", "io", w:rename(dir .. "/none", dir .. "/some"))
+        fails(dir .. "/none", "io", w:remove(dir .. "/none"))
+        w:close(assert(w:open(dir .. "/once", "wc")))
+        fails(dir .. "/once", "io", w:open(dir .. "/once", "wc"))
+      end)
+
+      it("gives a directory to one holder at a time", function()
+        local other = kind == "real" and world() or nil
+        local lock = assert(w:lock_dir(dir))
+        local ok, message, code = (other or w):lock_dir(dir)
+        assert.is_nil(ok)
+        assert.equal("locked", code)
+        assert.truthy(message:find(dir, 1, true), message)
+        assert(w:unlock_dir(lock))
+        lock = assert((other or w):lock_dir(dir));
+        (other or w):unlock_dir(lock)
+      end)
+
+      it("says how much room there is", function()
+        assert.truthy(assert(w:room(dir)) > 0)
+      end)
+    end)
+
+    describe("tells the engine:", function()
+      it("runs the jobs of a lane in order, and tells of them in that order", function()
+        local w = world()
+        local count = 500
+        w:jobs("disk", count)
+        w:jobs("bulk", count)
+        local last = { work = { disk = 0, bulk = 0 }, done = { disk = 0, bulk = 0 } }
+        while last.done.disk < count or last.done.bulk < count do
+          local event = next_event(w, "work", "done")
+          assert.equal(last[event.kind][event.data] + 1, event.id)
+          last[event.kind][event.data] = event.id
+          assert.truthy(event.kind == "work" or last.work[event.data] >= event.id)
+        end
+      end)
+
+      it("ends each burst with a turn", function()
+        local w = world()
+        w:jobs("disk", 10)
+        local done = 0
+        while done < 10 do
+          if next_event(w, "done", "turn").kind == "done" then done = done + 1 end
+        end
+        next_event(w, "turn")
+        w:alarm(0.001)
+        next_event(w, "alarm")
+        next_event(w, "turn")
+        w:wake()
+        next_event(w, "woken")
+        next_event(w, "turn")
+      end)
+
+      it("wakes once or more for many wake-ups, never for none", function()
+        local w = world()
+        w:wake(1000)
+        next_event(w, "woken")
+        w:jobs("disk", 1)
+        next_event(w, "done")
+        local woken = 0
+        for _, event in ipairs(w:events(0.05)) do woken = woken + (event.kind == "woken" and 1 or 0) end
+        assert.truthy(woken < 1000)
+      end)
+
+      it("rings the alarm that was set last, never early, and not one that was turned off", function()
+        local w = world()
+        for _, seconds in ipairs({ 0, 0.0004, 0.001, 0.0123, 0.03 }) do
+          w:alarm(3600)
+          w:alarm(seconds)
+          assert.equal("", next_event(w, "alarm").data)
+        end
+        w:alarm(0.01)
+        w:alarm(nil)
+        for _, event in ipairs(w:events(0.05)) do assert.not_equal("alarm", event.kind) end
+      end)
+    end)
+
+    describe("links nodes:", function()
+      it("delivers bytes in order, both ways, in whatever pieces", function()
+        local near, link, far, back = pair()
+        local sent, reply = {}, {}
+        for i = 1, 3000 do
+          sent[i] = ("%d,"):format(i):rep(i % 17)
+          reply[i] = ("<%d>"):format(i)
+          near:send(link, sent[i])
+          far:send(back, reply[i])
+        end
+        local whole, whole_reply = table.concat(sent), table.concat(reply)
+        assert.equal(whole, collect(far, back, #whole))
+        assert.equal(whole_reply, collect(near, link, #whole_reply))
+      end)
+
+      it("delivers big frames whole", function()
+        local near, link, far, back = pair()
+        local sent = {}
+        for i = 1, 8 do
+          sent[i] = string.char(64 + i):rep((1 << 20) + i)
+          near:send(link, sent[i])
+        end
+        local whole = table.concat(sent)
+        assert.truthy(whole == collect(far, back, #whole))
+        assert.equal(0, near:queued(link))
+      end)
+
+      it("refuses a connection where nobody listens", function()
+        local w = world()
+        local link = assert(w:connect(core.free_address()))
+        local event = next_event(w, "connected", "closed")
+        assert.equal("closed", event.kind)
+        assert.equal(link, event.id)
+        assert.equal("connection refused", event.data)
+      end)
+
+      it("says that the peer closed, after what the peer had sent", function()
+        local near, link, far, back = pair()
+        near:send(link, "last words")
+        assert.equal("last words", collect(far, back, 10))
+        near:close_link(link)
+        assert.equal("closed by the peer", next_event(far, "closed").data)
+        for _, event in ipairs(near:events(0.05)) do assert.not_equal("closed", event.kind) end
+      end)
+
+      it("lets a link be closed inside received", function()
+        local near, link, far = pair()
+        far:on_received("close")
+        near:send(link, "one")
+        next_event(far, "received")
+        assert.equal(link, next_event(near, "closed").id)
+        for _, event in ipairs(far:events(0.05)) do assert.not_equal("closed", event.kind) end
+      end)
+
+      it("lets a link be closed at once, before it is up", function()
+        local far = world()
+        local near = world(far)
+        local address = core.free_address()
+        far:listen(address)
+        for _ = 1, 20 do near:close_link(near:connect(address)) end
+        for _, event in ipairs(near:events(0.05)) do assert.not_equal("closed", event.kind) end
+        near:connect(address)
+        next_event(near, "connected")
+      end)
+
+      it("stops listening when told so, and listens there again", function()
+        local far = world()
+        local near = world(far)
+        local address = core.free_address()
+        local server = assert(far:listen(address))
+        assert(far:unlisten(server))
+        near:connect(address)
+        assert.equal("connection refused", next_event(near, "closed", "connected").data)
+        assert(far:listen(address))
+        near:connect(address)
+        next_event(near, "connected")
+      end)
+
+      it("refuses a second listener on an address, saying what to do", function()
+        local far = world()
+        local other = world(far)
+        local address = core.free_address()
+        assert(far:listen(address))
+        local _, message, code = (kind == "real" and other or far):listen(address)
+        assert.equal("address", code)
+        assert.truthy(message:find(address, 1, true), message)
+      end)
+    end)
+  end)
+end
