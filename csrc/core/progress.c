@@ -41,12 +41,13 @@ void progress_sent(struct raft_progress *p, raft_index last, uint32_t bytes, uin
     p->next = last + 1;
 }
 
-void progress_sent_less(struct raft_progress *p, raft_index named, raft_index last)
+void progress_sent_late(struct raft_progress *p, raft_index named, raft_index last, uint64_t now)
 {
     if (p->inflight_count == 0 || p->next != named + 1 || last <= p->match) return;
     struct inflight *newest = &p->inflight[(p->inflight_first + p->inflight_count - 1) % INFLIGHT_MAX];
     ASSERT(newest->last == named && last <= named);
     newest->last = last;
+    newest->sent_us = now;
     p->next = last + 1;
 }
 

@@ -38,8 +38,8 @@ void progress_become_replicate(struct raft_progress *p);
 bool progress_is_paused(const struct raft_progress *p, uint32_t window_bytes);
 /* Entries next .. last were sent. Precondition: not paused. */
 void progress_sent(struct raft_progress *p, raft_index last, uint32_t bytes, uint64_t now);
-/* Of the newest message, whose entries ended at `named`, only those up to `last` were sent. */
-void progress_sent_less(struct raft_progress *p, raft_index named, raft_index last);
+/* The newest message, whose entries ended at `named`, was sent only now, and with entries only up to `last`. */
+void progress_sent_late(struct raft_progress *p, raft_index named, raft_index last, uint64_t now);
 /* It confirmed entries up to index. true: that is news. */
 bool progress_confirm(struct raft_progress *p, raft_index index);
 /* It has received entries up to `received` when it answered a heartbeat sent at sent_us: what was sent to it before

@@ -243,11 +243,11 @@ void raft_unreachable(struct raft *r, raft_id peer)
     p->probe_sent = true; /* until it answers a heartbeat: there is nobody to hear a probe */
 }
 
-void raft_range_sent(struct raft *r, raft_id peer, raft_index named, raft_index last)
+void raft_range_sent(struct raft *r, raft_id peer, raft_index named, raft_index last, uint64_t now)
 {
     struct raft_progress *p = state_peer(r, peer);
     if (p == NULL || r->role != RAFT_LEADER) return;
-    progress_sent_less(p, named, last);
+    progress_sent_late(p, named, last, now);
     r->dirty = true;
 }
 

@@ -81,9 +81,9 @@ int raft_persisted(struct raft *r, uint64_t seq, uint64_t now);
 void raft_applied(struct raft *r, raft_index index);
 /* Nothing more can be sent to this peer (its link went down): what was on the way is taken as lost. */
 void raft_unreachable(struct raft *r, raft_id peer);
-/* Of a message about entries older than the window, only those up to `last` were sent (the caller read less than it
- * named); `named` was its last entry. */
-void raft_range_sent(struct raft *r, raft_id peer, raft_index named, raft_index last);
+/* A message about entries older than the window, of which `named` was the last, has been sent only now, and with
+ * entries only up to `last` (reading them took its time, and may have given less). */
+void raft_range_sent(struct raft *r, raft_id peer, raft_index named, raft_index last, uint64_t now);
 /* Starts an election now, without waiting for a timeout, but through pre-vote. Ignored by leaders and non-voters. */
 int raft_campaign(struct raft *r, uint64_t now);
 /* Leader: becomes a follower without a leader, in the same term, and does not campaign for 2T (its disk or its host

@@ -1,6 +1,6 @@
-/* Values as bytes: canonical MessagePack. The same value always gives the same bytes: integers and floats stay apart
- * and take one form each, keys of a map stand in the order of their bytes. Metatables are not looked at, so no Lua code
- * runs while packing. */
+/* Values as bytes: canonical MessagePack. The same value always gives the same bytes: integers and floats stay
+ * apart and take one form each, keys of a map stand in the order of their packed bytes. Metatables are not looked
+ * at, so no Lua code runs while packing. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -372,14 +372,14 @@ static int method_unreachable(lua_State *L)
     return 0;
 }
 
-/* range_sent(peer, named, last): of a range up to `named` only entries up to `last` were sent. */
+/* range_sent(peer, named, last, now): a range up to `named` was sent only now, and only up to `last`. */
 static int method_range_sent(lua_State *L)
 {
     struct lua_raft *u = check_raft(L);
     raft_id peer = (raft_id)luaL_checkinteger(L, 2);
     raft_index named = (raft_index)luaL_checkinteger(L, 3), last = (raft_index)luaL_checkinteger(L, 4);
     luaL_argcheck(L, last <= named, 4, "no more than was named");
-    raft_range_sent(u->raft, peer, named, last);
+    raft_range_sent(u->raft, peer, named, last, check_now(L, 5));
     return 0;
 }
 

@@ -38,7 +38,7 @@ static void send_read(struct engine *e, struct range *range)
         struct buf *out = links_out(e->links, m.to);
         if (out == NULL || !message_write(out, LINKS_GROUP, &m, blocks + at)) return;
     }
-    raft_range_sent(e->raft, m.to, named, range->read.first + range->read.n - 1);
+    raft_range_sent(e->raft, m.to, named, range->read.first + range->read.n - 1, io_now(e->io));
 }
 
 static void on_read(struct store_read *read)

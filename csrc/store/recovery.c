@@ -429,29 +429,18 @@ static int write_again(struct store *s, struct segment *segment, uint64_t at, si
     return status;
 }
 
-/* The newest segment holds no whole batch: its first write was torn. It becomes a spare again. */
-static int drop_torn_segment(struct recovery *r, struct err *e)
-{
-    struct store *s = r->s;
-    struct segment *segment = r->found[r->n - 1].segment;
-    if (keeper_recycle(&s->keeper, segment, e) != OK) return e->code;
-    r->n--;
-    segments_push(&s->spares, segment);
-    if (r->torn == 0) r->torn = SEGMENT_FIRST;
-    return OK;
-}
-
-/* Decides where the log goes on: in the newest segment when that ends in a seal, else in a new one. */
+/* Decides where the log goes on: in the newest segment when that ends in a seal, else in a new one. The newest one may
+ * hold no whole batch, when its first write was torn. */
 static int secure_tail(struct recovery *r, const struct found *f, struct err *e)
 {
     struct store *s = r->s;
     uint8_t tail[IO_BLOCK];
     char path[FORMAT_PATH_MAX];
     uint64_t end = f->segment->end;
-    uint64_t from = f->batches == 1 ? 0 : f->last_at / IO_BLOCK * IO_BLOCK;
+    uint64_t from = f->batches <= 1 ? 0 : f->last_at / IO_BLOCK * IO_BLOCK;
     uint64_t to = (end + IO_BLOCK - 1) / IO_BLOCK * IO_BLOCK;
     if (write_again(s, f->segment, from, (size_t)(to - from), NULL, tail, e) != OK) return e->code;
-    s->writer.open = r->sealed && r->torn == 0;
+    s->writer.open = f->batches > 0 && r->sealed && r->torn == 0;
     s->writer.sealed = r->sealed;
     if (s->writer.open) {
         format_segment_path(path, s->dir, f->segment->file);
@@ -488,7 +477,6 @@ static int secure(struct recovery *r, struct err *e)
 {
     struct store *s = r->s;
     if (check_reached(r, e) != OK) return e->code;
-    if (r->n > 0 && r->found[r->n - 1].batches == 0 && drop_torn_segment(r, e) != OK) return e->code;
     for (size_t i = 0; i < r->n; i++) {
         struct found *f = &r->found[i];
         if (f->damaged && write_again(s, f->segment, 0, IO_BLOCK, &f->header, NULL, e) != OK) return e->code;

@@ -177,8 +177,8 @@ end
 ---The node is there once it has started and its first status has come; what its log held then is replayed.
 local function tell_started(self, s)
   local starting = self.starting
-  if not starting or s.phase == "starting" then return end
-  self.id, self.starting, self.recovered = s.id, nil, s.last
+  if not starting or not self.accepted or s.phase == "starting" then return end
+  self.starting, self.recovered = nil, s.last
   push(starting, self)
 end
 
@@ -205,7 +205,7 @@ local function on_started(self, code, message)
     self.ended = true
     push(self.starting, nil, message, code)
   else
-    self.id = self.core:id()
+    self.id, self.accepted = self.core:id(), true
     tell_started(self, self.core:status())
   end
 end

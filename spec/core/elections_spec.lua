@@ -193,7 +193,7 @@ describe("a candidate", function()
   end)
 
   it("does not take an older batch's durability for that of its own vote", function()
-    local n = node { lag = true, term = 1 }
+    local n = node { lag = true, term = 1, vote = 1 }
     assert(n:step { type = "append", term = 1, entries = { { term = 1 } } })
     n:ready()
     assert(n.core:campaign(n.clock.now))
@@ -313,6 +313,13 @@ describe("a vote", function()
     assert.True(vote(n, { from = 3, term = 1 }).reject)
     assert.is_nil(vote(n, { from = 2, term = 1 }).reject)
     assert.is_nil(vote(n, { from = 3, term = 2 }).reject)
+  end)
+
+  it("that is asked for again is not stored again", function()
+    local n = node()
+    vote(n, { from = 2, term = 1 })
+    assert(n:step { type = "vote", from = 2, term = 1 })
+    assert.equal(0, n:ready().seq)
   end)
 
   it("is remembered over a restart", function()

@@ -74,7 +74,7 @@ function node_class:read_range(m)
   m.range, m.entries, m.was_range = nil, {}, true
   m.n_entries = math.min(m.n_entries, self.range_max or m.n_entries)
   for i = 1, m.n_entries do m.entries[i] = assert(self.disk.log[m.index + i]) end
-  if m.index + m.n_entries < named then self.core:range_sent(m.to, named, m.index + m.n_entries) end
+  self.core:range_sent(m.to, named, m.index + m.n_entries, self.clock.now)
 end
 
 ---The next batch: written down for node:sync. nil: there is nothing.

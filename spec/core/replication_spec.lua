@@ -459,6 +459,15 @@ describe("a leader", function()
     assert.same({ 1, 3 }, { #again, again[1].index })
   end)
 
+  it("sends nothing again that was confirmed, though a follower that restarted says that it has nothing", function()
+    local n = settled { log = { 1, 1, 1 }, term = 1 }
+    n.core:propose(1)
+    n:flush()
+    n.clock.now = n.clock.now + 1
+    local again = of_type(beat(n, 2, 0), "append", 2)
+    assert.same({ 1, 4, 4, 5 }, { #again, again[1].index, n.core:peer(2).match, n.core:peer(2).next - 1 })
+  end)
+
   it("does not take for lost what was sent after the heartbeat", function()
     local n = settled()
     n.clock.now = n.core:deadline()
@@ -613,16 +622,35 @@ describe("the window of entries in memory", function()
 
   it("takes news of what was sent of a range only while that range is on the way", function()
     local n = settled()
-    n.core:range_sent(2, 99, 50)
-    n.core:range_sent(9, 99, 50)
+    n.core:range_sent(2, 99, 50, n.clock.now)
+    n.core:range_sent(9, 99, 50, n.clock.now)
     n.core:propose(5)
     n:flush()
-    n.core:range_sent(2, 6, 0)  -- confirmed already: heartbeats find out what is lost
+    n.core:range_sent(2, 6, 0, n.clock.now)  -- confirmed already: heartbeats find out what is lost
     assert.same({ 1, 7 }, { n.core:peer(2).match, n.core:peer(2).next })
     n.core:unreachable(2)
-    n.core:range_sent(2, 6, 4)
+    n.core:range_sent(2, 6, 4, n.clock.now)
     assert.equal(2, n.core:peer(2).next)
-    assert.error_matches(function() n.core:range_sent(2, 5, 6) end, "no more than was named")
+    assert.error_matches(function() n.core:range_sent(2, 5, 6, n.clock.now) end, "no more than was named")
+  end)
+
+  it("that was read slowly counts as sent when it was, not when it was asked for: it is not taken for lost", function()
+    local n = lab.leader { log = { 1 }, cache_bytes = 0 }
+    n:flush()
+    for id = 2, 3 do acknowledge(n, id, 2) end
+    n.core:propose(3000)
+    n:flush()
+    acknowledge(n, 2, 3002)
+    n:flush()
+    n.core:unreachable(3)
+    assert.equal(2, of_type(beat(n, 3, 2), "append", 3)[1].index)
+    acknowledge(n, 3, 100)
+    local range = of_type(n:flush(), "append", 3)[1]
+    local named, asked = range.index + range.n_entries, n.clock.now
+    n.clock.now = asked + 500000 -- half a second of reading
+    n.core:range_sent(3, named, named, n.clock.now)
+    assert(n:step { type = "heartbeat_reply", from = 3, term = n:status().term, index = 100, context = asked + 1 })
+    assert.equal(named + 1, n.core:peer(3).next)
   end)
 
   it("has one range at a time on the way to a follower", function()

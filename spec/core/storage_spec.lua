@@ -80,6 +80,22 @@ describe("batches", function()
   end)
 end)
 
+describe("acknowledgements", function()
+  it("to a new leader start anew: those to the last one reached further", function()
+    local n = follower { term = 5 }
+    append(n, 5, 0, 0, { 5, 5, 5, 5, 5, 5 })
+    n:ready()
+    n:sync()
+    assert.equal(6, acknowledged(n))
+    append(n, 6, 2, 5, { 6 })
+    n:ready()
+    append(n, 6, 3, 6, { 6 })
+    n:ready()
+    n:sync(1)
+    assert.equal(3, acknowledged(n))
+  end)
+end)
+
 describe("a truncation", function()
   it("takes acknowledgements under way away from what it cut off", function()
     local n = follower { term = 5 }

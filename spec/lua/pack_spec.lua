@@ -156,8 +156,8 @@ describe("packing", function()
       end
       return t
     end
-    for _ = 1, 3000 do
-      local v = value(4)
+    for _ = 1, 1500 do
+      local v = value(3)
       local packed = pack(v)
       local got = unpack(packed)
       if not same(v, got) or pack(got) ~= packed then error("not the same: " .. hex(packed)) end
@@ -197,11 +197,13 @@ describe("packing what has no bytes", function()
   end)
 
   it("leaves nothing behind for the next call", function()
-    local before = pack { z = 1, a = { y = 2, b = 3 } }
-    for _ = 1, 100 do
-      pcall(pack, { z = 1, a = { y = 2, b = { k = print } } })
-      assert.equal(before, pack { z = 1, a = { y = 2, b = 3 } })
-    end
+    local good, bad = { z = 1, a = { y = 2, b = 3 } }, { z = 1, a = { y = 2, b = { k = print } } }
+    local before = pack(good)
+    pcall(pack, bad)
+    core.mem_fail_at(0)
+    for _ = 1, 1000 do pcall(pack, bad) end
+    assert.equal(before, pack(good))
+    assert.equal(0, core.mem_asked())
   end)
 
   it("raises when memory runs out, and works again afterwards", function()
@@ -240,7 +242,8 @@ describe("unpacking", function()
       { "d001", 1 }, { "d0ff", -1 }, { "d1ffff", -1 }, { "d2ffffffff", -1 }, { "d3ffffffffffffffff", -1 },
       { "ca3fc00000", 1.5 }, { "d90161", "a" }, { "da000161", "a" }, { "db0000000161", "a" },
       { "c40161", "a" }, { "c5000161", "a" }, { "c60000000161", "a" },
-      { "dc000101", { 1 } }, { "dd0000000101", { 1 } }, { "de0001a16101", { a = 1 } }, { "df00000001a16101", { a = 1 } },
+      { "dc000101", { 1 } }, { "dd0000000101", { 1 } },
+      { "de0001a16101", { a = 1 } }, { "df00000001a16101", { a = 1 } },
     }
     for _, case in ipairs(cases) do assert.is_true(same(case[2], unpack(bytes(case[1]))), case[1]) end
   end)
@@ -281,6 +284,18 @@ describe("unpacking", function()
     for _, head in ipairs { "c6", "db", "dd", "df" } do
       for _, size in ipairs { "00000100", "7fffffff", "ffffffff" } do refuses(bytes(head .. size), "cut off") end
     end
+  end)
+
+  it("fills no table whose announced length the data cannot hold", function()
+    local items = 1 << 18
+    local data = "\xdd" .. string.pack(">I4", items + 1) .. ("\1"):rep(items)
+    collectgarbage()
+    collectgarbage "stop"
+    local before = collectgarbage "count"
+    refuses(data, "cut off at byte 5")
+    local used = collectgarbage "count" - before
+    collectgarbage "restart"
+    assert.is_true(used < 1024, used)
   end)
 
   it("takes no more memory than the data can fill, though each level announces a lot", function()

@@ -1,6 +1,6 @@
 -- A log on a simulated disk beside a model of it in plain tables. The model knows every append and what was
--- acknowledged, and so what a recovery may find: the acknowledged appends and perhaps some of those after them, whole or
--- up to some entry, in order - and nothing else.
+-- acknowledged, and so what a recovery may find: the acknowledged appends and perhaps some of those after them, whole
+-- or up to some entry, in order - and nothing else.
 local core = require "raft.core"
 
 local journal = {}

@@ -196,6 +196,22 @@ describe("truncation", function()
     assert.equal(24, j.found.last)
   end)
 
+  it("hides what it voids at once, also when that becomes durable only then", function()
+    local j = opened()
+    j:append(entries(10, "old "))
+    j:run()
+    j:append(entries(10, "in flight "))
+    j:append(entries(2, "new "), { truncate = 6 })
+    local writes = j.log:status().writes
+    while j.log:status().writes == writes do
+      j.disk:step()
+      assert.equal(5, j.log:status().durable_last)
+    end
+    local id = j.log:start_read(6, 6)
+    j:run()
+    assert.is_nil((j.log:result(id)))
+  end)
+
   it("cancels a read of what it voids, and no other", function()
     local j = opened()
     j:append(entries(10))
@@ -286,6 +302,60 @@ describe("released segments", function()
     assert.truthy(#j.disk:files("data") <= before.segments + 5 + 2 + 3)
   end)
 
+  it("get another salt with each use", function()
+    local j, seen, uses = filled(), {}, 0
+    for _ = 1, 4 do
+      for path, bytes in pairs(j:image()) do
+        local state, number, salt = ("<I4"):unpack(bytes, 17), bytes:sub(57, 64), bytes:sub(65, 72)
+        if path:find("%.seg$") and state == 2 then
+          if not seen[salt] then uses = uses + 1 end
+          assert.truthy(not seen[salt] or seen[salt] == number)
+          seen[salt] = number
+        end
+      end
+      j.log:release(j.last)
+      for i = 1, 8 do j:append(entries(10, i .. " ", 2000)) end
+      j:run()
+    end
+    assert.truthy(uses > 10)
+  end)
+
+  it("are kept while the only newer one is not durable: it would hold term and vote alone", function()
+    for seed = 1, 20 do
+      local j = opened(nil, seed)
+      j:append(entries(3, "large ", 14000), { term = 5, vote = 2 })
+      j:run()
+      j.disk:stall(true)
+      j:append(entries(1, "next ", 14000))
+      j.log:release(3)
+      j.released = 3
+      assert.equal(2, j.log:status().segments)
+      j:run(0.1)
+      j:crash()
+      j.disk:stall(false)
+      assert(j:open())
+      assert(j:matches())
+      assert.equal(5, j.found.term)
+    end
+  end)
+
+  it("go in order, whichever operation on them fails or is the last", function()
+    for operation = 1, 24 do
+      for _, how in ipairs { "fail", "die" } do
+        local j = filled()
+        j.log:release(110)
+        j.released = 110
+        j.disk[how](j.disk, operation)
+        j:run(how == "fail" and 3 or 0.5)
+        local segments = j.log:status().segments
+        j:crash()
+        assert(j:open())
+        assert(j:matches())
+        if how == "fail" then assert.equal(segments, j.log:status().segments) end
+      end
+    end
+  end)
+
   it("are no longer read", function()
     local j = filled()
     j.log:release(60)
@@ -361,24 +431,21 @@ describe("a disk without room", function()
   end)
 
   it("keeps room for votes at the end of a segment", function()
-    local j = opened { spares = 1 }
-    j:run()
-    j.disk:fill(true)
-    for _ = 1, 60 do
-      local before = j.seq
-      j:append(entries(1, "entry ", 2000))
-      j:run(0.01)
-      if j.log:persisted() == before then break end
+    local function fill(most)
+      local j = opened()
+      j:run()
+      j.disk:fill(true)
+      for n = 1, most do
+        j:append(entries(1, "small ", 100))
+        j:run(0.002)
+        if j.log:persisted() < n then return n end
+      end
+      for i = 1, 20 do j:append({}, { term = i, vote = 1 }) j:run(0.002) end
+      assert.equal(most + 20, j.log:persisted())
     end
-    assert.truthy(j.log:persisted() < j.seq)
-    j:crash()  -- what is queued goes
-    assert(j:open())
-    assert(j:matches())
-    j.disk:fill(false)
-    j:run(5)
-    j:append({}, { term = 4, vote = 1 })
-    j:run()
-    assert.equal(j.seq, j.log:persisted())
+    local stuck = fill(2000)
+    assert.truthy(stuck > 200)
+    fill(stuck - 1)
   end)
 
   it("does not keep a log from closing", function()

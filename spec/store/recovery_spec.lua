@@ -171,10 +171,10 @@ end)
 describe("a torn tail", function()
   -- The files before and after one more write of two blocks and a bit, and where that write is.
   local function torn_write()
-    local j, before = written("close")
+    local j = written("close")
     assert(j:open())
     assert(j:matches())
-    before = j:image()
+    local before = j:image()
     j:append(entries(3, "tail ", 3000), { term = 9, vote = 1 })
     j:run(0.1):crash()
     local after = j:image()
@@ -325,6 +325,64 @@ describe("damage to a log that was closed", function()
       end
     end
     assert.truthy(refused > 20)
+  end)
+end)
+
+describe("damage to a log that was not closed", function()
+  local function damage_each(size)
+    local j = assert(journal.new(1):open())
+    for i = 1, 9 do  -- batches of all alignments
+      j:append(entries(1, i .. ",", size + 8 * i), { term = i, entry_term = i })
+      j:run(0.1)
+    end
+    j:crash()
+    local image = j:image()
+    for i = 1, 9 do
+      local path, at = find(image, i .. ",1")
+      for offset = at - 160, at, 3 do
+        local damaged = journal.new(1, nil, nil, changed(image, path, flip(image[path], offset, i % 8)))
+        local ok, message, code = damaged:open()
+        if i < 9 then
+          assert.same({ nil, "corrupt" }, { ok, code })
+          assert.truthy(message:find("entries " .. i .. "..", 1, true) or message:find("entries from " .. i, 1, true))
+        else  -- the window that remains: the last batch, when no seal was written
+          assert.same({ 8, 8 }, { damaged.found.last, damaged.found.term })
+        end
+      end
+    end
+  end
+
+  it("is refused wherever a later batch proves that it was durable", function()
+    damage_each(101)
+    damage_each(109)
+  end)
+
+  it("is refused in the last batch too once the log was idle", function()
+    local j = assert(journal.new(1, nil, { seal_after = 1 }):open())
+    j:append(entries(3, "entry ", 500))
+    j:run(3):crash()
+    local image = j:image()
+    local path, at = find(image, "entry 3")
+    local damaged = journal.new(1, nil, nil, changed(image, path, flip(image[path], at, 3)))
+    local ok, _, code = damaged:open()
+    assert.same({ nil, "corrupt" }, { ok, code })
+  end)
+
+  it("in one copy of a segment's header is mended", function()
+    local before, image = written("crash")
+    local path = find(image, "1,1")
+    for _, order in ipairs { { 60, 2048 + 60 }, { 2048 + 60, 60 } } do
+      local j = journal.new(1, nil, nil, changed(image, path, flip(image[path], order[1], 1)))
+      j.base = before.base
+      assert(j:open())
+      assert(j:matches())
+      j:crash()
+      local mended = j:image()
+      local again = journal.new(1, nil, nil, changed(mended, path, flip(mended[path], order[2], 1)))
+      assert(again:open())
+      again.base = before.base
+      assert(again:matches())
+    end
   end)
 end)
 

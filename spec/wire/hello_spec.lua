@@ -64,9 +64,21 @@ describe("a hello", function()
     end
   end)
 
+  it("is refused when its name or list is longer than any may be", function()
+    local fixed = frame_of(wire.hello(lab.hello)).meta:sub(1, 45)
+    local function sent(name, list)
+      return { type = 1, meta = fixed .. string.pack("<s2s2", name, list), entries = "" }
+    end
+    assert.equal("bank", wire.hello_read(sent("bank", "")).name)
+    for _, frame in ipairs { sent(("n"):rep(65), ""), sent("bank", ("l"):rep(2049)), sent(("n"):rep(4000), "") } do
+      local _, _, code = wire.hello_read(frame)
+      assert.equal("corrupt", code)
+    end
+  end)
+
   it("cannot write control codes into anybody's log", function()
-    for _, bad in ipairs { "a\nb", "a\0b", "\27[2J", "\127" } do
-      assert.is_nil(wire.hello_read(frame_of(wire.hello(hello { list = bad:gsub("%z", "\n") }))))
+    for _, bad in ipairs { "a\nb", "a\rb", "\27[2J", "\127" } do
+      assert.is_nil(wire.hello_read(frame_of(wire.hello(hello { list = bad }))))
     end
   end)
 

@@ -52,7 +52,7 @@ function lab.samples()
       type = 2, from = 2, to = 1, term = 4, reject = true, index = 9, log_term = 2, hint = 5,
     },
     heartbeat = wire.message { type = 3, from = 1, to = 2, term = 4, commit = 8, context = 99 },
-    heartbeat_reply = wire.message { type = 4, from = 2, to = 1, term = 4, context = 99 },
+    heartbeat_reply = wire.message { type = 4, from = 2, to = 1, term = 4, index = 9, context = 99 },
     vote = wire.message { type = 5, from = 1, to = 2, term = 5, pre = true, index = 13, log_term = 4 },
     vote_reply = wire.message { type = 6, from = 2, to = 1, term = 5, pre = true, reject = true },
     forward = wire.forward { lab.proposal(), lab.proposal { type = 3, payload = "", sequence = 41 } },

@@ -55,7 +55,7 @@ describe("a list of members", function()
   it("is refused when its text is damaged", function()
     for _, text in ipairs {
       "1", "1=", "=a", "x=a", "01=a", "0=a", "-1=a", " 1=a", "1=a ", "1=a  2=b", "1=a 1=b", "1=a 2",
-      "18446744073709551616=a", "1 =a", "1=\n", "1=" .. ("h"):rep(256), "1=a\t2=b",
+      "18446744073709551616=a", "18446744073709551617=a", "1 =a", "1=\n", "1=" .. ("h"):rep(256), "1=a\t2=b",
     } do
       local value, message, code = wire.members_parse(text)
       assert.is_nil(value, text)

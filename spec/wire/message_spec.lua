@@ -27,7 +27,7 @@ describe("a message", function()
     { "index", "log_term", "commit" },
     { "reject", "index", "log_term", "hint" },
     { "commit", "context" },
-    { "context" },
+    { "index", "context" },
     { "pre", "index", "log_term" },
     { "pre", "reject" },
   }
@@ -104,6 +104,16 @@ describe("a message", function()
       refused(wire.message_read, frame)
       if count ~= 5 then assert.equal(0, core.mem_asked(), count) end
     end
+  end)
+
+  it("of more entries than one frame may have is refused before any memory is asked for", function()
+    local core = require "raft.core"
+    local frame = frame_of(lab.samples().append)
+    frame.entries = ("\0"):rep(65537 * 80)
+    frame.meta = frame.meta:sub(1, -5) .. string.pack("<I4", 65537)
+    core.mem_fail_at(0)
+    assert.matches("65537 entries", refused(wire.message_read, frame))
+    assert.equal(0, core.mem_asked())
   end)
 
   it("is refused when an entry stands in another's place, or terms fall, or lie above the message's", function()
