@@ -254,6 +254,7 @@ static void heal(struct scenario *s)
     s->calm = true;
     mild.frame_lost = mild.frame_doubled = mild.frame_late = mild.link_broken = mild.connect_failed = 0;
     mild.disk_lies = 0;
+    mild.disk_max_us = MIN(mild.disk_max_us, mild.disk_min_us + c->config.election_timeout_us / 20);
     sim_world_set_faults(c->world, &mild);
     cut_clear(c);
     for (int id = 1; id <= c->config.nodes; id++) {

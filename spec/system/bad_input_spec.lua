@@ -12,6 +12,14 @@ local function refusal(node)
   return message, code
 end
 
+---Why a node's peer refuses it, once it does.
+local function reason_of(node, peer)
+  return process.wait_until(function()
+    local reason = node:eval(("return node:members()[%d].down"):format(peer))
+    return reason and reason:find("refused", 1, true) and reason
+  end, "the refusal")
+end
+
 local is_root = uv.getuid() == 0
 
 describe("a node that cannot start", function()
@@ -231,12 +239,13 @@ describe("a port that strangers talk to", function()
     assert.truthy(node:eval("return node:propose('still here')"))
   end)
 
-  it("does not let a node of another cluster in, and both say so", function()
+  it("does not let a node of another cluster in, and tells it so", function()
     local stranger = clusters.new(1)
     stranger.nodes[1].options.name = "strangers"
     stranger.nodes[1].options.cluster = { stranger.addresses[1], cluster.addresses[1], "127.0.0.1:1" }
     stranger.nodes[1]:start()
-    process.wait_until(function() return stranger.nodes[1].process.output:find("refuse") end, "a word about it")
+    local reason = reason_of(stranger.nodes[1], 2)
+    assert.truthy(reason:find("raft", 1, true) and reason:find("strangers", 1, true), reason)
     assert.truthy(node:eval("return node:propose('still here')"))
     process.remove(stranger.dir)
   end)
@@ -258,7 +267,7 @@ describe("a voter", function()
     forgetful:kill()
     process.remove(forgetful.options.dir)
     forgetful:start()
-    process.wait_until(function() return forgetful.process.output:find("refuse") end, "the refusal")
+    assert.truthy(reason_of(forgetful, leader.id):find("directory", 1, true))
     assert.equal(2, leader:eval("return node:propose('b')"))
   end)
 

@@ -119,6 +119,9 @@ function process.clean()
     p:kill("sigkill")
     p:wait()
   end
+  uv.walk(function(handle)
+    if not handle:is_closing() then handle:close() end
+  end)
   while uv.loop_alive() do uv.run("once") end
 end
 
