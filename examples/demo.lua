@@ -208,11 +208,13 @@ end
 -- ---- writers ----
 
 local writers, writing = {}, true
-local acknowledged, last_ack, gap_from, gap_to = 0, 0, nil, nil
+local acknowledged, last_ack = 0, 0
+local longest   -- the longest time between two acknowledgements, since it was set to 0
 
 local function acked()
-  acknowledged, last_ack = acknowledged + 1, now()
-  if gap_from and not gap_to then gap_to = last_ack end
+  local at = now()
+  if longest then longest = math.max(longest, at - last_ack) end
+  acknowledged, last_ack = acknowledged + 1, at
 end
 
 local problems = {}
@@ -308,19 +310,18 @@ local function kill_and_restart(round)
   local chief, term = leader()
   local victim = chief
   if opt.victim == "any" then victim = servers[math.random(SERVERS)] end
-  gap_from, gap_to = last_ack, nil
+  longest = 0
   end_server(victim, "sigkill")
-  gap_from = last_ack
   say("kill %d of %d: server %d%s, term %d, is dead", round, opt.kills, victim.id,
     victim == chief and ", the leader" or "", term)
-  wait_for("the next acknowledged command", RECOVER_S, function() return gap_to end)
   local next_chief, next_term = leader()
+  local elected = now()
+  wait_for("the next acknowledged command", RECOVER_S, function() return last_ack > elected end)
   if victim == chief then
-    gaps[#gaps + 1] = gap_to - gap_from
-    say("server %d leads in term %d; no command was acknowledged for %.2f s", next_chief.id, next_term,
-      gap_to - gap_from)
+    gaps[#gaps + 1] = longest
+    say("server %d leads in term %d; no command was acknowledged for %.2f s", next_chief.id, next_term, longest)
   end
-  gap_from, gap_to = nil, nil
+  longest = nil
   start_server(victim)
   local target = wait_for("INFO", RECOVER_S, function() return info(leader()).commit end)
   wait_for("the restarted server", RECOVER_S, function() return (info(victim).applied or 0) >= target end)

@@ -31,8 +31,8 @@ struct io_job {
 };
 
 enum io_lane {
-    IO_LANE_DISK, /* durable writes of the log: one at a time, never behind anything else */
-    IO_LANE_BULK, /* reading ranges, preparing segments, small files: may be slow, never delays a commit */
+    IO_LANE_DISK, /* durable writes that somebody waits for: the log's, never behind anything slow */
+    IO_LANE_BULK, /* reading ranges, preparing segments: may be slow, never delays a commit */
     IO_LANES
 };
 

@@ -282,20 +282,34 @@ bool raft_has_ready(const struct raft *r)
     return r->dirty;
 }
 
+/* Where the next batch ends. Not simply at the last entry: a batch is acknowledged as a whole, and of a large one nothing
+ * would count before all of it is durable. */
+static raft_index batch_end(const struct raft *r)
+{
+    uint64_t bytes = 0;
+    raft_index end = r->log.handed;
+    while (end < r->log.last) {
+        bytes += log_entry(&r->log, end + 1)->size;
+        if (bytes > r->config.append_bytes && end > r->log.handed) break;
+        end++;
+    }
+    return end;
+}
+
 static void gather_batch(struct raft *r, struct raft_ready *out)
 {
     struct raft_log *log = &r->log;
     out->first = log->handed + 1;
-    out->last = log->last;
+    out->last = batch_end(r);
     if (!r->vote_changed && log->truncated == 0 && log->handed == log->last) return;
     out->vote_changed = r->vote_changed;
     out->truncate_from = log->truncated;
-    struct raft_batch batch = {.last = log->last, .term = r->term, .vote = r->vote};
+    struct raft_batch batch = {.last = out->last, .term = r->term, .vote = r->vote};
     out->seq = outbox_hand_out(&r->outbox, batch);
     ASSERT(!r->vote_changed || r->vote_after == out->seq);
     r->vote_changed = false;
     log->truncated = 0;
-    log->handed = log->last;
+    log->handed = out->last;
 }
 
 int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out)
@@ -312,7 +326,7 @@ int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out)
     out->commit = MIN(r->log.commit, r->log.stable);
     ASSERT(out->commit >= r->commit_out);
     r->commit_out = out->commit;
-    r->dirty = false;
+    r->dirty = r->log.handed < r->log.last; /* the rest of them goes into batches of its own */
     return OK;
 }
 

@@ -28,7 +28,8 @@ struct raft_config {
     uint64_t seed;                 /* of the randomised election timeouts */
     uint64_t election_timeout_us;  /* T: elections start after a random T .. 2T without a leader; > 2 heartbeats */
     uint64_t heartbeat_us;         /* > 0 */
-    uint32_t append_bytes;         /* most bytes of entries in one message (but always at least one entry) */
+    uint32_t append_bytes;         /* most bytes of entries in one message or one batch to persist (but always at
+                                      least one entry) */
     uint32_t window_bytes;         /* most bytes of entries on the way to one follower */
     uint32_t uncommitted_bytes;    /* most bytes of entries of this leader's term that are not committed yet */
     uint32_t cache_bytes;          /* most bytes of entries kept in memory, but for those not durable or not
@@ -99,7 +100,8 @@ struct raft_ready {
     raft_term term;           /* current */
     raft_id vote;             /* current */
     raft_index truncate_from; /* stored entries from here on are void; 0 = none */
-    raft_index first, last;   /* entries to persist (raft_entry_at has them all); first > last = none */
+    raft_index first, last;   /* entries to persist (raft_entry_at has them all), at most append_bytes, but at least
+                                 one; first > last = none */
     const struct raft_message *messages; /* send now, in this order; APPENDs without their entries */
     size_t n_messages;
     raft_index commit;        /* entries up to here may be applied: committed, and durable here; never falls */

@@ -55,13 +55,6 @@ struct raft {
     bool corrupt;
 };
 
-/* The number of the batch after which everything that stands now is durable. */
-static inline uint64_t state_after(const struct raft *r)
-{
-    bool open = r->vote_changed || r->log.truncated != 0 || r->log.handed < r->log.last;
-    return r->outbox.handed + (open ? 1 : 0);
-}
-
 static inline struct raft_progress *state_peer(struct raft *r, raft_id id)
 {
     for (size_t i = 0; i < r->n_peers; i++) {

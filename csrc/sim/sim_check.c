@@ -314,8 +314,8 @@ void sim_check_says_vote(struct sim_check *c, int node, raft_term term, raft_id 
     n->said = grown(n->said, &n->n_said, &n->said_capacity, term, 1);
     uint8_t *said = &n->said[term - 1];
     if (*said != 0 && *said != candidate) {
-        sim_check_fail(c, node, "election safety: votes for %d and for %" PRIu64 " in term %" PRIu64, *said, candidate,
-                       term);
+        sim_check_fail(c, node, "election safety: votes for %d and for %" PRIu64 " in term %" PRIu64, *said,
+                       candidate, term);
     }
     *said = (uint8_t)candidate;
 }
@@ -447,11 +447,6 @@ void sim_check_barrier(struct sim_check *c, int node, raft_index began)
         sim_check_fail(c, node, "linearizability: has passed a barrier with index %" PRIu64
                        " applied, %" PRIu64 " was acknowledged before it began", applied, began);
     }
-}
-
-raft_index sim_check_applied(const struct sim_check *c, int node)
-{
-    return node_of(c, node)->applied;
 }
 
 raft_index sim_check_committed(const struct sim_check *c)

@@ -1,8 +1,8 @@
 /* The claims of Raft (dissertation, figure 3.2), and this project's own, checked on the history of a whole cluster.
  *
  * The checker is told what happens in each node, in the order in which it happens, and remembers all of it: what it
- * says is wrong is wrong, whatever the code under test believes. It knows nothing of engines and worlds, so that a spec
- * can feed it a broken history and see it complain. The first failure stays.
+ * says is wrong is wrong, whatever the code under test believes. It knows nothing of engines and worlds, so that a
+ * spec can feed it a broken history and see it complain. The first failure stays.
  *
  *  election safety       one leader a term, ever
  *  log matching          the same index and term: the same entry, after the same entry
@@ -70,7 +70,6 @@ void sim_check_refuse(struct sim_check *c, int node, uint64_t value); /* certain
 raft_index sim_check_acknowledged(const struct sim_check *c);
 void sim_check_barrier(struct sim_check *c, int node, raft_index began);
 
-raft_index sim_check_applied(const struct sim_check *c, int node);
 raft_index sim_check_committed(const struct sim_check *c); /* the highest index committed anywhere */
 /* The end: the same state everywhere, with all that was acknowledged and nothing that was refused. */
 void sim_check_end(struct sim_check *c);

@@ -1,5 +1,5 @@
-/* Clients of a simulated cluster: each proposes new values on members drawn by the seed, now and then in bursts, asks for
- * barriers, and gives some calls up. No value is ever proposed twice: sending again is the server's business. */
+/* Clients of a simulated cluster: each proposes new values on members drawn by the seed, now and then in bursts, asks
+ * for barriers, and gives some calls up. No value is ever proposed twice: sending again is the server's business. */
 #ifndef RAFT_SIM_SIM_CLIENT_H
 #define RAFT_SIM_SIM_CLIENT_H
 

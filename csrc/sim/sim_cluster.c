@@ -43,8 +43,8 @@ static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64
     struct sim_call call;
     if (sequence == 0 || !call_take(m, sequence, &call)) return HOST_GO_ON;
     if (call.value != value) {
-        sim_check_fail(check, m->id, "call %" PRIu64 " of value %" PRIu64 " is answered with value %" PRIu64, sequence,
-                       call.value, value);
+        sim_check_fail(check, m->id, "call %" PRIu64 " of value %" PRIu64 " is answered with value %" PRIu64,
+                       sequence, call.value, value);
     }
     sim_check_acknowledge(check, m->id, command->index, value);
     m->cluster->acknowledged++;

@@ -1,6 +1,6 @@
-/* A cluster of the real server in the simulated world: each member is channel, engine, host and a small state machine,
- * and everything that it does is told to the checker. Actors are the engines (events of the world), their lanes, and
- * the hosts, which step when they are notified, late if the seed wants it so. */
+/* A cluster of the real server in the simulated world: each member is channel, engine, host and a small state
+ * machine, and everything that it does is told to the checker. Actors are the engines (events of the world), their
+ * lanes, and the hosts, which step when they are notified, late if the seed wants it so. */
 #ifndef RAFT_SIM_SIM_CLUSTER_H
 #define RAFT_SIM_SIM_CLUSTER_H
 
@@ -71,8 +71,8 @@ void sim_member_crash(struct sim_member *m);  /* a node that is down loses what 
 void sim_member_close(struct sim_member *m);  /* asks for an orderly end; it is down some time later */
 void sim_member_pause(struct sim_member *m, bool pause); /* the host alone: the engine goes on */
 
-/* One proposal of a new value, at least 8 bytes; its end is told to the checker. ERR_CLOSED when it is not running, else as
- * host_propose: with an error it is refused for certain. */
+/* One proposal of a new value, at least 8 bytes; its end is told to the checker. ERR_CLOSED when it is not running,
+ * else as host_propose: with an error it is refused for certain. */
 int sim_member_propose(struct sim_member *m, uint32_t bytes);
 int sim_member_barrier(struct sim_member *m);
 

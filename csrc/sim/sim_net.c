@@ -112,7 +112,8 @@ static bool is_cut(const struct sim_world *w, const struct sim_pipe *pipe, uint8
 static bool address_is_sane(const char *address)
 {
     const char *colon = strrchr(address, ':');
-    return colon != NULL && colon != address && colon[1] != '\0' && colon[1 + strspn(colon + 1, "0123456789")] == '\0';
+    if (colon == NULL || colon == address || colon[1] == '\0') return false;
+    return colon[1 + strspn(colon + 1, "0123456789")] == '\0';
 }
 
 static struct io_server *server_find(const struct sim_world *w, const char *address)

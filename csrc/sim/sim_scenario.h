@@ -1,8 +1,8 @@
 /* One seed's story: a cluster starts, suffers faults that the seed draws, is healed, and has to recover.
  *
  * Faults are a swarm: each seed has its own choice of kinds, rates and timings, since a run that has a little of
- * everything rarely gets far into anything. After `seconds` all is healed: within 10 election timeouts a command must be
- * acknowledged, then all nodes must come to the same state with every call answered, close in good order, and come
+ * everything rarely gets far into anything. After `seconds` all is healed: within 10 election timeouts a command must
+ * be acknowledged, then all nodes must come to the same state with every call answered, close in good order, and come
  * back to that state from their disks. */
 #ifndef RAFT_SIM_SIM_SCENARIO_H
 #define RAFT_SIM_SIM_SCENARIO_H

@@ -1,16 +1,18 @@
-/* The simulated world: struct io for several nodes by one seed - one clock, one network, a disk a node - in one thread.
+/* The simulated world: struct io for several nodes by one seed - one clock, one network, a disk a node - in one
+ * thread.
  *
  * Everything that happens is an event in one queue ordered by simulated time (ties by order of creation): a frame
- * arrives, a job of a lane runs, a job is done, an alarm rings, a host wakes. sim_world_step runs the next one. Delays, losses and
- * what a crash leaves on a disk are drawn from the seed: the same seed and the same calls give the same run, bit for bit.
+ * arrives, a job of a lane runs, a job is done, an alarm rings, a host wakes. sim_world_step runs the next one.
+ * Delays, losses and what a crash leaves on a disk are drawn from the seed: the same seed and the same calls give the
+ * same run, bit for bit.
  *
- * Disk. A file is bytes that are durable plus writes that are not. io_write makes its bytes durable when the job that
- * calls it runs; a crash while a job is queued or running tears its write at a byte (sector by sector, any subset) or
- * loses it; a create, rename or remove without sync_dir may be lost or kept.
+ * Disk. io_write makes its bytes durable when the job that calls it runs, at some time after it was submitted; a
+ * crash before that may run the job part of the way, and then tears its write (a beginning cut at a byte, or any subset
+ * of its sectors), makes it whole, or loses it. A create, rename or remove without sync_dir may be kept or lost.
  *
- * Network. Links are streams, but faults are drawn a frame at a time: a frame may be lost, doubled or delayed past later
- * ones (as reconnecting would do to a real stream), a link may break in mid-frame, a pair of nodes may be cut apart in
- * one direction or both. */
+ * Network. Links are streams, but faults are drawn a frame at a time: a frame may be lost, doubled or delayed past
+ * later ones (as reconnecting would do to a real stream), a link may break in mid-frame, a pair of nodes may be cut
+ * apart in one direction or both. */
 #ifndef RAFT_SIM_SIM_WORLD_H
 #define RAFT_SIM_SIM_WORLD_H
 
@@ -41,8 +43,8 @@ uint64_t sim_world_now(const struct sim_world *w);
 /* Folds every event so far: equal for equal runs. */
 uint64_t sim_world_hash(const struct sim_world *w);
 
-/* The io of node 1 .. SIM_NODES_MAX. It keeps its disk over crashes. notify is called (as an event of its own, a little
- * later) when the engine calls io_notify. */
+/* The io of node 1 .. SIM_NODES_MAX, for a new life of it. It keeps its disk over lives. notify is called (as an
+ * event of its own, a little later) when the engine calls io_notify. */
 struct io *sim_world_io(struct sim_world *w, int node, void (*notify)(void *ctx), void *ctx);
 /* Calls sent() with everything that a node hands to io_send, before the network does its worst. */
 void sim_world_observe(struct sim_world *w, void (*sent)(void *ctx, int node, const struct buf *bytes), void *ctx);

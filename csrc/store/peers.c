@@ -129,7 +129,8 @@ static void start(struct store *s)
     p->status = encode(p, p->writing) ? OK : ERR_NOMEM;
     p->job.work = peers_work;
     p->job.done = peers_done;
-    io_submit(s->io, IO_LANE_BULK, &p->job);
+    /* A link waits for it: it must not stand behind a segment that is being filled. */
+    io_submit(s->io, IO_LANE_DISK, &p->job);
 }
 
 static void peers_done(struct io_job *job)

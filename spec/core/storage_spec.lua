@@ -67,6 +67,21 @@ describe("batches", function()
     assert.error_matches(function() n.core:persisted(1, n.clock.now) end, "not acknowledged yet")
   end)
 
+  it("are bounded in bytes: of a large append, what is durable counts before all of it is", function()
+    local n = follower { term = 5, append_bytes = 1000 }
+    local entries = {}
+    for i = 1, 10 do entries[i] = { term = 5, type = "command", size = 400 } end
+    entries[11] = { term = 5, type = "command", size = 5000 } -- one that is larger than a batch makes one of its own
+    assert(n:step { type = "append", term = 5, index = 0, log_term = 0, entries = entries, commit = 0 })
+    local ends = {}
+    for out in n.ready, n do ends[#ends + 1] = out.last end
+    assert.same({ 2, 4, 6, 8, 10, 11 }, ends)
+    n:sync(1)
+    assert.equal(2, acknowledged(n))
+    n:sync(4)
+    assert.equal(10, acknowledged(n))
+  end)
+
   it("are acknowledged to the leader while newer ones keep coming", function()
     local n = follower { term = 5 }
     append(n, 5, 0, 0, { 5 })

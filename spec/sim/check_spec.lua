@@ -122,6 +122,33 @@ describe("the checker of simulated clusters", function()
     check:commit(1, 2)
   end)
 
+  broken({ "an entry of an old term that is committed by its copies", "leader completeness" }, function(check)
+    for node = 1, 2 do check:append(node, 1, 200) end
+    for node = 1, 2 do
+      check:term(node, 2, 1, 2)
+      check:stable(node, 2)
+    end
+    check:leader(1, 2)
+    check:commit(1, 2)
+  end)
+
+  broken({ "a message of a term that is not durable", "durability" }, function(check)
+    check:says(2, 1, 1)
+    check:says(2, 2, 1)
+  end)
+
+  broken({ "an acknowledgement of an entry that is not durable", "durability" }, function(check)
+    check:says_stored(2, 1, 1)
+    check:says_stored(2, 2, 1)
+  end)
+
+  broken({ "votes for two candidates of one term, in different lives", "election safety" }, function(check)
+    check:says_vote(2, 2, 3)
+    check:says_vote(2, 2, 3)
+    check:crash(2)
+    check:says_vote(2, 2, 1)
+  end)
+
   broken({ "durable entries that are gone after a crash", "durability" }, function(check)
     check:crash(2)
     check:recover(2, 1, 1, {})
