@@ -67,6 +67,7 @@ build = {
         "csrc/sim/sim_disk.c",
         "csrc/sim/sim_net.c",
         "csrc/sim/sim_scenario.c",
+        "csrc/sim/sim_watch.c",
         "csrc/sim/sim_world.c",
         "csrc/store/epoch.c",
         "csrc/store/format.c",

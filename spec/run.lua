@@ -7,7 +7,8 @@ local LIMIT_S = 600             -- a file that takes longer hangs
 local SANITIZERS = {
   asan = { runtime = "libasan.so", variables = { "ASAN_OPTIONS", "UBSAN_OPTIONS" },
     options = "detect_leaks=1:print_stacktrace=1:strict_string_checks=1" },
-  tsan = { runtime = "libtsan.so", variables = { "TSAN_OPTIONS" }, options = "second_deadlock_stack=1" },
+  tsan = { runtime = "libtsan.so", variables = { "TSAN_OPTIONS" },
+    options = "second_deadlock_stack=1:suppressions=" .. uv.cwd() .. "/spec/tsan.supp" },
 }
 
 local function capture(command)
@@ -94,7 +95,7 @@ local function start(job, done)
   job.started = uv.hrtime()
   local log = assert(uv.fs_open(job.base .. ".log", "w", tonumber("644", 8)))
   local limit, process = uv.new_timer(), nil
-  process = assert(uv.spawn("lua5.4", {
+  process, job.pid = uv.spawn("lua5.4", {
     args = { busted, "--ignore-lua", "--output=spec/output.lua", "--helper=spec/helper.lua", job.spec },
     env = environment(job), stdio = { nil, log, log }, detached = true,
   }, function(code, signal)
@@ -103,10 +104,11 @@ local function start(job, done)
     uv.fs_close(log)
     finish(job, code, signal)
     done()
-  end))
+  end)
+  assert(process, job.pid)
   limit:start(LIMIT_S * 1000, 0, function()
     job.hung = true
-    uv.kill(-process:get_pid(), "sigkill")  -- the group: with the processes that the spec started
+    uv.kill(-job.pid, "sigkill")            -- the group: with the processes that the spec started
   end)
 end
 
@@ -117,7 +119,7 @@ end
 if #builds == 0 then builds[1] = "plain" end
 if #specs == 0 then find_specs("spec", specs) end
 
-local queue, running = {}, {}
+local queue, running, n_running = {}, {}, 0
 for _, build in ipairs(builds) do
   os.execute(("rm -rf '%s/%s' && mkdir -p '%s/%s'"):format(results, build, results, build))
   for _, spec in ipairs(specs) do
@@ -129,22 +131,29 @@ end
 ---Starts jobs until as many run as there are processors. No file runs twice at once: some have fixed addresses.
 local function fill(limit)
   local i = 1
-  while running.n < limit and queue[i] do
+  while n_running < limit and queue[i] do
     local job = queue[i]
     if running[job.spec] then
       i = i + 1
     else
       table.remove(queue, i)
-      running[job.spec], running.n = true, running.n + 1
+      running[job.spec], n_running = job, n_running + 1
       start(job, function()
-        running[job.spec], running.n = nil, running.n - 1
+        running[job.spec], n_running = nil, n_running - 1
         fill(limit)
       end)
     end
   end
 end
 
-running.n = 0
+for _, name in ipairs { "sigint", "sigterm" } do
+  local signal = uv.new_signal()
+  signal:unref()
+  signal:start(name, function()
+    for _, job in pairs(running) do uv.kill(-job.pid, "sigkill") end
+    os.exit(130)
+  end)
+end
 fill(tonumber(os.getenv("JOBS")) or #uv.cpu_info())
 uv.run()
 

@@ -1,9 +1,19 @@
-/* core.sessions: the session table alone, for specs. */
-#include "lua/lua_room.h"
+/* For specs of the server: core.sessions, the session table alone, and core.servers, nodes in a simulated world (with
+ * outsiders among them: a spec speaks for those byte by byte). */
+#include <stdio.h>
 
+#include "base/mem.h"
+#include "core/raft.h"
+#include "lua/lua_room.h"
+#include "server/engine.h"
+#include "server/host.h"
 #include "server/sessions.h"
+#include "sim/sim_world.h"
 
 #define SESSIONS_CLASS "raft.sessions"
+#define SERVERS_CLASS "raft.core.servers"
+
+/* ---- the session table ---- */
 
 static int sessions_gc(lua_State *L)
 {
@@ -34,6 +44,616 @@ static int sessions_new(lua_State *L)
     return 1;
 }
 
+/* ---- servers: what they are made of ---- */
+
+/* A link of an outsider. */
+struct outside {
+    struct io_link *link; /* NULL = gone */
+    int node;
+    bool accepted, up;
+    const char *down; /* why it is gone */
+    struct buf received;
+};
+
+struct servers;
+
+/* One node: a server while engine is there, an outsider once it has listened or dialled. */
+struct server {
+    struct servers *world;
+    int number;
+    struct io *io;
+    struct engine *engine;
+    struct host *host;
+    struct channel channel;
+    struct server_status status; /* the newest told; stays when the node has ended */
+    struct buf events;           /* lines */
+    raft_index halt_at;          /* the machine halts here; 0 = never */
+    uint32_t host_entries;
+    bool paused, closed;
+};
+
+struct servers {
+    struct sim_world *sim;
+    struct server nodes[SIM_NODES_MAX];
+    struct outside **links;
+    size_t n_links, links_capacity;
+    bool time_is_up;
+};
+
+/* A failure that a spec has planted is meant for the code under test, and comes once. */
+static void append(struct buf *b, const void *data, size_t size)
+{
+    bool done = buf_append(b, data, size) || buf_append(b, data, size);
+    ASSERT(done);
+}
+
+static void note(struct server *s, const char *what, uint64_t sequence, raft_index index, const char *text, size_t size)
+{
+    char head[80];
+    int used = snprintf(head, sizeof head, "%s %" PRIu64 " %" PRIu64 " ", what, sequence, index);
+    append(&s->events, head, (size_t)used);
+    append(&s->events, text, size);
+    append(&s->events, "\n", 1);
+}
+
+/* ---- the host's side of a server ---- */
+
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence)
+{
+    struct server *s = ctx;
+    (void)time_us;
+    if (command->index == s->halt_at) return HOST_HALT;
+    const uint8_t *end = memchr(command->payload, ' ', command->payload_size);
+    size_t shown = end != NULL ? (size_t)(end - command->payload) : command->payload_size;
+    note(s, "apply", sequence, command->index, (const char *)command->payload, shown);
+    return HOST_GO_ON;
+}
+
+static void on_done(void *ctx, uint64_t sequence, int code, raft_index index)
+{
+    note(ctx, "done", sequence, index, err_name(code), strlen(err_name(code)));
+}
+
+static void on_started(void *ctx, int code)
+{
+    struct server *s = ctx;
+    s->closed = code != OK;
+    note(s, "started", 0, 0, err_name(code), strlen(err_name(code)));
+}
+
+static void on_changed(void *ctx, const struct server_status *status)
+{
+    struct server *s = ctx;
+    if (s->closed) note(s, "late", 0, 0, "", 0);
+    s->status = *status;
+}
+
+static void on_closed(void *ctx)
+{
+    struct server *s = ctx;
+    s->closed = true;
+    note(s, "closed", 0, 0, "", 0);
+}
+
+static void server_drop(struct server *s, void (*end)(struct engine *e))
+{
+    host_free(s->host);
+    end(s->engine);
+    channel_free(&s->channel);
+    s->host = NULL;
+    s->engine = NULL;
+    s->closed = s->paused = false;
+}
+
+static void host_turn(void *ctx)
+{
+    struct server *s = ctx;
+    if (s->host == NULL || s->paused) return;
+    bool more = host_step(s->host, s->host_entries);
+    if (s->closed) {
+        if (!sim_world_stopped(s->world->sim, s->number)) sim_world_crash(s->world->sim, s->number, NULL);
+        server_drop(s, engine_free);
+    } else if (more) {
+        sim_world_after(s->world->sim, 50, host_turn, s);
+    }
+}
+
+/* ---- outsiders ---- */
+
+static struct outside *outside_add(struct server *s, struct io_link *link, bool accepted)
+{
+    struct servers *w = s->world;
+    struct outside *o = mem_zero(1, sizeof *o);
+    bool grown = mem_grow((void **)&w->links, &w->links_capacity, w->n_links + 1, sizeof *w->links);
+    ASSERT(o != NULL && grown);
+    *o = (struct outside){.link = link, .node = s->number, .accepted = accepted, .up = accepted};
+    w->links[w->n_links++] = o;
+    link->user = o;
+    return o;
+}
+
+static void outside_accepted(void *engine, struct io_link *link)
+{
+    outside_add(engine, link, true);
+}
+
+static void outside_connected(void *engine, struct io_link *link)
+{
+    (void)engine;
+    ((struct outside *)link->user)->up = true;
+}
+
+static void outside_received(void *engine, struct io_link *link, const uint8_t *data, size_t size)
+{
+    (void)engine;
+    append(&((struct outside *)link->user)->received, data, size);
+}
+
+static void outside_closed(void *engine, struct io_link *link, enum io_close reason)
+{
+    struct outside *o = link->user;
+    (void)engine;
+    o->link = NULL;
+    o->up = false;
+    o->down = io_close_name(reason);
+}
+
+static const struct io_events outside_events = {
+    .accepted = outside_accepted,
+    .connected = outside_connected,
+    .received = outside_received,
+    .closed = outside_closed,
+};
+
+/* ---- options ---- */
+
+static uint64_t field(lua_State *L, int table, const char *name, uint64_t or)
+{
+    uint64_t value = or;
+    if (lua_istable(L, table)) {
+        if (lua_getfield(L, table, name) != LUA_TNIL) value = (uint64_t)luaL_checkinteger(L, -1);
+        lua_pop(L, 1);
+    }
+    return value;
+}
+
+/* list = { "host:port", ... }; the first three nodes without it. */
+static void members_of(lua_State *L, int table, struct members *members)
+{
+    struct err e;
+    bool listed = lua_istable(L, table) && lua_getfield(L, table, "list") == LUA_TTABLE;
+    for (int id = 1; id <= (listed ? (int)luaL_len(L, -1) : 3); id++) {
+        char address[32];
+        snprintf(address, sizeof address, "node-%d:7000", id);
+        if (listed) lua_rawgeti(L, -1, id);
+        if (members_add(members, (raft_id)id, listed ? luaL_checkstring(L, -1) : address, &e) != OK) {
+            luaL_error(L, "%s", e.text);
+        }
+        if (listed) lua_pop(L, 1);
+    }
+    if (lua_istable(L, table)) lua_pop(L, 1);
+}
+
+static struct servers *world_arg(lua_State *L)
+{
+    return luaL_checkudata(L, 1, SERVERS_CLASS);
+}
+
+static struct server *server_arg(lua_State *L)
+{
+    struct servers *w = world_arg(L);
+    lua_Integer number = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, number >= 1 && number <= SIM_NODES_MAX, 2, "no such node");
+    return &w->nodes[number - 1];
+}
+
+static struct server *running_arg(lua_State *L)
+{
+    struct server *s = server_arg(L);
+    luaL_argcheck(L, s->host != NULL, 2, "this node is down");
+    return s;
+}
+
+/* ---- servers: life ---- */
+
+/* core.servers{ seed=, network_us=, disk_us= } */
+static int servers_new(lua_State *L)
+{
+    uint64_t network_us = field(L, 1, "network_us", 200), disk_us = field(L, 1, "disk_us", 200);
+    struct sim_faults faults = {.network_min_us = network_us, .network_max_us = network_us + 100,
+                                .disk_min_us = disk_us, .disk_max_us = disk_us + 100};
+    uint64_t seed = field(L, 1, "seed", 1);
+    struct servers *w = lua_newuserdatauv(L, sizeof *w, 0);
+    memset(w, 0, sizeof *w);
+    luaL_setmetatable(L, SERVERS_CLASS);
+    w->sim = sim_world_new(seed, &faults);
+    if (w->sim == NULL) return luaL_error(L, "not enough memory");
+    for (int i = 0; i < SIM_NODES_MAX; i++) {
+        w->nodes[i].world = w;
+        w->nodes[i].number = i + 1;
+    }
+    return 1;
+}
+
+static int servers_gc(lua_State *L)
+{
+    struct servers *w = world_arg(L);
+    for (int i = 0; i < SIM_NODES_MAX && w->sim != NULL; i++) {
+        sim_world_crash(w->sim, i + 1, NULL);
+        if (w->nodes[i].engine != NULL) server_drop(&w->nodes[i], engine_abandon);
+        buf_free(&w->nodes[i].events);
+    }
+    sim_world_free(w->sim);
+    for (size_t i = 0; i < w->n_links; i++) {
+        buf_free(&w->links[i]->received);
+        mem_free(w->links[i]);
+    }
+    mem_free(w->links);
+    memset(w, 0, sizeof *w);
+    return 0;
+}
+
+/* w:start(node [, { name=, id=, list=, pending=, command_bytes=, cache_bytes=, segment_bytes=, ... }]) -> whether there
+ * was memory for it */
+static int servers_start(lua_State *L)
+{
+    static const struct host_machine machine = {on_apply, on_done, on_started, on_changed, on_closed};
+    struct server *s = server_arg(L);
+    luaL_argcheck(L, s->engine == NULL, 2, "this node is up");
+    lua_settop(L, 3);
+    char dir[16];
+    snprintf(dir, sizeof dir, "node-%d", s->number);
+    struct engine_config config = {
+        .dir = dir, .name = "bank",
+        .id = (raft_id)field(L, 3, "id", (uint64_t)s->number),
+        .election_timeout_us = field(L, 3, "election_timeout_us", 200 * US_PER_MS),
+        .heartbeat_us = field(L, 3, "heartbeat_us", 40 * US_PER_MS),
+        .pending = (uint32_t)field(L, 3, "pending", 256),
+        .command_bytes = (uint32_t)field(L, 3, "command_bytes", 1u << 20),
+        .cache_bytes = (uint32_t)field(L, 3, "cache_bytes", 16u << 20),
+        .segment_bytes = field(L, 3, "segment_bytes", 1u << 20), .spares = 2,
+    };
+    if (lua_istable(L, 3) && lua_getfield(L, 3, "name") == LUA_TSTRING) config.name = lua_tostring(L, -1);
+    lua_settop(L, 3);
+    members_of(L, 3, &config.members);
+    s->host_entries = (uint32_t)field(L, 3, "host_entries", 64);
+    s->halt_at = field(L, 3, "halt_at", 0);
+    s->io = sim_world_io(s->world->sim, s->number, host_turn, s);
+    if (channel_init(&s->channel, s->io, config.pending) != OK) return 0;
+    s->engine = engine_new(&config, &s->channel);
+    s->host = s->engine == NULL ? NULL : host_new(&s->channel, &machine, s, config.pending, 64u << 20);
+    if (s->host == NULL) {
+        engine_free(s->engine);
+        s->engine = NULL;
+        channel_free(&s->channel);
+        return 0;
+    }
+    engine_start(s->engine);
+    sim_world_after(s->world->sim, 1, host_turn, s);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static int servers_crash(lua_State *L)
+{
+    struct server *s = server_arg(L);
+    sim_world_crash(s->world->sim, s->number, NULL);
+    if (s->engine != NULL) server_drop(s, engine_abandon);
+    return 0;
+}
+
+static int servers_close(lua_State *L)
+{
+    host_close(running_arg(L)->host);
+    return 0;
+}
+
+/* w:pause(node, whether): its host does not step */
+static int servers_pause(lua_State *L)
+{
+    struct server *s = server_arg(L);
+    s->paused = lua_toboolean(L, 3);
+    if (!s->paused) sim_world_after(s->world->sim, 1, host_turn, s);
+    return 0;
+}
+
+static void time_is_up(void *ctx)
+{
+    ((struct servers *)ctx)->time_is_up = true;
+}
+
+/* w:run(seconds) -> number of events that it took */
+static int servers_run(lua_State *L)
+{
+    struct servers *w = world_arg(L);
+    lua_Integer events = 0;
+    w->time_is_up = false;
+    sim_world_after(w->sim, (uint64_t)(luaL_checknumber(L, 2) * 1e6), time_is_up, w);
+    for (; !w->time_is_up && sim_world_step(w->sim); events++) continue;
+    lua_pushinteger(L, events);
+    return 1;
+}
+
+/* ---- servers: calls ---- */
+
+static int push_call(lua_State *L, int code, uint64_t sequence)
+{
+    struct err e;
+    if (code != OK) {
+        err_set(&e, code, "%s", err_name(code));
+        return lua_room_fail(L, &e);
+    }
+    lua_pushinteger(L, (lua_Integer)sequence);
+    return 1;
+}
+
+/* w:propose(node, text [, size]) -> sequence: a command of that text, filled up with spaces */
+static int servers_propose(lua_State *L)
+{
+    struct server *s = running_arg(L);
+    size_t length;
+    const char *text = luaL_checklstring(L, 3, &length);
+    size_t size = MAX((size_t)luaL_optinteger(L, 4, 0), length + 1);
+    luaL_argcheck(L, size <= ENTRY_PAYLOAD_MAX, 4, "too large");
+    struct block *block = entry_reserve(RAFT_ENTRY_COMMAND, size);
+    if (block == NULL) return push_call(L, ERR_NOMEM, 0);
+    memset(block->bytes + ENTRY_HEADER, ' ', size);
+    memcpy(block->bytes + ENTRY_HEADER, text, length);
+    entry_seal(block);
+    uint64_t sequence = 0;
+    int code = host_propose(s->host, block, &sequence);
+    return push_call(L, code, sequence);
+}
+
+static int servers_barrier(lua_State *L)
+{
+    uint64_t sequence = 0;
+    int code = host_barrier(running_arg(L)->host, &sequence);
+    return push_call(L, code, sequence);
+}
+
+static int servers_cancel(lua_State *L)
+{
+    host_cancel(running_arg(L)->host, (uint64_t)luaL_checkinteger(L, 3));
+    return 0;
+}
+
+/* w:events(node) -> lines of what its host was told since the last call: what, sequence, index, text */
+static int servers_events(lua_State *L)
+{
+    struct server *s = server_arg(L);
+    lua_pushlstring(L, s->events.size > 0 ? (const char *)s->events.data : "", s->events.size);
+    buf_free(&s->events);
+    return 1;
+}
+
+static int servers_pending(lua_State *L)
+{
+    lua_pushinteger(L, host_pending(running_arg(L)->host));
+    return 1;
+}
+
+static void set_integer(lua_State *L, const char *name, uint64_t value)
+{
+    lua_pushinteger(L, (lua_Integer)value);
+    lua_setfield(L, -2, name);
+}
+
+static void set_text(lua_State *L, const char *name, const char *value)
+{
+    lua_pushstring(L, value);
+    lua_setfield(L, -2, name);
+}
+
+static void set_bool(lua_State *L, const char *name, bool value)
+{
+    lua_pushboolean(L, value);
+    lua_setfield(L, -2, name);
+}
+
+static void set_member(lua_State *L, const struct member_status *m)
+{
+    lua_newtable(L);
+    set_bool(L, "connected", m->connected);
+    set_text(L, "down", m->down);
+    set_integer(L, "match", m->match);
+    lua_rawseti(L, -2, (lua_Integer)m->id);
+}
+
+/* w:status(node) -> the newest status that its host was told */
+static int servers_status(lua_State *L)
+{
+    static const char *const phases[] = {"starting", "running", "failed", "closed"};
+    static const char *const roles[] = {"none", "follower", "candidate", "leader"};
+    struct server *s = server_arg(L);
+    const struct server_status *now = &s->status;
+    lua_newtable(L);
+    set_text(L, "phase", phases[now->phase]);
+    set_text(L, "role", roles[now->role]);
+    set_integer(L, "leader", now->leader);
+    set_integer(L, "term", now->term);
+    set_integer(L, "last", now->last);
+    set_integer(L, "commit", now->commit);
+    set_integer(L, "elections", now->elections);
+    set_bool(L, "ready", now->ready);
+    set_text(L, "disk", now->disk);
+    set_text(L, "fault", now->fault == 0 ? NULL : now->fault_text);
+    uint64_t now_us = s->io != NULL ? io_now(s->io) : 0;
+    set_integer(L, "leader_age_us", now->leader_contact_us > 0 ? now_us - now->leader_contact_us : 0);
+    lua_newtable(L);
+    for (uint8_t i = 0; i < now->n_members; i++) set_member(L, &now->members[i]);
+    lua_setfield(L, -2, "members");
+    return 1;
+}
+
+/* What starting was told, for people. */
+static int servers_start_error(lua_State *L)
+{
+    lua_pushstring(L, running_arg(L)->channel.start_error.text);
+    return 1;
+}
+
+/* The term and last index of its core now, which a host that does not step would not be told. */
+static int servers_core(lua_State *L)
+{
+    struct raft_status now;
+    raft_status_get(engine_raft(running_arg(L)->engine), &now);
+    lua_pushinteger(L, (lua_Integer)now.last);
+    lua_pushinteger(L, (lua_Integer)now.term);
+    return 2;
+}
+
+/* ---- servers: faults ---- */
+
+static int servers_stall(lua_State *L)
+{
+    sim_world_stall_disk(world_arg(L)->sim, server_arg(L)->number, lua_toboolean(L, 3));
+    return 0;
+}
+
+static int servers_fill(lua_State *L)
+{
+    sim_world_fill_disk(world_arg(L)->sim, server_arg(L)->number, lua_toboolean(L, 3));
+    return 0;
+}
+
+/* w:fail_file(node, n): its n-th file operation from now on fails */
+static int servers_fail_file(lua_State *L)
+{
+    sim_world_fail_file(world_arg(L)->sim, server_arg(L)->number, (uint64_t)luaL_checkinteger(L, 3), ERR_IO);
+    return 0;
+}
+
+static int servers_wipe(lua_State *L)
+{
+    sim_world_wipe(world_arg(L)->sim, server_arg(L)->number);
+    return 0;
+}
+
+/* w:cut(from, to, whether) */
+static int servers_cut(lua_State *L)
+{
+    struct servers *w = world_arg(L);
+    lua_Integer from = luaL_checkinteger(L, 2), to = luaL_checkinteger(L, 3);
+    luaL_argcheck(L, from >= 1 && from <= SIM_NODES_MAX && to >= 1 && to <= SIM_NODES_MAX, 2, "no such node");
+    sim_world_cut(w->sim, (int)from, (int)to, lua_toboolean(L, 4));
+    return 0;
+}
+
+/* w:network(us): how long a frame takes from now on */
+static int servers_network(lua_State *L)
+{
+    uint64_t us = (uint64_t)luaL_checkinteger(L, 2);
+    struct sim_faults faults = {.network_min_us = us, .network_max_us = us + 100,
+                                .disk_min_us = 200, .disk_max_us = 300};
+    sim_world_set_faults(world_arg(L)->sim, &faults);
+    return 0;
+}
+
+/* ---- servers: outsiders ---- */
+
+static struct server *outsider_arg(lua_State *L)
+{
+    struct server *s = server_arg(L);
+    luaL_argcheck(L, s->engine == NULL, 2, "this node is no outsider");
+    s->io = sim_world_io(s->world->sim, s->number, NULL, NULL);
+    s->io->events = &outside_events;
+    s->io->engine = s;
+    return s;
+}
+
+static struct outside *link_arg(lua_State *L)
+{
+    struct servers *w = world_arg(L);
+    lua_Integer id = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, id >= 1 && (size_t)id <= w->n_links, 2, "no such link");
+    return w->links[id - 1];
+}
+
+static int servers_listen(lua_State *L)
+{
+    struct server *s = outsider_arg(L);
+    struct io_server *server;
+    struct err e;
+    if (io_listen(s->io, luaL_checkstring(L, 3), &server, &e) != OK) return lua_room_fail(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* w:dial(node, address) -> link */
+static int servers_dial(lua_State *L)
+{
+    struct server *s = outsider_arg(L);
+    struct io_link *link;
+    struct err e;
+    if (io_connect(s->io, luaL_checkstring(L, 3), &link, &e) != OK) return lua_room_fail(L, &e);
+    outside_add(s, link, false);
+    lua_pushinteger(L, (lua_Integer)s->world->n_links);
+    return 1;
+}
+
+/* w:accepted(node) -> links that it accepted and that are up, in order */
+static int servers_accepted(lua_State *L)
+{
+    struct server *s = server_arg(L);
+    lua_Integer n = 0;
+    lua_newtable(L);
+    for (size_t i = 0; i < s->world->n_links; i++) {
+        const struct outside *o = s->world->links[i];
+        if (o->node != s->number || !o->accepted || !o->up) continue;
+        lua_pushinteger(L, (lua_Integer)i + 1);
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
+/* w:send(link, bytes) -> whether it is up */
+static int servers_send(lua_State *L)
+{
+    struct outside *o = link_arg(L);
+    size_t size;
+    const char *bytes = luaL_checklstring(L, 3, &size);
+    struct buf frame = {0};
+    if (o->up) {
+        append(&frame, bytes, size);
+        io_send(world_arg(L)->nodes[o->node - 1].io, o->link, &frame);
+    }
+    lua_pushboolean(L, o->up);
+    return 1;
+}
+
+static int servers_hang_up(lua_State *L)
+{
+    struct outside *o = link_arg(L);
+    if (o->link != NULL) io_link_close(world_arg(L)->nodes[o->node - 1].io, o->link);
+    o->link = NULL;
+    o->up = false;
+    o->down = "hung up";
+    return 0;
+}
+
+/* w:link(link) -> whether it is up, why it is down, bytes received since the last call */
+static int servers_link(lua_State *L)
+{
+    struct outside *o = link_arg(L);
+    lua_pushboolean(L, o->up);
+    lua_pushstring(L, o->down);
+    lua_pushlstring(L, o->received.size > 0 ? (const char *)o->received.data : "", o->received.size);
+    buf_free(&o->received);
+    return 3;
+}
+
+static const luaL_Reg methods[] = {
+    {"start", servers_start},       {"crash", servers_crash},     {"close", servers_close},
+    {"pause", servers_pause},       {"run", servers_run},         {"propose", servers_propose},
+    {"barrier", servers_barrier},   {"cancel", servers_cancel},   {"events", servers_events},
+    {"pending", servers_pending},   {"status", servers_status},   {"start_error", servers_start_error},
+    {"core", servers_core},         {"stall", servers_stall},     {"fill", servers_fill},
+    {"fail_file", servers_fail_file}, {"wipe", servers_wipe},     {"cut", servers_cut},
+    {"network", servers_network},   {"listen", servers_listen},   {"dial", servers_dial},
+    {"accepted", servers_accepted}, {"send", servers_send},       {"hang_up", servers_hang_up},
+    {"link", servers_link},         {NULL, NULL}};
+
 void lua_server_open(lua_State *L)
 {
     luaL_newmetatable(L, SESSIONS_CLASS);
@@ -46,4 +666,12 @@ void lua_server_open(lua_State *L)
     lua_pop(L, 1);
     lua_pushcfunction(L, sessions_new);
     lua_setfield(L, -2, "sessions");
+    luaL_newmetatable(L, SERVERS_CLASS);
+    lua_pushcfunction(L, servers_gc);
+    lua_setfield(L, -2, "__gc");
+    luaL_newlib(L, methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, servers_new);
+    lua_setfield(L, -2, "servers");
 }

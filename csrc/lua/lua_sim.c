@@ -172,6 +172,27 @@ static int l_check_commit(lua_State *L)
     return 0;
 }
 
+/* check:says(node, term, durable) */
+static int l_check_says(lua_State *L)
+{
+    sim_check_says(check_arg(L), node_arg(L), number_arg(L, 3), number_arg(L, 4));
+    return 0;
+}
+
+/* check:says_stored(node, index, stable) */
+static int l_check_says_stored(lua_State *L)
+{
+    sim_check_says_stored(check_arg(L), node_arg(L), number_arg(L, 3), number_arg(L, 4));
+    return 0;
+}
+
+/* check:says_vote(node, term, candidate) */
+static int l_check_says_vote(lua_State *L)
+{
+    sim_check_says_vote(check_arg(L), node_arg(L), number_arg(L, 3), number_arg(L, 4));
+    return 0;
+}
+
 static int l_check_crash(lua_State *L)
 {
     sim_check_crash(check_arg(L), node_arg(L));
@@ -233,7 +254,8 @@ static void check_open(lua_State *L)
         {"truncate", l_check_truncate}, {"append", l_check_append},   {"stable", l_check_stable},
         {"commit", l_check_commit},   {"crash", l_check_crash},       {"recover", l_check_recover},
         {"apply", l_check_apply},     {"acknowledge", l_check_acknowledge}, {"refuse", l_check_refuse},
-        {"barrier", l_check_barrier}, {"finish", l_check_finish},     {NULL, NULL},
+        {"barrier", l_check_barrier}, {"finish", l_check_finish},     {"says", l_check_says},
+        {"says_stored", l_check_says_stored}, {"says_vote", l_check_says_vote}, {NULL, NULL},
     };
     if (luaL_newmetatable(L, CHECK_CLASS)) {
         luaL_newlib(L, methods);

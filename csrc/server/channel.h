@@ -56,7 +56,7 @@ struct member_status {
     raft_id id;
     char address[ADDRESS_MAX + 1];
     bool connected;
-    char down[96];           /* why the link is down, for people; "" = never tried or up */
+    char down[ERR_TEXT_MAX]; /* why the link is down, for people; "" = never tried or up */
     const char *state;       /* on the leader: "probe" "replicate"; NULL elsewhere. Static memory */
     raft_index match;        /* on the leader */
     uint64_t rtt_us, contact_us; /* on the leader; 0 = not known. contact: io_now of its last word */

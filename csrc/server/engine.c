@@ -6,6 +6,7 @@
 #define DEFAULT_SEGMENT_BYTES (16u << 20)
 #define DEFAULT_SPARES 2u
 #define SEAL_AFTER_US (200 * US_PER_MS)
+#define ALARM_APART_US US_PER_MS      /* at least, between two alarms */
 #define APPEND_BYTES (1u << 20)       /* entries in one message */
 #define WINDOW_BYTES (16u << 20)      /* entries on the way to one follower */
 #define UNCOMMITTED_BYTES (64u << 20)
@@ -78,7 +79,6 @@ static void on_persisted(void *ctx, uint64_t seq)
 {
     struct engine *e = ctx;
     struct err reason;
-    e->stalled = false;
     if (e->phase != ENGINE_RUNNING) return;
     int rv = raft_persisted(e->raft, seq, io_now(e->io));
     if (rv != ERR_NOMEM) return; /* corrupt: ready_drain tells */
@@ -104,7 +104,7 @@ static void on_frame(void *ctx, raft_id from, const struct frame *f)
     struct raft_message m;
     if (e->phase != ENGINE_RUNNING) return;
     if (f->type == FRAME_FORWARD) proposals_on_forward(e, from, f);
-    else if (f->type == FRAME_FORWARD_REPLY) proposals_on_forward_reply(e, f);
+    else if (f->type == FRAME_FORWARD_REPLY) proposals_on_forward_reply(e, from, f);
     else if (f->type == FRAME_MESSAGE && message_read(f, &m, NULL) == OK) {
         /* A refused message (malformed, or no memory for it) is as good as lost on the way: Raft copes. */
         if (m.from == from) raft_step(e->raft, &m, io_now(e->io));
@@ -115,7 +115,7 @@ static void on_frame(void *ctx, raft_id from, const struct frame *f)
 static void on_up(void *ctx, raft_id id)
 {
     struct engine *e = ctx;
-    if (id == e->leader) pending_resend_all(&e->pending, UINT64_MAX);
+    if (id == e->leader) pending_resend_all(&e->pending);
     e->news = true;
 }
 
@@ -123,8 +123,24 @@ static void on_down(void *ctx, raft_id id)
 {
     struct engine *e = ctx;
     raft_unreachable(e->raft, id);
-    if (id == e->leader) pending_resend_all(&e->pending, UINT64_MAX);
+    if (id == e->leader) pending_resend_all(&e->pending);
     e->news = true;
+}
+
+/* The links may have been closed meanwhile. What became of it the store tells. */
+static void on_remembered(void *ctx, int status)
+{
+    const struct remembering *r = ctx;
+    (void)status;
+    if (r->engine->links != NULL) links_remembered(r->engine->links, r->id);
+}
+
+static bool on_remember(void *ctx, raft_id id, uint64_t incarnation)
+{
+    struct engine *e = ctx;
+    struct remembering *r = &e->remembering[members_find(&e->members, id) - e->members.list];
+    *r = (struct remembering){.engine = e, .id = id};
+    return store_remember_peer(e->store, id, incarnation, on_remembered, r) == OK;
 }
 
 static const struct io_events engine_events;
@@ -169,7 +185,7 @@ static int start_core(struct engine *e, const struct store_recovered *recovered,
 
 static int start_links(struct engine *e, struct err *err)
 {
-    static const struct links_events events = {on_frame, on_up, on_down};
+    static const struct links_events events = {on_frame, on_up, on_down, on_remember};
     struct links_config config = {.io = e->io,
                                   .store = e->store,
                                   .identity = &e->identity,
@@ -289,14 +305,22 @@ static void on_woken(void *ctx)
 static uint64_t stall_deadline(const struct engine *e)
 {
     uint64_t since_us = store_write_since(e->store);
-    return since_us == 0 || e->stalled ? NEVER_US : since_us + e->config.election_timeout_us;
+    return since_us == 0 || since_us == e->stalled_us ? NEVER_US : since_us + e->config.election_timeout_us;
+}
+
+/* Not every write is told of when it is done (a seal, a part of a batch): so it is asked for. */
+static void note_stall_end(struct engine *e)
+{
+    if (e->stalled_us == 0 || e->stalled_us == store_write_since(e->store)) return;
+    e->stalled_us = 0;
+    e->news = true;
 }
 
 /* A leader whose disk hangs steps down, once per stall: the others elect one that can store what it promises. */
 static void check_stall(struct engine *e, uint64_t now)
 {
     if (now < stall_deadline(e)) return;
-    e->stalled = true;
+    e->stalled_us = store_write_since(e->store);
     e->news = true;
     raft_step_down(e->raft, now);
 }
@@ -306,14 +330,15 @@ static void on_alarm(void *ctx)
     struct engine *e = ctx;
     uint64_t now = io_now(e->io);
     if (e->phase != ENGINE_RUNNING) return;
+    e->alarmed_us = now;
     raft_tick(e->raft, now); /* out of memory: the next alarm tries again */
     links_tick(e->links);
     store_tick(e->store);
     check_stall(e, now);
     if (now < e->resend_at_us) return;
-    /* A copy may get lost on the way without any link breaking; sending it twice does no harm. */
-    uint64_t patience_us = 2 * e->config.election_timeout_us;
-    pending_resend_all(&e->pending, now > patience_us ? now - patience_us : 0);
+    /* A copy may get lost on the way without any link breaking; sending it twice does no harm. What is in this node's
+     * own log is not on any way. */
+    if (e->leader != e->identity.node) pending_resend_late(&e->pending, now, 2 * e->config.election_timeout_us);
     e->resend_at_us = now + e->config.election_timeout_us;
 }
 
@@ -323,13 +348,15 @@ static uint64_t next_alarm(const struct engine *e, uint64_t now)
                          MIN(store_deadline(e->store), stall_deadline(e)));
     if (e->retry_at_us > now) at_us = MIN(at_us, e->retry_at_us);
     if (e->pending.lowest < e->pending.next) at_us = MIN(at_us, e->resend_at_us);
-    return at_us;
+    /* What an alarm could not do for lack of memory is due at once, again and again. */
+    return MAX(at_us, e->alarmed_us + ALARM_APART_US);
 }
 
 static void on_turn(void *ctx)
 {
     struct engine *e = ctx;
     if (e->phase == ENGINE_RUNNING) {
+        note_stall_end(e);
         proposals_flush(e);
         ready_drain(e);
     }

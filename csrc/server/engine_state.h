@@ -36,6 +36,12 @@ struct range {
     struct store_read read;
 };
 
+/* A member's incarnation on its way to the disk. */
+struct remembering {
+    struct engine *engine;
+    raft_id id;
+};
+
 struct engine {
     struct engine_config config;      /* strings below */
     char *dir, *name, *listen;
@@ -52,15 +58,18 @@ struct engine {
     struct pending pending;
     struct feed feed;
     struct range ranges[RAFT_MEMBERS_MAX]; /* beside members.list */
+    struct remembering remembering[RAFT_MEMBERS_MAX]; /* beside members.list */
     raft_id leader;                   /* proposals go to it, in its term: a change sends them again */
     raft_term leader_term;
     uint64_t retry_at_us;             /* proposals that were refused for now are tried again */
     uint64_t resend_at_us;            /* ... and those of which nothing was heard */
-    bool stalled;                     /* the present write stall has been reacted to */
+    uint64_t stalled_us;              /* start of the write whose stall has been reacted to; 0 = none stalls */
+    uint64_t alarmed_us;              /* when the last alarm rang */
     struct err fault;                 /* what stopped this node */
     int start_code;                   /* ERR_: starting failed late, told when all is closed */
     uint64_t started_us;
     struct raft_status seen;          /* at the last publication: changes are news */
+    bool seen_ready;
     uint64_t publish_at_us;
     bool news;
 };
@@ -74,7 +83,7 @@ void proposals_cancel(struct engine *e, uint64_t sequence);
 /* Sends what is to be sent to the present leader. */
 void proposals_flush(struct engine *e);
 void proposals_on_forward(struct engine *e, raft_id from, const struct frame *f);
-void proposals_on_forward_reply(struct engine *e, const struct frame *f);
+void proposals_on_forward_reply(struct engine *e, raft_id from, const struct frame *f);
 /* Ends all of them: code for those that were never handed over, ERR_UNKNOWN for the others. */
 void proposals_end(struct engine *e, int code);
 

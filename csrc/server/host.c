@@ -224,7 +224,7 @@ static bool step_once(struct host *h, uint32_t *entries)
 
 static bool look_at_status(struct host *h)
 {
-    if (!mailbox_take(&h->channel->status)) return false;
+    if (h->closed || !mailbox_take(&h->channel->status)) return false;
     h->machine.changed(h->ctx, mailbox_read(&h->channel->status));
     return true;
 }

@@ -11,7 +11,7 @@ enum dial_state { DIAL_IDLE, DIAL_CONNECTING, DIAL_GREETING, DIAL_UP };
 struct peer_link {
     struct io_link *link;
     struct frame_reader reader;
-    uint64_t heard_us;     /* when anything came last; of a dialled link: since it is being made */
+    uint64_t heard_us;     /* when anything came last; before the hello was answered: since when it is made */
     struct peer *dialled;  /* the peer whose link this is; NULL: an accepted link */
     raft_id from;          /* accepted: who it is; 0 until the hello was answered */
     bool admitting;        /* accepted: the peer's incarnation is being remembered */
@@ -27,7 +27,8 @@ struct peer {
     struct peer_link dial;
     struct buf out;
     uint64_t dial_at_us, backoff_us, ping_at_us;
-    char down[96];
+    uint64_t remembering;  /* its incarnation that is being remembered; 0 = none */
+    char down[ERR_TEXT_MAX];
 };
 
 struct links {
@@ -121,6 +122,7 @@ static struct hello my_hello(const struct links *p, raft_id to)
 static void dial_lost(struct links *p, struct peer *peer, const char *reason)
 {
     bool was_up = peer->state == DIAL_UP;
+    bool news = was_up || strncmp(peer->down, reason, sizeof peer->down - 1) != 0;
     uint64_t now = io_now(p->config.io), longest_us = p->config.election_timeout_us;
     snprintf(peer->down, sizeof peer->down, "%s", reason);
     peer->state = DIAL_IDLE;
@@ -129,7 +131,7 @@ static void dial_lost(struct links *p, struct peer *peer, const char *reason)
     uint64_t doubled_us = MIN(MAX(2 * peer->backoff_us, LINKS_BACKOFF_MIN_US), longest_us);
     peer->backoff_us = was_up ? LINKS_BACKOFF_MIN_US : doubled_us;
     peer->dial_at_us = now + peer->backoff_us / 2 + prng_below(&p->prng, peer->backoff_us / 2 + 1);
-    if (was_up) p->events.down(p->ctx, peer->member->id);
+    if (news) p->events.down(p->ctx, peer->member->id);
 }
 
 static void dial_drop(struct links *p, struct peer *peer, const char *reason)
@@ -182,7 +184,8 @@ static void dial_up(struct links *p, struct peer *peer)
     peer->state = DIAL_UP;
     peer->down[0] = '\0';
     peer->backoff_us = 0;
-    peer->ping_at_us = io_now(p->config.io) + p->config.heartbeat_us;
+    peer->dial.heard_us = io_now(p->config.io);
+    peer->ping_at_us = peer->dial.heard_us + p->config.heartbeat_us;
     p->events.up(p->ctx, peer->member->id);
 }
 
@@ -196,7 +199,7 @@ static void dial_on_answer(struct links *p, struct peer *peer, const struct fram
     uint64_t known = store_peer(p->config.store, peer->member->id);
     if (f->type == FRAME_REFUSAL && refusal_read(f, &refusal, &e) == OK) {
         peer->backoff_us = p->config.election_timeout_us; /* it will not change its mind soon */
-        snprintf(text, sizeof text, "refused: %.80s", refusal.text);
+        snprintf(text, sizeof text, "refused: %.*s", (int)(sizeof text - sizeof "refused: "), refusal.text);
         dial_drop(p, peer, text);
     } else if (f->type != FRAME_HELLO || hello_read(f, &h, &e) != OK) {
         dial_drop(p, peer, "no hello in answer");
@@ -234,21 +237,25 @@ static void refuse(struct links *p, struct peer_link *l, int code, const char *t
     struct buf frame = {0};
     if (refusal_write(&frame, LINKS_GROUP, code, text)) io_send(p->config.io, l->link, &frame);
     buf_free(&frame);
+    l->admitting = false;
     l->doomed = true; /* closed at its deadline, so that the words get across */
+    l->heard_us = io_now(p->config.io);
 }
 
 /* Who may speak here? NULL: the one that says this hello. */
 static const char *objection(const struct links *p, const struct hello *h, char *text, size_t size)
 {
     const struct store_identity *me = p->config.identity;
+    const struct peer *peer = find(p, h->from);
     uint64_t known = store_peer(p->config.store, h->from);
+    if (known == 0 && peer != NULL) known = peer->remembering; /* the first one seen counts */
     if (strcmp(h->name, me->name) != 0) {
         snprintf(text, size, "this is cluster \"%s\", not \"%s\"", me->name, h->name);
     } else if (memcmp(h->cluster, me->cluster, sizeof me->cluster) != 0) {
         snprintf(text, size, "the lists of members differ: here %.150s, there %.150s", me->list, h->list);
     } else if (h->to != me->node) {
         snprintf(text, size, "this is member %" PRIu64 ", not %" PRIu64, me->node, h->to);
-    } else if (h->from == me->node || find(p, h->from) == NULL) {
+    } else if (peer == NULL) {
         snprintf(text, size, "%" PRIu64 " is not another member here", h->from);
     } else if (known != 0 && known != h->incarnation) {
         snprintf(text, size, "member %" PRIu64 " has come back with another directory: it may have forgotten a vote and "
@@ -268,6 +275,7 @@ static void accept_member(struct links *p, struct peer_link *l)
     }
     l->from = l->claims;
     l->admitting = false;
+    l->heard_us = io_now(p->config.io);
     l->reader.body_max = FRAME_BODY_MAX;
     p->strangers--;
     struct buf frame = {0};
@@ -276,21 +284,37 @@ static void accept_member(struct links *p, struct peer_link *l)
     buf_free(&frame);
 }
 
-/* An accepted link whose member's incarnation is known by now, but which has not been answered yet. */
-static struct peer_link *next_admitted(const struct links *p)
+/* The newest link that waits for this member's incarnation to be remembered. */
+static struct peer_link *find_admitting(const struct links *p, raft_id id)
 {
     struct peer_link *l = p->accepted;
-    while (l != NULL && (!l->admitting || store_peer(p->config.store, l->claims) == 0)) l = l->next;
+    while (l != NULL && !(l->admitting && l->claims == id)) l = l->next;
     return l;
 }
 
-/* An incarnation has been remembered, durably: answer whoever waits for that. */
-static void remembered(void *ctx, int status)
+/* Who waits is answered; a member that dialled several times meanwhile, on its newest link alone. */
+void links_remembered(struct links *p, raft_id id)
 {
-    struct links *p = ctx;
-    for (struct peer_link *l; status == OK && (l = next_admitted(p)) != NULL;) {
-        if (store_peer(p->config.store, l->claims) == l->incarnation) accept_member(p, l);
-        else accepted_close(p, l);
+    struct peer *peer = find(p, id);
+    struct peer_link *newest = find_admitting(p, id);
+    ASSERT(peer != NULL && peer->remembering != 0);
+    if (newest != NULL && store_peer(p->config.store, id) == newest->incarnation) accept_member(p, newest);
+    for (struct peer_link *l; (l = find_admitting(p, id)) != NULL;) accepted_close(p, l);
+    peer->remembering = 0;
+}
+
+static void admit(struct links *p, struct peer_link *l, const struct hello *h)
+{
+    struct peer *peer = find(p, h->from);
+    l->claims = h->from;
+    l->incarnation = h->incarnation;
+    l->admitting = true;
+    if (store_peer(p->config.store, h->from) == h->incarnation) {
+        accept_member(p, l);
+    } else if (peer->remembering == 0) {
+        bool started = p->events.remember(p->ctx, h->from, h->incarnation);
+        if (started) peer->remembering = h->incarnation;
+        else refuse(p, l, ERR_BUSY, "out of memory");
     }
 }
 
@@ -307,18 +331,14 @@ static void on_hello(struct links *p, struct peer_link *l, const struct frame *f
         refuse(p, l, ERR_REFUSED, text);
         return;
     }
-    l->claims = h.from;
-    l->incarnation = h.incarnation;
-    l->admitting = true;
-    if (store_peer(p->config.store, h.from) == h.incarnation) accept_member(p, l);
-    else if (store_remember_peer(p->config.store, h.from, h.incarnation, remembered, p) != OK) l->doomed = true;
+    admit(p, l, &h);
 }
 
 static void on_ping(struct links *p, struct peer_link *l, const struct frame *f)
 {
     uint64_t stamp;
     struct buf frame = {0};
-    if (ping_read(f, &stamp, NULL) != OK) return;
+    if (ping_read(f, &stamp, NULL) != OK || io_queued(p->config.io, l->link) >= LINKS_PONGS_BYTES) return;
     if (ping_write(&frame, LINKS_GROUP, FRAME_PONG, stamp)) io_send(p->config.io, l->link, &frame);
     buf_free(&frame);
 }
@@ -342,13 +362,19 @@ static bool lives(const struct peer_link *l)
     return l->dialled == NULL ? !l->doomed : l->dialled->state != DIAL_IDLE;
 }
 
+/* Who has not introduced itself gains no time by single bytes. */
+static bool is_introduced(const struct peer_link *l)
+{
+    return l->dialled == NULL ? l->from != 0 : l->dialled->state == DIAL_UP;
+}
+
 void links_received(struct links *p, struct io_link *link, const uint8_t *data, size_t size)
 {
     struct peer_link *l = link->user;
     struct frame f;
     struct err e = {0};
     if (l == NULL || !lives(l)) return;
-    l->heard_us = io_now(p->config.io);
+    if (is_introduced(l)) l->heard_us = io_now(p->config.io);
     int rv = 1;
     while (lives(l) && (rv = frame_reader_next(&l->reader, &data, &size, &f, &e)) == 1) on_frame(p, l, &f);
     if (rv >= 0 || !lives(l)) return;

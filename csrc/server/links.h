@@ -23,18 +23,22 @@
 #define LINKS_STRANGERS_MAX 64u            /* accepted links that have not said who they are */
 #define LINKS_HANDSHAKE_US (5 * US_PER_S)  /* time for a hello */
 #define LINKS_BACKOFF_MIN_US (20 * US_PER_MS)
+#define LINKS_PONGS_BYTES (64u << 10)      /* unsent bytes to one peer that pings and does not read: no pongs beyond */
 
 struct links;
 
 struct links_events {
     void (*frame)(void *ctx, raft_id from, const struct frame *frame); /* any but hello and ping; not to be kept */
     void (*up)(void *ctx, raft_id id);   /* the dialled link */
-    void (*down)(void *ctx, raft_id id);
+    void (*down)(void *ctx, raft_id id); /* it, or it is down still, for another reason */
+    /* Make this incarnation durable (store_remember_peer), then call links_remembered, if the links are still there.
+     * One call a member at a time. false: not started. */
+    bool (*remember)(void *ctx, raft_id id, uint64_t incarnation);
 };
 
 struct links_config {
     struct io *io;
-    struct store *store;                 /* remembers incarnations */
+    const struct store *store;           /* knows incarnations */
     const struct store_identity *identity;
     const struct members *members;       /* this node among them */
     uint64_t election_timeout_us, heartbeat_us;
@@ -42,7 +46,7 @@ struct links_config {
 
 /* config's pointers outlive the peers. NULL: no memory. Starts dialling at the first links_tick. */
 struct links *links_new(const struct links_config *config, const struct links_events *events, void *ctx);
-/* Closes all links, without events. The store's answer to store_remember_peer must not come after it. NULL is allowed. */
+/* Closes all links, without events. NULL is allowed. */
 void links_free(struct links *p);
 /* The same where the world has died, and its links with it: frees memory only. */
 void links_abandon(struct links *p);
@@ -52,6 +56,9 @@ void links_accepted(struct links *p, struct io_link *link);
 void links_connected(struct links *p, struct io_link *link);
 void links_received(struct links *p, struct io_link *link, const uint8_t *data, size_t size);
 void links_closed(struct links *p, struct io_link *link, enum io_close reason);
+
+/* The end of events.remember: the store knows the incarnation now, or could not write it. */
+void links_remembered(struct links *p, raft_id id);
 
 void links_tick(struct links *p);
 uint64_t links_deadline(const struct links *p);

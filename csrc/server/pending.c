@@ -2,6 +2,8 @@
 
 #include "base/mem.h"
 
+#define PATIENCE_DOUBLINGS_MAX 12u
+
 int pending_init(struct pending *p, uint32_t capacity)
 {
     size_t size = 1;
@@ -61,11 +63,18 @@ void pending_resend(struct pending *p, uint64_t sequence)
     p->unsent = MIN(p->unsent, sequence);
 }
 
-void pending_resend_all(struct pending *p, uint64_t before_us)
+void pending_resend_all(struct pending *p)
+{
+    for (uint64_t i = p->lowest; i < p->next; i++) pending_resend(p, i);
+}
+
+void pending_resend_late(struct pending *p, uint64_t now, uint64_t patience_us)
 {
     for (uint64_t i = p->lowest; i < p->next; i++) {
-        struct proposal *proposal = &p->ring[i & p->mask];
-        if (proposal->sent && (before_us == UINT64_MAX || proposal->sent_us < before_us)) pending_resend(p, i);
+        const struct proposal *proposal = pending_find(p, i);
+        if (proposal == NULL || !proposal->sent) continue;
+        uint32_t doublings = MIN(proposal->copies > 0 ? proposal->copies - 1 : 0, PATIENCE_DOUBLINGS_MAX);
+        if (now - proposal->sent_us >= patience_us << doublings) pending_resend(p, i);
     }
 }
 

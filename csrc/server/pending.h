@@ -34,8 +34,10 @@ void pending_remove(struct pending *p, uint64_t sequence);
 struct proposal *pending_unsent(struct pending *p, uint64_t *sequence);
 /* The proposal's present copy is lost or was refused: it is to be sent again. */
 void pending_resend(struct pending *p, uint64_t sequence);
-/* All sent before `before_us` are to be sent again (UINT64_MAX: all). */
-void pending_resend_all(struct pending *p, uint64_t before_us);
+void pending_resend_all(struct pending *p);
+/* Those of which nothing was heard are to be sent again: after patience_us, then after twice as long each time, since
+ * copies that wait in a log (for a slow disk, a busy host) are not lost, and each one makes the log longer. */
+void pending_resend_late(struct pending *p, uint64_t now, uint64_t patience_us);
 /* Makes the proposal's block one that was never stamped, so that it can be proposed once more. ERR_NOMEM. */
 int pending_renew(struct proposal *proposal);
 

@@ -69,9 +69,12 @@ static void mark_sent(struct engine *e, const uint64_t *sequences, size_t n)
 static int propose_here(struct engine *e, struct block *const *blocks, size_t n)
 {
     struct raft_entry entries[FORWARD_ENTRIES];
+    struct raft_status status;
     raft_index first;
     raft_term term;
     ASSERT(n > 0 && n <= FORWARD_ENTRIES);
+    raft_status_get(e->raft, &status);
+    if (status.role != RAFT_LEADER) return ERR_NOT_LEADER; /* whose disk is full does not matter then */
     if (!store_has_room(e->store)) return ERR_FULL;
     for (size_t i = 0; i < n; i++) {
         entries[i] = (struct raft_entry){.block = blocks[i], .size = blocks[i]->size, .type = entry_view(blocks[i]).type};
@@ -90,17 +93,18 @@ static int forward(struct engine *e, raft_id leader, struct block *const *blocks
     return forward_write(out, LINKS_GROUP, blocks, n) ? OK : ERR_NOMEM;
 }
 
-/* What the leader said to proposals that did not enter its log. */
+/* What the leader said to proposals that did not enter its log: tried again after a while. */
 static void on_refused(struct engine *e, const uint64_t *sequences, size_t n, int code)
 {
-    bool final = code == ERR_FULL || code == ERR_TOO_LARGE;
+    bool final = code == ERR_FULL || code == ERR_TOO_LARGE, ours = false;
     for (size_t i = 0; i < n; i++) {
         const struct proposal *proposal = pending_find(&e->pending, sequences[i]);
         if (proposal == NULL) continue;
+        ours = true;
         if (final && proposal->copies == 0) refuse(e, sequences[i], code);
         else pending_resend(&e->pending, sequences[i]);
     }
-    e->retry_at_us = io_now(e->io) + e->config.heartbeat_us;
+    if (ours) e->retry_at_us = io_now(e->io) + e->config.heartbeat_us;
 }
 
 void proposals_flush(struct engine *e)
@@ -113,7 +117,7 @@ void proposals_flush(struct engine *e)
         e->leader = status.leader;
         e->leader_term = status.term;
         e->retry_at_us = 0;
-        pending_resend_all(&e->pending, UINT64_MAX);
+        pending_resend_all(&e->pending);
     }
     while (e->leader != 0 && io_now(e->io) >= e->retry_at_us) {
         size_t n = gather(e, sequences, blocks);
@@ -128,15 +132,26 @@ void proposals_flush(struct engine *e)
 
 /* ---- on the leader ---- */
 
-/* Proposals of another member: each must be what that member may send. */
-static int check_forwarded(const struct engine *e, raft_id from, struct block *const *blocks, size_t n)
+/* A proposal of another member must be what that member may send. */
+static int check_forwarded(const struct engine *e, raft_id from, const struct block *block)
 {
-    for (size_t i = 0; i < n; i++) {
-        struct entry entry = entry_view(blocks[i]);
-        if (entry.session != from) return ERR_INVALID;
-        if (entry.payload_size > e->config.command_bytes) return ERR_TOO_LARGE;
-    }
-    return OK;
+    struct entry entry = entry_view(block);
+    if (entry.session != from) return ERR_INVALID;
+    return entry.payload_size > e->config.command_bytes ? ERR_TOO_LARGE : OK;
+}
+
+/* How many of them, from the first on, are judged as that one is; at most what one call of the core takes. */
+static size_t count_alike(const struct engine *e, raft_id from, struct block *const *blocks, size_t n, int verdict)
+{
+    size_t alike = 1;
+    while (alike < MIN(n, FORWARD_ENTRIES) && check_forwarded(e, from, blocks[alike]) == verdict) alike++;
+    return alike;
+}
+
+/* What a peer's proposals may be told; all else that keeps them from the log passes. */
+static int refusal_code(int code)
+{
+    return code == ERR_NOT_LEADER || code == ERR_FULL || code == ERR_TOO_LARGE ? code : ERR_BUSY;
 }
 
 static void answer_refused(struct engine *e, raft_id to, int code, struct block *const *blocks, size_t n)
@@ -144,7 +159,7 @@ static void answer_refused(struct engine *e, raft_id to, int code, struct block 
     struct buf *out = links_out(e->links, to);
     uint64_t *sequences = mem_alloc(n * sizeof *sequences);
     for (size_t i = 0; i < n && sequences != NULL; i++) sequences[i] = entry_view(blocks[i]).sequence;
-    if (out != NULL && sequences != NULL) forward_reply_write(out, LINKS_GROUP, code, sequences, n);
+    if (out != NULL && sequences != NULL) forward_reply_write(out, LINKS_GROUP, refusal_code(code), sequences, n);
     mem_free(sequences); /* not answered: the proposer asks again by itself */
 }
 
@@ -154,8 +169,8 @@ void proposals_on_forward(struct engine *e, raft_id from, const struct frame *f)
     size_t n;
     if (forward_read(f, &blocks, &n, NULL) != OK) return;
     for (size_t at = 0, part; at < n; at += part) {
-        part = MIN(n - at, FORWARD_ENTRIES);
-        int rv = check_forwarded(e, from, blocks + at, part);
+        int rv = check_forwarded(e, from, blocks[at]);
+        part = count_alike(e, from, blocks + at, n - at, rv);
         if (rv == OK) rv = propose_here(e, blocks + at, part);
         if (rv != OK && rv != ERR_INVALID) answer_refused(e, from, rv, blocks + at, part);
     }
@@ -163,7 +178,8 @@ void proposals_on_forward(struct engine *e, raft_id from, const struct frame *f)
     mem_free(blocks);
 }
 
-void proposals_on_forward_reply(struct engine *e, const struct frame *f)
+/* Whoever answers has no copy of them. But only what the present leader says tells when to try again. */
+void proposals_on_forward_reply(struct engine *e, raft_id from, const struct frame *f)
 {
     uint64_t *sequences;
     size_t n;
@@ -173,6 +189,6 @@ void proposals_on_forward_reply(struct engine *e, const struct frame *f)
         struct proposal *proposal = pending_find(&e->pending, sequences[i]);
         if (proposal != NULL && proposal->copies > 0) proposal->copies--;
     }
-    on_refused(e, sequences, n, code);
+    if (from == e->leader) on_refused(e, sequences, n, code);
     mem_free(sequences);
 }

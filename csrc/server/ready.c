@@ -52,10 +52,11 @@ static void send_cached(struct engine *e, const struct raft_message *m, struct b
     mem_free(blocks);
 }
 
-static void send(struct engine *e, const struct raft_message *m)
+static void send(struct engine *e, const struct raft_message *m, raft_term term)
 {
     struct buf *out = links_out(e->links, m->to);
     if (out == NULL) return;
+    if (m->type == RAFT_APPEND && m->term != term) return; /* left over from lack of memory: its entries may be gone */
     if (m->n_entries == 0) message_write(out, LINKS_GROUP, m, NULL);
     else if (raft_entry_at(e->raft, m->index + 1) == NULL) range_send(e, m);
     else send_cached(e, m, out);
@@ -78,7 +79,7 @@ void ready_drain(struct engine *e)
             engine_fail(e, &reason);
             return;
         }
-        for (size_t i = 0; i < ready.n_messages; i++) send(e, &ready.messages[i]);
+        for (size_t i = 0; i < ready.n_messages; i++) send(e, &ready.messages[i], ready.term);
         e->feed.commit = ready.commit;
     }
 }

@@ -4,12 +4,13 @@
 #include <stdio.h>
 
 #define PUBLISH_EVERY_US (50 * US_PER_MS)
+#define PUBLISH_IDLE_US US_PER_S /* when nothing moves but the times of the last contact */
 
 static const char *disk_state(const struct engine *e, const struct store_status *store)
 {
     if (store->failed) return "failed";
     if (!store->has_room) return "full";
-    return e->stalled ? "slow" : "ok";
+    return e->stalled_us != 0 ? "slow" : "ok";
 }
 
 static void fill_members(const struct engine *e, struct server_status *out)
@@ -45,7 +46,8 @@ static enum server_phase phase_of(const struct engine *e)
 static bool is_ready(const struct engine *e, const struct raft_status *raft)
 {
     raft_term term;
-    return raft->leader != 0 && raft_term_at(e->raft, raft->commit, &term) && term == raft->term;
+    return e->phase == ENGINE_RUNNING && raft->leader != 0 && raft_term_at(e->raft, raft->commit, &term) &&
+           term == raft->term;
 }
 
 static void fill(const struct engine *e, const struct raft_status *raft, struct server_status *out)
@@ -80,12 +82,15 @@ void status_publish(struct engine *e, uint64_t now)
     if (e->raft == NULL || e->store == NULL) return;
     struct raft_status raft;
     raft_status_get(e->raft, &raft);
-    bool changed = raft.role != e->seen.role || raft.term != e->seen.term || raft.leader != e->seen.leader;
+    bool changed = raft.role != e->seen.role || raft.term != e->seen.term || raft.leader != e->seen.leader ||
+                   is_ready(e, &raft) != e->seen_ready;
     bool moved = raft.commit != e->seen.commit || raft.last != e->seen.last;
-    if (!e->news && !changed && !(moved && now >= e->publish_at_us)) return;
+    uint64_t due_us = moved ? e->publish_at_us : e->publish_at_us + PUBLISH_IDLE_US;
+    if (!e->news && !changed && now < due_us) return;
     fill(e, &raft, mailbox_draft(&e->channel->status));
     channel_publish(e->channel);
     e->seen = raft;
+    e->seen_ready = is_ready(e, &raft);
     e->news = false;
     e->publish_at_us = now + PUBLISH_EVERY_US;
 }

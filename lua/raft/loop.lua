@@ -168,6 +168,17 @@ local function expire(node, key)
   end
 end
 
+---Doubles a queue: rings in tables, since keys that only ever grow would have Lua resize them again and again.
+local function grow(queue)
+  local size, mask, first = 2 * (queue.mask + 1), queue.mask, queue.head
+  for _, name in ipairs { "at", "node", "key" } do
+    local old, new = queue[name], {}
+    for i = 0, size - 1 do new[i] = i <= mask and old[(first + i) & mask] end
+    queue[name] = new
+  end
+  queue.head, queue.mask = 0, size - 1
+end
+
 ---The call `key` of node (node.open[key]) ends after timeout seconds.
 ---@param node raft.Node
 ---@param key integer|table
@@ -176,30 +187,27 @@ function loop.deadline(node, key, timeout)
   local queue = queues[timeout]
   if not queue then
     if queue_count == QUEUES_MAX then return set_timer(now() + timeout, expire, node, key) end
-    queue = { head = 1, tail = 0, at = {}, node = {}, key = {} }
+    queue = { head = 0, count = 0, mask = 0, at = {}, node = {}, key = {} }
     queues[timeout], queue_count = queue, queue_count + 1
   end
-  local i = queue.tail + 1
-  queue.tail, queue.at[i], queue.node[i], queue.key[i] = i, now() + timeout, node, key
+  local count = queue.count
+  if count > queue.mask then grow(queue) end
+  local i = (queue.head + count) & queue.mask
+  queue.count, queue.at[i], queue.node[i], queue.key[i] = count + 1, now() + timeout, node, key
 end
 
 ---Drops what has ended from the head of a queue, ends what is due; returns when the next one is.
 local function check_queue(queue, time)
-  local i, last = queue.head, queue.tail
-  local ats, owners, keys = queue.at, queue.node, queue.key
-  while i <= last do
+  local ats, owners, keys, mask = queue.at, queue.node, queue.key, queue.mask
+  while queue.count > 0 do
+    local i = queue.head
     local node, key = owners[i], keys[i]
-    if node.open[key] then
-      if ats[i] > time then
-        queue.head = i
-        return ats[i]
-      end
-      expire(node, key)
-    end
-    ats[i], owners[i], keys[i] = nil, nil, nil
-    i = i + 1
+    local is_open = node.open[key]
+    if is_open and ats[i] > time then return ats[i] end
+    owners[i], keys[i] = false, false
+    queue.head, queue.count = (i + 1) & mask, queue.count - 1
+    if is_open then expire(node, key) end
   end
-  queue.head, queue.tail = 1, 0
 end
 
 local function run_timers()

@@ -90,7 +90,8 @@ local function listen_to_applies(self)
 end
 
 ---Calls handler(data, event) for each event of this name from now on. Handlers run in the loop, one after the
----other; what they raise is raised by raft.run (or goes to stderr without it).
+---other; what they raise is raised by raft.run (or goes to stderr without it). What `applied` hands over is live: treat
+---it as read-only.
 ---@param event raft.event
 ---@param handler fun(data: table, event: raft.event)
 ---@return fun() off stops it

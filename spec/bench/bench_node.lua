@@ -88,7 +88,7 @@ end
 
 raft.run(function()
   local node <close> = assert(raft.node { id = id, dir = dir .. "/" .. id, machine = sink, cluster = addresses,
-    log = "warn" })
+    log = "error" })
   assert(node:wait("leader", 30))
   while node.role == "leader" and not read_file(dir .. "/done") do
     assert(node:barrier())

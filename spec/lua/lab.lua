@@ -53,9 +53,11 @@ function lab.machine(replies)
   return machine
 end
 
----Options of a node that is quick to elect itself.
+---Options of a node that is quick to elect itself. On a busy machine it may do so more than once: a disk that takes
+---longer than an election timeout makes a leader step down.
 function lab.options(changes)
-  local options = { id = 1, machine = lab.machine(), election_timeout = 0.1, heartbeat = 0.02, log = false }
+  local options = { id = 1, machine = lab.machine(), election_timeout = 0.1, heartbeat = 0.02, timeout = 30,
+    log = false }
   for name, value in pairs(changes or {}) do options[name] = value end
   options.dir = options.dir or lab.dir()
   return options
@@ -63,6 +65,13 @@ end
 
 function lab.node(changes)
   return assert(raft.node(lab.options(changes)))
+end
+
+---Waits until the node leads and all is well; its status then.
+function lab.leading(node)
+  return node:wait(function(s)
+    return s.role == "leader" and s.leader == s.id and s.ready and s.disk.state == "ok" and s
+  end)
 end
 
 ---n addresses, as the cluster option wants them.
@@ -79,7 +88,7 @@ function lab.child(program, started)
     local raft, core = require "raft", require "raft.core"
     local DIR = %q
     local function options(changes)
-      local o = { id = 1, dir = DIR, election_timeout = 0.1, heartbeat = 0.02, log = false,
+      local o = { id = 1, dir = DIR, election_timeout = 0.1, heartbeat = 0.02, timeout = 30, log = false,
         machine = { apply = function(self, cmd) return cmd end } }
       for name, value in pairs(changes or {}) do o[name] = value end
       return o

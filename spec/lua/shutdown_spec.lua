@@ -19,7 +19,7 @@ describe("a signal", function()
         child:expect "ready"
         child:kill(signal)
       end)
-      assert.truthy(output:find("^ready\n" .. name .. "\nraft.node 1 %(follower%)\n$"), output)
+      assert.truthy(output:find("^ready\n" .. name .. "\nraft.node 1 %(%a+%)\n$"), output)
       assert.equal(0, code)
     end)
   end
@@ -51,7 +51,7 @@ describe("a signal", function()
       raft.run(function()
         local node <close> = assert(raft.node(options { machine = { apply = function()
           print "applying"
-          while true do end
+          while true do core.now() end   -- TSan hands signals over in system calls only
         end } }))
         node:propose(1)
       end)

@@ -23,11 +23,11 @@ function cluster.new(n, options)
   return self
 end
 
----Starts a node; the others go on. command: env, preload of its process.
+---Starts a node's process. command: env, preload, as of process.lua.
 function Node:launch(command)
   command = command or {}
   self.process = process.lua { "spec/system/node_process.lua", literal(self.options), env = command.env,
-    preload = command.preload }
+    preload = command.preload, as = command.as }
   return self
 end
 

@@ -74,7 +74,7 @@ function process.start(command)
   return p
 end
 
----Starts the interpreter with the module of the build under test.
+---Starts the interpreter with the module of the build under test. as: words before it, such as another user's.
 function process.lua(command)
   local build = os.getenv("RAFT_BUILD") or "plain"
   local preload = { os.getenv("RAFT_PRELOAD"), }
@@ -85,7 +85,15 @@ function process.lua(command)
     LD_PRELOAD = preload[1] and table.concat(preload, " "),
   }
   for name, value in pairs(command.env or {}) do env[name] = value end
-  return process.start { "lua5.4", env = env, cwd = command.cwd, table.unpack(command) }
+  local words = { "lua5.4", env = env, cwd = command.cwd, table.unpack(command) }
+  if command.as then
+    table.insert(words, 1, "env")                      -- the sanitizer's runtime is for the interpreter alone
+    table.insert(words, 2, "LD_PRELOAD=" .. (env.LD_PRELOAD or ""))
+    table.move(words, 1, #words, #command.as + 1)
+    table.move(command.as, 1, #command.as, 1, words)
+    env.LD_PRELOAD = nil
+  end
+  return process.start(words)
 end
 
 function Process:ended() return self.code ~= nil and self.open == 0 end
