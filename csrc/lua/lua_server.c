@@ -316,6 +316,7 @@ static int servers_start(lua_State *L)
     if (lua_istable(L, 3) && lua_getfield(L, 3, "name") == LUA_TSTRING) config.name = lua_tostring(L, -1);
     lua_settop(L, 3);
     members_of(L, 3, &config.members);
+    s->status = (struct server_status){0};
     s->host_entries = (uint32_t)field(L, 3, "host_entries", 64);
     s->halt_at = field(L, 3, "halt_at", 0);
     s->io = sim_world_io(s->world->sim, s->number, host_turn, s);
@@ -339,6 +340,7 @@ static int servers_crash(lua_State *L)
     struct server *s = server_arg(L);
     sim_world_crash(s->world->sim, s->number, NULL);
     if (s->engine != NULL) server_drop(s, engine_abandon);
+    s->status = (struct server_status){0};
     return 0;
 }
 
@@ -390,7 +392,8 @@ static int push_call(lua_State *L, int code, uint64_t sequence)
 /* w:propose(node, text [, size]) -> sequence: a command of that text, filled up with spaces */
 static int servers_propose(lua_State *L)
 {
-    struct server *s = running_arg(L);
+    struct server *s = server_arg(L);
+    if (s->host == NULL) return push_call(L, ERR_CLOSED, 0);
     size_t length;
     const char *text = luaL_checklstring(L, 3, &length);
     size_t size = MAX((size_t)luaL_optinteger(L, 4, 0), length + 1);
@@ -407,8 +410,9 @@ static int servers_propose(lua_State *L)
 
 static int servers_barrier(lua_State *L)
 {
+    struct server *s = server_arg(L);
     uint64_t sequence = 0;
-    int code = host_barrier(running_arg(L)->host, &sequence);
+    int code = s->host == NULL ? ERR_CLOSED : host_barrier(s->host, &sequence);
     return push_call(L, code, sequence);
 }
 

@@ -236,7 +236,10 @@ int engine_start(struct engine *e)
     store_recovered_free(&recovered);
     e->phase = e->start_code == OK ? ENGINE_RUNNING : ENGINE_CLOSING;
     e->news = true;
-    if (e->start_code == OK) tell_started(e, OK);
+    if (e->start_code == OK) {
+        status_publish(e, io_now(e->io)); /* so that the host knows what the log held before this life adds to it */
+        tell_started(e, OK);
+    }
     io_alarm(e->io, io_now(e->io)); /* the first turn */
     return OK;
 }

@@ -58,7 +58,7 @@ static void fill(const struct engine *e, const struct raft_status *raft, struct 
         .phase = phase_of(e),
         .role = raft->role,
         .id = raft->id,
-        .leader = raft->leader,
+        .leader = e->phase == ENGINE_FAILED ? 0 : raft->leader, /* it hears nobody any more */
         .term = raft->term,
         .first = store.first,
         .last = raft->last,

@@ -122,6 +122,14 @@ function lab.line(w, node, address, link)
     return self
   end
   function line:send(bytes) return w:send(self.id, bytes) end
+  function line:answer_pings()
+    local others = {}
+    for _, frame in ipairs(self:poll().frames) do
+      if frame.type == lab.frame_type.ping then self:send(wire.ping(4, wire.ping_read(frame)))
+      else others[#others + 1] = frame end
+    end
+    self.frames = others
+  end
   ---The first frame of this type from now on; it and what came before it are taken.
   function line:expect(type, limit)
     return lab.wait(w, "a frame of type " .. type, function()
@@ -151,12 +159,17 @@ function lab.impostor(w, from, to)
   assert(w:listen(from, "node-" .. from .. ":7000"))
   local out = lab.greet(w, from, to)
   out:expect("hello", 10)
+  local lines = {}
   local back = lab.wait(w, "being dialled", function()
-    local id = w:accepted(from)[1]
-    return id and lab.line(w, from, nil, id)
+    for _, id in ipairs(w:accepted(from)) do
+      lines[id] = lines[id] or lab.line(w, from, nil, id)
+      local hello = lines[id]:poll().frames[1]
+      if hello and wire.hello_read(hello).from == to then return lines[id] end
+    end
   end)
-  back:expect("hello", 10)
+  back:expect "hello"
   back:send(lab.hello(from, to))
+  w:run(0.01)
   return out, back
 end
 
