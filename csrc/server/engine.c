@@ -180,7 +180,10 @@ static int start_core(struct engine *e, const struct store_recovered *recovered,
                                    .n_runs = recovered->n_runs,
                                    .conf = members_conf(&e->members)};
     e->feed.next = 1;
-    return raft_new(&e->raft, &config, &initial, io_now(e->io), err);
+    int rv = raft_new(&e->raft, &config, &initial, io_now(e->io), err);
+    /* Nobody else could lead: there is nothing to wait for. */
+    if (rv == OK && e->members.count == 1) rv = raft_campaign(e->raft, io_now(e->io));
+    return rv == ERR_NOMEM ? err_set(err, rv, "no memory for the consensus core") : rv;
 }
 
 static int start_links(struct engine *e, struct err *err)
@@ -204,6 +207,7 @@ static int start_all(struct engine *e, const struct store_recovered *recovered, 
     e->epoch = recovered->epoch;
     e->channel->node = e->identity.node;
     e->channel->epoch = e->epoch;
+    pending_start(&e->pending, channel_first_sequence(e->epoch));
     int rv = members_parse(&e->members, e->identity.list, err);
     if (rv == OK && members_find(&e->members, e->identity.node) == NULL) {
         rv = err_set(err, ERR_INVALID, "%s: member %" PRIu64 " is not in its own list, %.200s", e->dir, e->identity.node,

@@ -47,7 +47,6 @@ struct host *host_new(struct channel *channel, const struct host_machine *machin
     h->ctx = ctx;
     h->calls = calls;
     h->calls_mask = ring - 1;
-    h->lowest = h->next = 1;
     h->pending_max = pending;
     h->pending_bytes_max = pending_bytes;
     return h;
@@ -182,6 +181,7 @@ static void on_started(struct host *h, int code)
     h->closed = code != OK;
     h->node = h->channel->node;
     h->epoch = h->channel->epoch;
+    h->lowest = h->next = channel_first_sequence(h->epoch);
     h->machine.started(h->ctx, code);
 }
 

@@ -8,9 +8,15 @@ int pending_init(struct pending *p, uint32_t capacity)
 {
     size_t size = 1;
     while (size < capacity) size *= 2;
-    *p = (struct pending){.mask = size - 1, .lowest = 1, .next = 1, .unsent = 1};
+    *p = (struct pending){.mask = size - 1};
     p->ring = mem_zero(size, sizeof *p->ring);
     return p->ring == NULL ? ERR_NOMEM : OK;
+}
+
+void pending_start(struct pending *p, uint64_t sequence)
+{
+    ASSERT(p->lowest == p->next);
+    p->lowest = p->next = p->unsent = sequence;
 }
 
 void pending_free(struct pending *p)

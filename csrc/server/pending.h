@@ -24,6 +24,8 @@ struct pending {
 };
 
 int pending_init(struct pending *p, uint32_t capacity); /* ERR_NOMEM */
+/* The sequence of the first proposal that will be added. Precondition: none was added yet. */
+void pending_start(struct pending *p, uint64_t sequence);
 void pending_free(struct pending *p);
 /* Takes the block, whose sequence is the largest so far. Precondition: the host's bounds keep the ring from filling. */
 void pending_add(struct pending *p, struct block *block);

@@ -1,6 +1,19 @@
 local lab = require "spec.lua.lab"
 local raft = require "raft"
 
+describe("a node that is the only member", function()
+  after_each(lab.clean)
+
+  it("leads without waiting for an election timeout, and again after a restart", lab.run(function()
+    local dir = lab.dir()
+    for life = 1, 2 do
+      local node <close> = lab.node { dir = dir, election_timeout = 60, heartbeat = 1 }
+      assert.equal(1, node:wait("leader", 30)) -- less than an election timeout
+      assert.equal(life, (node:propose { key = "x", value = life }))
+    end
+  end))
+end)
+
 describe("a machine", function()
   after_each(lab.clean)
 

@@ -122,7 +122,8 @@ describe("the leader", function()
 
   it("bears messages, forwards and answers that make no sense", function()
     local samples = {
-      wire.message { type = 2, from = 3, to = leader, term = 1 << 62, reject = false, index = 1 << 62, log_term = 0, hint = 0 },
+      wire.message { type = 2, from = 3, to = leader, term = 1 << 62, reject = false, index = 1 << 62, log_term = 0,
+        hint = 0 },
       wire.message { type = 4, from = 3, to = leader, term = 1, index = 1 << 61, context = -1 },
       wire.message { type = 3, from = other, to = leader, term = 1 << 40, commit = 99, context = 1 },
       wire.forward_reply(CODE.full, { 1, 2, 3, 1 << 62, -1, 0 }),
@@ -252,6 +253,28 @@ describe("a follower", function()
     assert.same(sequences, forwarded())
   end)
 
+  it("takes no late answer to its earlier life for one to this life", function()
+    local before = w:propose(1, "x")
+    run(0.05)
+    w:crash(1)
+    w:events(1)
+    w:start(1)
+    w:run(0.1)
+    sent, out, back = {}, lab.impostor(w, 2, 1)
+    lab.wait(w, "its leader", function()
+      run(0.02)
+      return w:status(1).leader == 2
+    end)
+    local r, sequence = lab.recorder(w, 1), w:propose(1, "y")
+    run(0.05)
+    assert.same({ sequence }, forwarded())
+    out:send(wire.forward_reply(CODE.no_leader, { before }))
+    run(0.02)
+    w:cancel(1, sequence)
+    run(0.02)
+    assert.equal("timeout", r:how(sequence))
+  end)
+
   it("sends again what nothing is heard of, the less often the longer", function()
     local sequence = w:propose(1, "x")
     run(60)
@@ -263,12 +286,13 @@ describe("a follower", function()
     w:fill(1, true)
     for index = 1, 10 do
       local entry = wire.entry { type = 2, payload = ("x"):rep(400000), session = 2, epoch = 1, sequence = index }
-      out:send(wire.message { type = 1, from = 2, to = 1, term = 50, index = index - 1, log_term = index > 1 and 50 or 0,
-        commit = 0, entries = { wire.stamp(entry, index, 50, 1) } })
+      out:send(wire.message { type = 1, from = 2, to = 1, term = 50, index = index - 1,
+        log_term = index > 1 and 50 or 0, commit = 0, entries = { wire.stamp(entry, index, 50, 1) } })
       run(0.05)
     end
     assert.equal("full", w:status(1).disk)
-    third:send(wire.forward { wire.entry { type = 2, payload = "x", session = 3, epoch = 1, sequence = 1, behind = 0 } })
+    local entry = wire.entry { type = 2, payload = "x", session = 3, epoch = 1, sequence = 1, behind = 0 }
+    third:send(wire.forward { entry })
     assert.equal(CODE.no_leader, (wire.forward_reply_read(ear:expect "forward_reply")))
   end)
 end)
