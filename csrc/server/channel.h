@@ -90,8 +90,8 @@ struct channel {
     struct io *io;              /* for io_wake and io_notify; set before either half runs */
 };
 
-/* The first sequence of a life of this node. Sequences of two lives do not meet (epochs are microseconds), so that a late
- * answer to what an earlier life forwarded is never taken for one about a proposal of this life. Below 2^62. */
+/* The first sequence of a life of this node. Sequences of two lives do not meet (epochs are microseconds), so that a
+ * late answer to what an earlier life forwarded is never taken for one about a proposal of this life. Below 2^62. */
 static inline uint64_t channel_first_sequence(uint64_t epoch)
 {
     return (epoch & ((UINT64_C(1) << 42) - 1)) << 20 | 1;

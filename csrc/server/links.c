@@ -351,7 +351,8 @@ static void on_frame(struct links *p, struct peer_link *l, const struct frame *f
         if (l->dialled->state == DIAL_GREETING) dial_on_answer(p, l->dialled, f);
         return; /* pongs: that they came is all they say */
     }
-    if (l->from == 0) on_hello(p, l, f);
+    if (f->group != LINKS_GROUP) refuse(p, l, ERR_REFUSED, "this process serves no other group than 0");
+    else if (l->from == 0) on_hello(p, l, f);
     else if (f->type == FRAME_PING) on_ping(p, l, f);
     else p->events.frame(p->ctx, l->from, f);
 }

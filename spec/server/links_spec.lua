@@ -71,6 +71,13 @@ describe("a node that is dialled", function()
     member:wait_down(1)
   end)
 
+  it("closes a link on which a frame of another group comes", function()
+    local member = lab.greet(w, 2, 1)
+    member:expect "hello"
+    member:send(wire.frame(lab.frame_type.ping, ("\0"):rep(8), "", 1))
+    member:wait_down(1)
+  end)
+
   it("closes the link of a silent stranger after five seconds", function()
     local line = lab.line(w, 2, NODE):wait_up()
     w:run(4.5)
