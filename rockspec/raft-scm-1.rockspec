@@ -51,6 +51,7 @@ build = {
         "csrc/lua/module.c",
         "csrc/server/channel.c",
         "csrc/server/engine.c",
+        "csrc/server/fault.c",
         "csrc/server/feed.c",
         "csrc/server/host.c",
         "csrc/server/links.c",

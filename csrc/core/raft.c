@@ -354,11 +354,6 @@ bool raft_term_at(const struct raft *r, raft_index index, raft_term *term)
     return true;
 }
 
-const struct raft_conf *raft_conf_get(const struct raft *r)
-{
-    return &r->conf;
-}
-
 void raft_status_get(const struct raft *r, struct raft_status *out)
 {
     *out = (struct raft_status){

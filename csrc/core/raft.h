@@ -121,7 +121,6 @@ const struct raft_entry *raft_entry_at(const struct raft *r, raft_index index);
 void raft_attach(struct raft *r, raft_index index, struct block *block);
 /* Term of an entry (0 for index 0); false when index is beyond the log. */
 bool raft_term_at(const struct raft *r, raft_index index, raft_term *term);
-const struct raft_conf *raft_conf_get(const struct raft *r);
 
 struct raft_status {
     raft_id id, leader, vote; /* leader: 0 = none known */

@@ -737,6 +737,7 @@ static void set_engine_status(lua_State *L, const struct server_status *s, uint6
     set_integer(L, "log_segments", s->log_segments);
     set_seconds(L, "sync", s->sync_us);
     set_text(L, "disk", s->disk);
+    if (s->disk_free != UINT64_MAX) set_integer(L, "disk_free", s->disk_free);
     if (s->fault != 0) set_text(L, "fault", err_name(s->fault));
     set_text(L, "fault_text", s->fault_text);
     lua_createtable(L, s->n_members, 0);

@@ -74,6 +74,7 @@ struct server_status {
     uint64_t log_bytes;
     uint32_t log_segments;
     uint64_t sync_us;        /* the last durable write took this long */
+    uint64_t disk_free;      /* bytes, when a segment was last prepared; UINT64_MAX = not known */
     const char *disk;        /* "ok" "slow" "full" "failed". Static memory */
     int fault;               /* 0, or the code of what stopped the node */
     char fault_text[ERR_TEXT_MAX];

@@ -58,21 +58,6 @@ const struct raft *engine_raft(const struct engine *e)
     return e->raft;
 }
 
-const struct store *engine_store(const struct engine *e)
-{
-    return e->store;
-}
-
-void engine_fail(struct engine *e, const struct err *reason)
-{
-    if (e->phase != ENGINE_RUNNING) return;
-    e->phase = ENGINE_FAILED;
-    e->fault = *reason;
-    e->fault.code = reason->code == OK ? ERR_FAULT : reason->code;
-    e->news = true;
-    raft_step_down(e->raft, io_now(e->io));
-}
-
 /* ---- starting ---- */
 
 static void on_persisted(void *ctx, uint64_t seq)

@@ -45,8 +45,6 @@ void engine_abandon(struct engine *e);
 /* The core, for checks in the simulator; NULL before start and after close. */
 struct raft;
 const struct raft *engine_raft(const struct engine *e);
-struct store;
-const struct store *engine_store(const struct engine *e);
 
 #pragma GCC visibility pop
 

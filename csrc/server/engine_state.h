@@ -1,5 +1,6 @@
 /* The state of an engine, shared by its files: engine.c (life, events, requests), proposals.c (to the leader), ready.c
- * (what the core wants done), feed.c (committed entries to the host), ranges.c (entries that are not in memory), status.c. */
+ * (what the core wants done), feed.c (committed entries to the host), ranges.c (entries that are not in memory), status.c,
+ * fault.c. */
 #ifndef RAFT_SERVER_ENGINE_STATE_H
 #define RAFT_SERVER_ENGINE_STATE_H
 
@@ -67,14 +68,14 @@ struct engine {
     uint64_t alarmed_us;              /* when the last alarm rang */
     struct err fault;                 /* what stopped this node */
     int start_code;                   /* ERR_: starting failed late, told when all is closed */
-    uint64_t started_us;
     struct raft_status seen;          /* at the last publication: changes are news */
     bool seen_ready;
     uint64_t publish_at_us;
     bool news;
 };
 
-/* Stops taking part, for good: the reason is told by status. */
+/* fault.c */
+/* Stops taking part, for good: the reason is told by status. What is open is ended at the end of the turn. */
 void engine_fail(struct engine *e, const struct err *reason);
 
 /* proposals.c */

@@ -70,6 +70,7 @@ static void fill(const struct engine *e, const struct raft_status *raft, struct 
         .log_bytes = store.bytes,
         .log_segments = store.segments,
         .sync_us = store.write_us_last,
+        .disk_free = store.room,
         .disk = disk_state(e, &store),
         .fault = e->fault.code,
     };

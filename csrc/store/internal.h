@@ -37,6 +37,7 @@ struct store {
     struct peers peers;
     struct read_plan *reads;  /* running */
 
+    uint64_t room;            /* bytes that can still be written, when last looked; UINT64_MAX = not known */
     bool has_room;            /* as told last */
     bool failed;              /* latched */
     bool closing, ended;      /* ended: the last job is on its way */

@@ -50,9 +50,15 @@ uint64_t segment_size_for(uint64_t usual, uint64_t length)
 
 bool keeper_init(struct keeper *k, struct io *io, char *dir)
 {
-    *k = (struct keeper){.io = io, .dir = dir, .next_file = 1, .header = {.state = SEGMENT_SPARE}};
+    *k = (struct keeper){.io = io, .dir = dir, .next_file = 1, .header = {.state = SEGMENT_SPARE}, .room = UINT64_MAX};
     k->block = mem_aligned(IO_BLOCK, IO_BLOCK);
     return k->block != NULL;
+}
+
+void keeper_look(struct keeper *k)
+{
+    struct err ignored;
+    if (io_room(k->io, k->dir, &k->room, &ignored) != OK) k->room = UINT64_MAX;
 }
 
 void keeper_free(struct keeper *k)
@@ -131,6 +137,7 @@ static void keeper_work(struct io_job *job)
     case KEEPER_RECYCLE: k->status = keeper_recycle(k, k->segment, &k->error); break;
     case KEEPER_REMOVE: k->status = remove_file(k, k->segment, &k->error); break;
     }
+    keeper_look(k);
 }
 
 static void keeper_done(struct io_job *job)
@@ -141,6 +148,7 @@ static void keeper_done(struct io_job *job)
     ASSERT(k->busy && segment != NULL);
     k->busy = false;
     k->segment = NULL;
+    s->room = k->room;
     k->retry_at = k->status == OK ? 0 : io_now(s->io) + STORE_RETRY_US;
     if (k->task == KEEPER_PREPARE) k->short_of_room = k->status != OK;
     else k->release_failed = k->status != OK;

@@ -52,11 +52,14 @@ struct keeper {
     bool release_failed;     /* recycling or removing did: new files go first, so that it stops nothing */
     uint64_t needed;         /* a spare of this size is waited for; 0 = none */
     uint64_t retry_at;       /* io_now; 0 = no need to wait */
+    uint64_t room;           /* bytes that can still be written, as the task has seen; UINT64_MAX = not known */
 };
 
 /* dir is borrowed; cluster and node are put into header once they are known. false: no memory. */
 bool keeper_init(struct keeper *k, struct io *io, char *dir);
 void keeper_free(struct keeper *k);
+/* Asks how much room there is, in the calling thread. */
+void keeper_look(struct keeper *k);
 /* Makes a spare of its size out of a new file, in the calling thread. Afterwards its handle is open. ERR_FULL,
  * ERR_IO: nothing is left (but what a crash may leave: the next recovery removes it). */
 int keeper_prepare(struct keeper *k, struct segment *segment, struct err *e);

@@ -91,6 +91,8 @@ int store_open(struct store **out, struct io *io, const struct store_config *con
         return status;
     }
     *out = s;
+    keeper_look(&s->keeper);
+    s->room = s->keeper.room;
     keeper_kick(s);
     return OK;
 }
@@ -139,6 +141,7 @@ void store_status_get(const struct store *s, struct store_status *out)
     *out = (struct store_status){
         .segments = s->live.count,
         .spares = s->spares.count,
+        .room = s->room,
         .writes = s->writer.writes,
         .write_us_last = s->writer.write_us_last,
         .first = s->map.first,

@@ -54,7 +54,7 @@ end
 ---| "applied"      # { index, time, cmd, results, replay }; replay: it was in this node's log when it started
 ---| "apply_error"  # { index, message, traceback }
 ---| "slow"         # { what = "disk", seconds }
----| "full"         # {}: the disk has no room for new entries
+---| "full"         # { free }: the disk has no room for new entries
 ---| "fault"        # { message }: the node stops itself
 ---| "closed"       # { reason }
 ---| "*"            # all of them; the second argument is the event's name
@@ -170,8 +170,8 @@ local function tell_disk(self, s)
     self.log("warn", "the disk is slow", { seconds = s.sync })
     emit(self, "slow", { what = "disk", seconds = s.sync })
   elseif s.disk == "full" then
-    self.log("warn", "the disk is full", {})
-    emit(self, "full", {})
+    self.log("warn", "the disk is full", { free = s.disk_free })
+    emit(self, "full", { free = s.disk_free })
   end
 end
 
@@ -489,7 +489,8 @@ end
 ---@field sessions integer
 ---@field elections integer       that this node started
 ---@field log { bytes: integer, segments: integer }
----@field disk { state: "ok"|"slow"|"full"|"failed", sync: number } sync: seconds that the last durable write took
+---@field disk { state: "ok"|"slow"|"full"|"failed", sync: number, free: integer? } sync: seconds that the last durable
+---write took; free: bytes, when a segment of the log was last prepared
 ---@field fault string?
 ---@field members raft.member[]
 
@@ -515,7 +516,8 @@ function Node:status()
   s.leader_address = address_of(s, s.leader)
   s.tolerates = shape_members(s, s.id)
   s.log = { bytes = s.log_bytes, segments = s.log_segments }
-  s.disk = { state = s.disk, sync = s.sync }
+  s.disk = { state = s.disk, sync = s.sync, free = s.disk_free }
+  s.disk_free = nil
   s.fault = self.fault or s.fault_text
   s.log_bytes, s.log_segments, s.sync, s.phase, s.fault_text = nil, nil, nil, nil, nil
   return s

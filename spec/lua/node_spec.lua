@@ -488,6 +488,7 @@ describe("a node's status", function()
     for _, name in ipairs { "uptime", "leader_age", "applied_time" } do assert.equal("number", type(s[name]), name) end
     assert.is_true(s.log.bytes > 0 and s.log.segments > 0)
     assert.equal("ok", s.disk.state)
+    assert.is_true(math.type(s.disk.free) == "integer" and s.disk.free > 0)
     assert.is_nil(s.fault)
     assert.same({ { id = 3, address = s.address, role = "voter", connected = true } }, { {
       id = s.members[1].id, address = s.members[1].address, role = s.members[1].role,
