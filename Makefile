@@ -43,7 +43,8 @@ define FLAVOUR
 build/$(1)/raft/core.so: $(SOURCES:csrc/%.c=build/$(1)/%.o)
 	@mkdir -p $$(@D)
 	@echo "link     $$@"
-	@$(CC) -shared $(CFLAGS) $(SAN_$(1)) $(LDFLAGS) -o $$@ $$^ $(LIBS)
+	@$(CC) -shared $(CFLAGS) $(SAN_$(1)) $(LDFLAGS) -o $$@.new $$^ $(LIBS)
+	@mv $$@.new $$@    # a process that has the old one loaded keeps it
 
 build/$(1)/%.o: csrc/%.c Makefile
 	@mkdir -p $$(@D)
