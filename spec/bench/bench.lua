@@ -116,7 +116,7 @@ for _, medium in ipairs(MEDIA) do
 end
 
 local file = assert(io.open(FILE, "w"))
-file:write(('{"date":"%s","kernel":"%s","cores":%d,"cpu":"%s","seconds_each":%d,\n%s}\n'):format(
+file:write(('{"date":"%s","kernel":"%s","cores":%d,"cpu":"%s","seconds_each":%g,\n%s}\n'):format(
   os.date("!%Y-%m-%dT%H:%M:%SZ"), capture("uname -r"), #uv.cpu_info(), uv.cpu_info()[1].model, SECONDS,
   table.concat(parts, ",\n")))
 file:close()

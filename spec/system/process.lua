@@ -133,13 +133,13 @@ function process.clean()
   while uv.loop_alive() do uv.run("once") end
 end
 
----A program's whole output and its status, once it has ended.
+---A program's whole output and its status, once it has ended; as in a shell, 128 + the signal that ended it.
 function process.run(command)
   local p = (command[1] == "lua5.4" and process.lua or process.start)(
     command[1] == "lua5.4" and { env = command.env, cwd = command.cwd, table.unpack(command, 2) } or command)
   p:close_input()
-  local code = p:wait()
-  return p.output, code
+  local code, signal = p:wait()
+  return p.output, signal ~= 0 and 128 + signal or code
 end
 
 ---A new directory, removed by process.remove.
