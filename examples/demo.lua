@@ -370,10 +370,14 @@ local function compare()
   return digests
 end
 
-local function join(list, format)
+---How long the cluster was without a leader: each time, or of many times the shortest, the median and the longest.
+local function describe_gaps()
+  if #gaps == 0 then return "never" end
   local texts = {}
-  for i, value in ipairs(list) do texts[i] = format:format(value) end
-  return table.concat(texts, ", ")
+  for i, gap in ipairs(gaps) do texts[i] = ("%.2f s"):format(gap) end
+  if #gaps <= 5 then return table.concat(texts, ", ") end
+  table.sort(gaps)
+  return ("%.2f s to %.2f s, median %.2f s"):format(gaps[1], gaps[#gaps], gaps[#gaps // 2 + 1])
 end
 
 local function report(totals, equal)
@@ -382,7 +386,7 @@ local function report(totals, equal)
     { "refused, and not applied", totals.refused - (problems.refused or 0) },
     { "outcome unknown", ("%d (at least %d took effect)"):format(totals.unknown, totals.took_effect) },
     { opt.victim == "any" and "servers killed" or "leaders killed", opt.kills },
-    { "without a leader", #gaps > 0 and join(gaps, "%.2f s") or "never" },
+    { "without a leader", describe_gaps() },
     { "lost", problems.lost or 0 },
     { "applied twice", problems.twice or 0 },
     { "equal states", ("%d of %d"):format(equal, SERVERS) },
