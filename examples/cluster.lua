@@ -8,6 +8,7 @@ local uv = require "luv"
 local LUA = arg[-1] or "lua5.4"
 local HERE = arg[0]:match("^(.*/)") or "./"
 local dir = arg[1] or "data/cluster"
+local ports = { "6401", "6402", "6403" }
 local addresses = "127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403"
 
 local running, status, stopping = {}, 0, false
@@ -20,7 +21,7 @@ end
 for id = 1, 3 do
   local process
   process = assert(uv.spawn(LUA, {
-    args = { HERE .. "redis.lua", "--id", tostring(id), "--dir", dir .. "/" .. id, "--port", tostring(6400 + id),
+    args = { HERE .. "redis.lua", "--id", tostring(id), "--dir", dir .. "/" .. id, "--port", ports[id],
       "--cluster", addresses },
     stdio = { nil, 1, 2 },
     detached = true,           -- Ctrl-C is for this process: it tells them

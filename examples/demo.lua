@@ -76,10 +76,14 @@ local function sleep(s) await(function(wake) after(math.floor(s * 1000), wake) e
 
 -- ---- servers ----
 
+---A port that nobody listens on. Below those that outgoing connections get: a server that is dead for a moment shall
+---find its port free when it comes back. The socket holds it until all are found.
 local function free_port()
-  local tcp = uv.new_tcp()
-  assert(tcp:bind("127.0.0.1", 0))
-  return tcp:getsockname().port, tcp
+  while true do
+    local tcp, port = uv.new_tcp(), math.random(10000, 32000)
+    if tcp:bind("127.0.0.1", port) and tcp:listen(1, function() end) then return port, tcp end
+    tcp:close()
+  end
 end
 
 local dir = opt.dir or assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/raft-demo.XXXXXX"))
@@ -478,6 +482,5 @@ end
 for _, name in ipairs { "sigint", "sigterm" } do
   uv.new_signal():start(name, function() finish(130) end)
 end
-math.randomseed(os.time())
 go(main)
 uv.run()

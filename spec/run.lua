@@ -119,7 +119,7 @@ end
 if #builds == 0 then builds[1] = "plain" end
 if #specs == 0 then find_specs("spec", specs) end
 
-local queue, running, n_running = {}, {}, 0
+local queue, running = {}, {}
 for _, build in ipairs(builds) do
   os.execute(("rm -rf '%s/%s' && mkdir -p '%s/%s'"):format(results, build, results, build))
   for _, spec in ipairs(specs) do
@@ -128,33 +128,25 @@ for _, build in ipairs(builds) do
   end
 end
 
----Starts jobs until as many run as there are processors. No file runs twice at once: some have fixed addresses.
-local function fill(limit)
-  local i = 1
-  while n_running < limit and queue[i] do
-    local job = queue[i]
-    if running[job.spec] then
-      i = i + 1
-    else
-      table.remove(queue, i)
-      running[job.spec], n_running = job, n_running + 1
-      start(job, function()
-        running[job.spec], n_running = nil, n_running - 1
-        fill(limit)
-      end)
-    end
-  end
+local function next_job()
+  local job = table.remove(queue, 1)
+  if not job then return end
+  running[job] = true
+  start(job, function()
+    running[job] = nil
+    next_job()
+  end)
 end
 
 for _, name in ipairs { "sigint", "sigterm" } do
   local signal = uv.new_signal()
   signal:unref()
   signal:start(name, function()
-    for _, job in pairs(running) do uv.kill(-job.pid, "sigkill") end
+    for job in pairs(running) do uv.kill(-job.pid, "sigkill") end
     os.exit(130)
   end)
 end
-fill(tonumber(os.getenv("JOBS")) or #uv.cpu_info())
+for _ = 1, tonumber(os.getenv("JOBS")) or #uv.cpu_info() do next_job() end
 uv.run()
 
 print(("%d passed, %d failed%s"):format(totals.passed, totals.failed,

@@ -29,10 +29,10 @@ end
 
 local function free_addresses(n)
   local list, held = {}, {}
-  for i = 1, n do
-    held[i] = uv.new_tcp()
-    assert(held[i]:bind("127.0.0.1", 0))
-    list[i] = "127.0.0.1:" .. held[i]:getsockname().port
+  while #list < n do
+    local tcp, port = uv.new_tcp(), math.random(10000, 32000)
+    if tcp:bind("127.0.0.1", port) and tcp:listen(1, function() end) then list[#list + 1] = "127.0.0.1:" .. port end
+    held[#held + 1] = tcp
   end
   for _, tcp in ipairs(held) do tcp:close() end
   uv.run("nowait")

@@ -1,19 +1,33 @@
--- Every example runs. (They have fixed addresses: spec/run.lua never runs two builds' turns of one file at once.)
+-- Every example runs, as it is but for its addresses: those that it names may be taken on this machine.
 local process = require "spec.system.process"
 local tree = require "spec.tree"
 local uv = require "luv"
 
 describe("the example", function()
-  local dir
-  local root = uv.cwd()
+  local dir, ports
 
-  before_each(function() dir = process.directory() end)
+  ---Copies the examples, with addresses and ports that are free.
+  before_each(function()
+    dir, ports = process.directory(), {}
+    assert(uv.fs_mkdir(dir .. "/examples", 448))
+    for _, path in ipairs(tree.files("examples/*.lua")) do
+      local text = tree.read(path):gsub("127%.0%.0%.1:(%d+)", function(port)
+        ports[port] = ports[port] or process.addresses(1)[1]:match("%d+$")
+        return "127.0.0.1:" .. ports[port]
+      end):gsub('"(640%d)"', function(port)
+        ports[port] = ports[port] or process.addresses(1)[1]:match("%d+$")
+        return '"' .. ports[port] .. '"'
+      end)
+      local file <close> = assert(io.open(dir .. "/" .. path, "w"))
+      file:write(text)
+    end
+  end)
   after_each(function()
     process.clean()
     process.remove(dir)
   end)
 
-  local function example(name, ...) return process.lua { root .. "/examples/" .. name, cwd = dir, ... } end
+  local function example(name, ...) return process.lua { dir .. "/examples/" .. name, cwd = dir, ... } end
 
   ---Runs redis-cli: what it prints.
   local function redis_cli(port, ...)
@@ -60,10 +74,10 @@ describe("the example", function()
   it("cluster.lua leaves three servers to play with, until it is interrupted", function()
     local cluster = example("cluster.lua", dir .. "/cluster")
     for id = 1, 3 do cluster:expect(("server %d is ready"):format(id)) end
-    process.wait_until(function() return redis_cli(6401, "set", "a", "hello") == "OK\n" end, "a leader")
-    assert.equal("hello\n", redis_cli(6402, "get", "a"))
-    assert.equal("1\n", redis_cli(6403, "incr", "visits"))
-    assert.equal("2\n", redis_cli(6401, "incr", "visits"))
+    process.wait_until(function() return redis_cli(ports["6401"], "set", "a", "hello") == "OK\n" end, "a leader")
+    assert.equal("hello\n", redis_cli(ports["6402"], "get", "a"))
+    assert.equal("1\n", redis_cli(ports["6403"], "incr", "visits"))
+    assert.equal("2\n", redis_cli(ports["6401"], "incr", "visits"))
     cluster:kill("sigint")
     assert.same({ 0, 0 }, { cluster:wait() }, cluster.output)
   end)

@@ -149,16 +149,19 @@ end
 
 function process.remove(dir) assert(os.execute(("chmod -R u+rwx '%s'; rm -rf '%s'"):format(dir, dir))) end
 
----n addresses on 127.0.0.1 whose ports are free now.
+---n addresses on 127.0.0.1 that nobody listens on. Below those that outgoing connections get, which else may take one
+---while its process is being restarted.
 function process.addresses(n)
-  local list, held, closed = {}, {}, 0
-  for i = 1, n do
-    held[i] = uv.new_tcp()
-    assert(held[i]:bind("127.0.0.1", 0))
-    list[i] = "127.0.0.1:" .. held[i]:getsockname().port
+  local list, held = {}, {}
+  while #list < n do
+    local tcp, port = uv.new_tcp(), math.random(10000, 32000)
+    local free = tcp:bind("127.0.0.1", port) and tcp:listen(1, function() end)
+    if free then list[#list + 1] = "127.0.0.1:" .. port end
+    held[#held + 1] = tcp
   end
+  local closed = 0
   for _, tcp in ipairs(held) do tcp:close(function() closed = closed + 1 end) end
-  process.wait_until(function() return closed == n end, "sockets to close")
+  process.wait_until(function() return closed == #held end, "sockets to close")
   return list
 end
 
