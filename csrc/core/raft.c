@@ -9,6 +9,15 @@
 #define TERM_MAX (UINT64_MAX / 2)  /* larger ones come from broken peers: terms + 1 must never wrap */
 #define INDEX_MAX (UINT64_MAX / 2)
 
+/* Tells whoever watches, at the end of an input. Returns its result. */
+static inline int tell(const struct raft *r, struct raft_input input, int result)
+{
+    if (r->config.tap == NULL) return result;
+    input.result = result;
+    r->config.tap->step(r->config.tap->ctx, r, &input);
+    return result;
+}
+
 /* ---- life ---- */
 
 static int check_config(const struct raft_config *c, const struct raft_initial *i, struct err *e)
@@ -70,7 +79,7 @@ int raft_new(struct raft **out, const struct raft_config *config, const struct r
     }
     role_follow(r, r->term, 0, now);
     *out = r;
-    return OK;
+    return tell(r, (struct raft_input){RAFT_INPUT_START, .now = now, .config = config, .initial = initial}, OK);
 }
 
 void raft_free(struct raft *r)
@@ -91,7 +100,7 @@ static int reserve(struct raft *r, size_t n)
 
 /* ---- time ---- */
 
-int raft_tick(struct raft *r, uint64_t now)
+static int tick(struct raft *r, uint64_t now)
 {
     int rv = reserve(r, 0);
     if (rv != OK || now < raft_deadline(r)) return rv;
@@ -107,6 +116,11 @@ int raft_tick(struct raft *r, uint64_t now)
     return OK;
 }
 
+int raft_tick(struct raft *r, uint64_t now)
+{
+    return tell(r, (struct raft_input){RAFT_INPUT_TICK, .now = now}, tick(r, now));
+}
+
 uint64_t raft_deadline(const struct raft *r)
 {
     if (r->corrupt) return NEVER_US;
@@ -116,16 +130,17 @@ uint64_t raft_deadline(const struct raft *r)
 int raft_campaign(struct raft *r, uint64_t now)
 {
     int rv = reserve(r, 0);
-    if (rv != OK || r->role == RAFT_LEADER || !conf_is_voter(&r->conf, r->config.id)) return rv;
-    election_campaign(r, now);
-    return OK;
+    if (rv == OK && r->role != RAFT_LEADER && conf_is_voter(&r->conf, r->config.id)) election_campaign(r, now);
+    return tell(r, (struct raft_input){RAFT_INPUT_CAMPAIGN, .now = now}, rv);
 }
 
 void raft_step_down(struct raft *r, uint64_t now)
 {
-    if (r->role != RAFT_LEADER) return;
-    role_follow(r, r->term, 0, now);
-    r->election_at_us += 2 * r->config.election_timeout_us;
+    if (r->role == RAFT_LEADER) {
+        role_follow(r, r->term, 0, now);
+        r->election_at_us += 2 * r->config.election_timeout_us;
+    }
+    tell(r, (struct raft_input){RAFT_INPUT_STEP_DOWN, .now = now}, OK);
 }
 
 /* ---- messages ---- */
@@ -187,7 +202,7 @@ static int dispatch(struct raft *r, const struct raft_message *m, uint64_t now)
     return rv;
 }
 
-int raft_step(struct raft *r, const struct raft_message *m, uint64_t now)
+static int step(struct raft *r, const struct raft_message *m, uint64_t now)
 {
     if (!message_is_sane(r, m)) return ERR_INVALID;
     int rv = reserve(r, m->n_entries);
@@ -212,7 +227,12 @@ int raft_step(struct raft *r, const struct raft_message *m, uint64_t now)
     return dispatch(r, m, now);
 }
 
-int raft_propose(struct raft *r, struct raft_entry *entries, size_t n, raft_index *first, raft_term *term)
+int raft_step(struct raft *r, const struct raft_message *m, uint64_t now)
+{
+    return tell(r, (struct raft_input){RAFT_INPUT_STEP, .now = now, .message = m}, step(r, m, now));
+}
+
+static int propose(struct raft *r, struct raft_entry *entries, size_t n, raft_index *first, raft_term *term)
 {
     ASSERT(n > 0);
     if (r->corrupt) return ERR_CORRUPT;
@@ -235,12 +255,18 @@ int raft_propose(struct raft *r, struct raft_entry *entries, size_t n, raft_inde
     return OK;
 }
 
+int raft_propose(struct raft *r, struct raft_entry *entries, size_t n, raft_index *first, raft_term *term)
+{
+    return tell(r, (struct raft_input){RAFT_INPUT_PROPOSE, .n = n}, propose(r, entries, n, first, term));
+}
+
 void raft_unreachable(struct raft *r, raft_id peer)
 {
     struct raft_progress *p = state_peer(r, peer);
     if (p == NULL || r->role != RAFT_LEADER) return;
     progress_become_probe(p, p->match + 1);
     p->probe_sent = true; /* until it answers a heartbeat: there is nobody to hear a probe */
+    tell(r, (struct raft_input){RAFT_INPUT_UNREACHABLE, .peer = peer}, OK);
 }
 
 void raft_range_sent(struct raft *r, raft_id peer, raft_index named, raft_index last, uint64_t now)
@@ -249,11 +275,12 @@ void raft_range_sent(struct raft *r, raft_id peer, raft_index named, raft_index 
     if (p == NULL || r->role != RAFT_LEADER) return;
     progress_sent_late(p, named, last, now);
     r->dirty = true;
+    tell(r, (struct raft_input){RAFT_INPUT_RANGE_SENT, .now = now, .index = last, .peer = peer}, OK);
 }
 
 /* ---- storage ---- */
 
-int raft_persisted(struct raft *r, uint64_t seq, uint64_t now)
+static int persisted(struct raft *r, uint64_t seq, uint64_t now)
 {
     ASSERT(seq > r->outbox.done && seq <= r->outbox.handed);
     int rv = reserve(r, 0);
@@ -269,10 +296,16 @@ int raft_persisted(struct raft *r, uint64_t seq, uint64_t now)
     return OK;
 }
 
+int raft_persisted(struct raft *r, uint64_t seq, uint64_t now)
+{
+    return tell(r, (struct raft_input){RAFT_INPUT_PERSISTED, .now = now, .seq = seq}, persisted(r, seq, now));
+}
+
 void raft_applied(struct raft *r, raft_index index)
 {
     ASSERT(index >= r->log.applied && index <= r->commit_out);
     r->log.applied = index;
+    tell(r, (struct raft_input){RAFT_INPUT_APPLIED, .index = index}, OK);
 }
 
 /* ---- output ---- */
@@ -312,7 +345,7 @@ static void gather_batch(struct raft *r, struct raft_ready *out)
     log->handed = out->last;
 }
 
-int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out)
+static int ready(struct raft *r, uint64_t now, struct raft_ready *out)
 {
     int rv = reserve(r, 0);
     if (rv != OK) return rv;
@@ -328,6 +361,11 @@ int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out)
     r->commit_out = out->commit;
     r->dirty = r->log.handed < r->log.last; /* the rest of them goes into batches of its own */
     return OK;
+}
+
+int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out)
+{
+    return tell(r, (struct raft_input){RAFT_INPUT_READY, .now = now, .ready = out}, ready(r, now, out));
 }
 
 /* ---- looking in ---- */
@@ -372,6 +410,7 @@ void raft_status_get(const struct raft *r, struct raft_status *out)
         .uncommitted_bytes = r->uncommitted_bytes,
         .leader_contact_us = r->leader_contact_us,
         .elections = r->elections,
+        .prevoting = r->prevoting,
         .ready = r->role == RAFT_LEADER && r->log.commit >= r->own_first,
         .corrupt = r->corrupt,
     };

@@ -58,6 +58,11 @@ const struct raft *engine_raft(const struct engine *e)
     return e->raft;
 }
 
+const struct store *engine_store(const struct engine *e)
+{
+    return e->store;
+}
+
 /* ---- starting ---- */
 
 static void on_persisted(void *ctx, uint64_t seq)
@@ -157,7 +162,8 @@ static int start_core(struct engine *e, const struct store_recovered *recovered,
                                  .append_bytes = APPEND_BYTES,
                                  .window_bytes = WINDOW_BYTES,
                                  .uncommitted_bytes = UNCOMMITTED_BYTES,
-                                 .cache_bytes = e->config.cache_bytes};
+                                 .cache_bytes = e->config.cache_bytes,
+                                 .tap = e->config.tap};
     struct raft_initial initial = {.term = recovered->term,
                                    .vote = recovered->vote,
                                    .last = recovered->last,

@@ -11,6 +11,7 @@
 #pragma GCC visibility push(hidden)
 
 struct engine;
+struct raft_tap;
 
 struct engine_config {
     const char *dir;
@@ -24,6 +25,7 @@ struct engine_config {
     uint32_t cache_bytes;
     uint64_t segment_bytes;       /* 0 = the default */
     uint32_t spares;              /* segments kept ready */
+    const struct raft_tap *tap;   /* who watches the core (core/raft.h); NULL = nobody */
 };
 
 /* Copies the config. NULL: no memory. channel outlives the engine. */
@@ -45,6 +47,9 @@ void engine_abandon(struct engine *e);
 /* The core, for checks in the simulator; NULL before start and after close. */
 struct raft;
 const struct raft *engine_raft(const struct engine *e);
+/* Its log and what it remembers of its peers; NULL likewise. */
+struct store;
+const struct store *engine_store(const struct engine *e);
 
 #pragma GCC visibility pop
 
