@@ -306,7 +306,7 @@ static void node_free(struct lua_node *n)
 }
 
 /* NULL: e says why. */
-static struct lua_node *node_create(lua_State *L, const struct lua_place *place, const struct engine_config *config,
+static struct lua_node *node_create(const struct lua_place *place, int notify_fd, const struct engine_config *config,
                                     uint64_t pending_bytes, struct err *e)
 {
     struct lua_node *n = mem_zero(1, sizeof *n);
@@ -314,7 +314,7 @@ static struct lua_node *node_create(lua_State *L, const struct lua_place *place,
         err_set(e, ERR_NOMEM, "out of memory for a node");
         return NULL;
     }
-    if (place->open(L, config, pending_bytes, &machine, n, &n->server, e) != OK) {
+    if (place->open(place, notify_fd, config, pending_bytes, &machine, n, &n->server, e) != OK) {
         node_free(n);
         return NULL;
     }
@@ -453,7 +453,7 @@ static int node_new(lua_State *L)
     read_config(L, &config);
     uint64_t pending_bytes = (uint64_t)field_integer(L, "pending_bytes", 1, LUA_MAXINTEGER);
     const struct lua_place *place = lua_place_of(L);
-    place->prepare(L);
+    int notify_fd = place->prepare(L);
     struct lua_node **box = lua_newuserdatauv(L, sizeof *box, 3);
     *box = NULL;
     luaL_setmetatable(L, NODE_CLASS);
@@ -464,7 +464,7 @@ static int node_new(lua_State *L)
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 3);
 
-    struct lua_node *n = node_create(L, place, &config, pending_bytes, &e);
+    struct lua_node *n = node_create(place, notify_fd, &config, pending_bytes, &e);
     if (n == NULL) return lua_room_fail(L, &e);
     n->thread = thread;
     n->packer = packer;
