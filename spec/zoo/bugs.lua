@@ -418,13 +418,6 @@ return {
     harm = "a torn write leaves a segment without a header: the node cannot start",
   },
   {
-    name = "both copies of the epoch are written to the same place",
-    file = "csrc/store/epoch.c",
-    old = [[io_write(io, file, IO_BLOCK, copy, sizeof copy, e);]],
-    new = [[io_write(io, file, 0, copy, sizeof copy, e);]],
-    harm = "a torn write leaves no whole copy: the node cannot start",
-  },
-  {
     name = "the epoch is not bumped at a start",
     file = "csrc/store/recovery.c",
     old = [[.life = MAX(s->epoch.life + 1, io_wall(s->io)),]],
