@@ -3,7 +3,7 @@ local lab = require "spec.server.lab"
 local wire = core.wire
 
 local ALL = { 1, 2, 3 }
-local STRIDE = (os.getenv("RAFT_BUILD") or "plain") ~= "plain" and 13 or 1
+local STRIDE = ({ plain = 1, asan = 13, tsan = 97 })[os.getenv("RAFT_BUILD") or "plain"]
 
 ---One short life of a cluster, in which the n-th allocation fails. Returns how many there were.
 local function live(n, options)

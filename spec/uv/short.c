@@ -49,7 +49,7 @@ static void *real(const char *name)
     {                                                                                                \
         static ssize_t (*next)(int, void *, size_t, off_t);                                          \
         if (next == NULL) next = (ssize_t(*)(int, void *, size_t, off_t))real(#name);                \
-        return interrupts() ? -1 : next(fd, data, shorter(fd, size), at);                                \
+        return interrupts() ? -1 : next(fd, data, shorter(fd, size), at);\
     }
 READ(pread)
 READ(pread64)
@@ -59,7 +59,7 @@ READ(pread64)
     {                                                                                                \
         static ssize_t (*next)(int, const void *, size_t, off_t);                                    \
         if (next == NULL) next = (ssize_t(*)(int, const void *, size_t, off_t))real(#name);          \
-        return interrupts() ? -1 : next(fd, data, shorter(fd, size), at);                                \
+        return interrupts() ? -1 : next(fd, data, shorter(fd, size), at);\
     }
 WRITE(pwrite)
 WRITE(pwrite64)
