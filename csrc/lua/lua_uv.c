@@ -462,6 +462,16 @@ static int file_write(struct call *c)
     return code;
 }
 
+static int file_put(struct call *c)
+{
+    return io_put(c->h->io, c->h->files[c->id - 1], c->number, c->bytes, c->size, &c->err);
+}
+
+static int file_sync(struct call *c)
+{
+    return io_sync(c->h->io, c->h->files[c->id - 1], &c->err);
+}
+
 static int file_fill(struct call *c)
 {
     return io_fill(c->h->io, c->h->files[c->id - 1], c->number, &c->err);
@@ -598,6 +608,18 @@ static int l_write(lua_State *L)
     struct call call = {.file = file_write, .id = check_file(L), .number = (uint64_t)luaL_checkinteger(L, 3)};
     call.bytes = luaL_checklstring(L, 4, &call.size);
     return finish_true(L, &call);
+}
+
+static int l_put(lua_State *L)
+{
+    struct call call = {.file = file_put, .id = check_file(L), .number = (uint64_t)luaL_checkinteger(L, 3)};
+    call.bytes = luaL_checklstring(L, 4, &call.size);
+    return finish_true(L, &call);
+}
+
+static int l_sync(lua_State *L)
+{
+    return finish_true(L, &(struct call){.file = file_sync, .id = check_file(L)});
 }
 
 static int l_fill(lua_State *L)
@@ -836,6 +858,8 @@ void lua_uv_open(lua_State *L)
         {"read", l_read},
         {"write", l_write},
         {"fill", l_fill},
+        {"put", l_put},
+        {"sync", l_sync},
         {"rename", l_rename},
         {"remove", l_remove},
         {"list", l_list},

@@ -17,9 +17,28 @@ static struct sim_inode *inode_ref(struct sim_inode *inode)
     return inode;
 }
 
+/* A write that was not synced: where, and what the file held there before. */
+struct sim_put {
+    struct sim_put *next;
+    uint64_t at;
+    size_t size, size_before; /* size_before: of the file */
+    struct buf before;
+};
+
+static void puts_free(struct sim_inode *inode)
+{
+    while (inode->puts != NULL) {
+        struct sim_put *put = inode->puts;
+        inode->puts = put->next;
+        buf_free(&put->before);
+        mem_free(put);
+    }
+}
+
 static void inode_unref(struct sim_inode *inode)
 {
     if (inode == NULL || --inode->refs > 0) return;
+    puts_free(inode);
     buf_free(&inode->bytes);
     mem_free(inode);
 }
@@ -180,6 +199,8 @@ void sim_disk_free(struct sim_disk *d)
     *d = (struct sim_disk){0};
 }
 
+static void inode_crash(struct sim_world *w, struct sim_inode *inode);
+
 /* A journal keeps changes in order up to some point; not every file system is that kind. */
 void sim_disk_crash(struct sim_world *w, struct sim_disk *d)
 {
@@ -193,6 +214,7 @@ void sim_disk_crash(struct sim_world *w, struct sim_disk *d)
     }
     d->n_changes = 0;
     names_copy(&d->now, &d->durable);
+    for (size_t i = 0; i < d->now.count; i++) inode_crash(w, d->now.list[i].inode);
     d->fail_at = d->die_at = 0;
     d->dead = false;
 }
@@ -343,6 +365,61 @@ int sim_write(struct io *io, struct io_file *file, uint64_t at, const void *data
     }
     if (!prng_chance(&node->world->prng, node->world->faults.disk_lies)) inode_write(file->inode, at, data, size);
     sim_fold(node->world, hash64(data, size, at));
+    return OK;
+}
+
+/* Takes back the writes that were not synced, and then makes each of them, or a part, or nothing of it. */
+static void inode_crash(struct sim_world *w, struct sim_inode *inode)
+{
+    struct buf written = {0};
+    struct sim_put *oldest = NULL;
+    if (inode->puts == NULL) return;
+    sim_buf_append(&written, inode->bytes.data, inode->bytes.size);
+    while (inode->puts != NULL) {
+        struct sim_put *put = inode->puts;
+        inode->puts = put->next;
+        if (put->before.size > 0) memcpy(inode->bytes.data + put->at, put->before.data, put->before.size);
+        inode->bytes.size = put->size_before;
+        put->next = oldest;
+        oldest = put;
+    }
+    for (inode->puts = oldest; oldest != NULL; oldest = oldest->next) {
+        inode_tear(w, inode, oldest->at, written.data + oldest->at, oldest->size);
+    }
+    puts_free(inode);
+    buf_free(&written);
+}
+
+int sim_put(struct io *io, struct io_file *file, uint64_t at, const void *data, size_t size, struct err *e)
+{
+    struct sim_node *node = sim_node_of(io);
+    struct sim_inode *inode = file->inode;
+    ASSERT((file->flags & IO_OPEN_WRITE) != 0 && (file->flags & IO_OPEN_DIRECT) == 0);
+    if (op_fails(node, "put into", file->path, e)) return e->code;
+    if (size == 0) return OK;
+    if (node->disk.full && at + size > inode->bytes.size) {
+        return err_set(e, ERR_FULL, "write %s: no space left on device", file->path);
+    }
+    struct sim_put *put = sim_alloc(sizeof(*put));
+    *put = (struct sim_put){.next = inode->puts, .at = at, .size = size, .size_before = inode->bytes.size};
+    if (at < inode->bytes.size) {
+        sim_buf_append(&put->before, inode->bytes.data + at, MIN(size, inode->bytes.size - (size_t)at));
+    }
+    inode->puts = put;
+    inode_write(inode, at, data, size);
+    sim_fold(node->world, hash64(data, size, at));
+    return OK;
+}
+
+int sim_sync(struct io *io, struct io_file *file, struct err *e)
+{
+    struct sim_node *node = sim_node_of(io);
+    if (op_fails(node, "sync", file->path, e)) {
+        file->inode->puts_failed = file->inode->puts != NULL;
+        return e->code;
+    }
+    if (file->inode->puts_failed) return OK; /* as the system does, that has forgotten what it could not write */
+    puts_free(file->inode);
     return OK;
 }
 

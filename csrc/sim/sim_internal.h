@@ -43,6 +43,8 @@ struct sim_lane {
 struct sim_inode {
     struct buf bytes;
     uint32_t refs;
+    struct sim_put *puts; /* not synced yet, newest first */
+    bool puts_failed;     /* a sync of them has: they will never be durable for sure */
 };
 
 struct sim_name {
@@ -153,6 +155,8 @@ int sim_size(struct io *, struct io_file *, uint64_t *size, struct err *);
 int sim_read(struct io *, struct io_file *, uint64_t at, void *data, size_t size, size_t *got, struct err *);
 int sim_write(struct io *, struct io_file *, uint64_t at, const void *data, size_t size, struct err *);
 int sim_fill(struct io *, struct io_file *, uint64_t size, struct err *);
+int sim_put(struct io *, struct io_file *, uint64_t at, const void *data, size_t size, struct err *);
+int sim_sync(struct io *, struct io_file *, struct err *);
 int sim_rename(struct io *, const char *from, const char *to, struct err *);
 int sim_remove(struct io *, const char *path, struct err *);
 int sim_list(struct io *, const char *dir, struct io_names *, struct err *);
@@ -161,6 +165,12 @@ int sim_sync_dir(struct io *, const char *dir, struct err *);
 int sim_lock_dir(struct io *, const char *dir, struct io_lock **, struct err *);
 void sim_unlock_dir(struct io *, struct io_lock *);
 int sim_room(struct io *, const char *dir, uint64_t *bytes, struct err *);
+
+/* sim_children.c */
+int sim_fork(struct io *, const char *path, bool apart, io_body *body, void *ctx, struct io_child **, struct err *);
+int sim_join(struct io *, struct io_child *, struct err *);
+void sim_kill(struct io *, struct io_child *);
+void sim_child_free(struct io *, struct io_child *);
 
 int sim_listen(struct io *, const char *address, struct io_server **, struct err *);
 void sim_unlisten(struct io *, struct io_server *);

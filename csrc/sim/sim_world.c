@@ -288,8 +288,10 @@ static const struct io_ops sim_ops = {
     .now = node_now, .wall = node_wall, .random = node_random, .alarm = node_alarm, .wake = node_wake,
     .notify = node_notify, .stop = node_stop, .submit = node_submit,
     .open = sim_open, .close = sim_close, .size = sim_size, .read = sim_read, .write = sim_write, .fill = sim_fill,
+    .put = sim_put, .sync = sim_sync,
     .rename = sim_rename, .remove = sim_remove, .list = sim_list, .make_dir = sim_make_dir,
     .sync_dir = sim_sync_dir, .lock_dir = sim_lock_dir, .unlock_dir = sim_unlock_dir, .room = sim_room,
+    .fork = sim_fork, .join = sim_join, .kill = sim_kill, .child_free = sim_child_free,
     .listen = sim_listen, .unlisten = sim_unlisten, .connect = sim_connect, .send = sim_send,
     .queued = sim_queued, .close_link = sim_close_link,
 };
