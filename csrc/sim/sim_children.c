@@ -42,7 +42,7 @@ int sim_fork(struct io *io, const char *path, bool apart, io_body *body, void *c
 int sim_join(struct io *io, struct io_child *c, struct err *e)
 {
     struct io_file *file;
-    if (c->killed) return err_set(e, ERR_IO, "the process that wrote %.200s was killed", c->path);
+    if (c->killed) return err_set(e, ERR_IO, "the process that wrote the snapshot was ended by signal 9");
     if (c->result.code != OK) {
         *e = c->result;
         return e->code;

@@ -175,6 +175,36 @@ return function(kind, root)
         fails(dir .. "/once", "io", w:open(dir .. "/once", "wc"))
       end)
 
+      for _, how in ipairs { "a process of its own", "this process" } do
+        local apart = how ~= "this process"
+
+        it("writes a file by a child in " .. how, function()
+          local path, piece = dir .. "/child", ("0123456789"):rep(7001)
+          assert(w:child(path, apart, piece, 30))
+          local file = assert(w:open(path))
+          assert.equal(30 * #piece, w:size(file))
+          assert.equal(piece .. piece, w:read(file, 28 * #piece, 3 * #piece))
+          assert.same({ nil, "" }, { w:child(dir .. "/empty", apart, "", 0) and nil, w:read(assert(w:open(dir .. "/empty")), 0, 9) })
+        end)
+
+        it("tells what failed a child in " .. how, function()
+          local ok, message, code = w:child(dir .. "/child", apart, "some", 1, "the machine cannot be written")
+          assert.same({ nil, "the machine cannot be written", "invalid" }, { ok, message, code })
+          assert(w:open(dir .. "/there", "wc"))
+          ok, message, code = w:child(dir .. "/there", apart, "", 0)
+          assert.is_nil(ok)
+          assert.matches(dir .. "/there", message, 1, true)
+          assert.equal("io", code)
+        end)
+      end
+
+      it("ends a child that is not wanted any more", function()
+        local ok, message, code = w:child(dir .. "/child", true, "some", 1, "hang")
+        assert.is_nil(ok)
+        assert.matches("signal 9", message, 1, true)
+        assert.equal("io", code)
+      end)
+
       it("gives a directory to one holder at a time", function()
         local other = kind == "real" and world() or nil
         local lock = assert(w:lock_dir(dir))
