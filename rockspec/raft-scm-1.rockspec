@@ -50,6 +50,7 @@ build = {
         "csrc/lua/lua_wire.c",
         "csrc/lua/module.c",
         "csrc/server/channel.c",
+        "csrc/server/clients.c",
         "csrc/server/engine.c",
         "csrc/server/fault.c",
         "csrc/server/feed.c",

@@ -7,6 +7,7 @@
 #include "lua/lua_room.h"
 #include "server/engine.h"
 #include "server/host.h"
+#include "server/clients.h"
 #include "server/sessions.h"
 #include "sim/sim_world.h"
 
@@ -36,11 +37,137 @@ static int sessions_judge(lua_State *L)
     return 1;
 }
 
+/* sessions:has(session, epoch, sequence) -> boolean */
+static int sessions_seen(lua_State *L)
+{
+    lua_pushboolean(L, sessions_has(luaL_checkudata(L, 1, SESSIONS_CLASS), (uint64_t)luaL_checkinteger(L, 2),
+                                    (uint64_t)luaL_checkinteger(L, 3), (uint64_t)luaL_checkinteger(L, 4)));
+    return 1;
+}
+
+/* sessions:write() -> bytes */
+static int sessions_save(lua_State *L)
+{
+    struct buf out = {0};
+    if (!sessions_write(luaL_checkudata(L, 1, SESSIONS_CLASS), &out)) return luaL_error(L, "out of memory");
+    lua_pushlstring(L, (const char *)out.data, out.size);
+    buf_free(&out);
+    return 1;
+}
+
+/* sessions:read(bytes) -> how many bytes were read; nil, message, code */
+static int sessions_load(lua_State *L)
+{
+    struct reader from = {0};
+    struct err e;
+    from.data = (const uint8_t *)luaL_checklstring(L, 2, &from.size);
+    int rv = sessions_read(luaL_checkudata(L, 1, SESSIONS_CLASS), &from);
+    if (rv != OK) {
+        err_set(&e, rv, "not a table of sessions");
+        return lua_room_fail(L, &e);
+    }
+    lua_pushinteger(L, (lua_Integer)from.at);
+    return 1;
+}
+
 static int sessions_new(lua_State *L)
 {
     struct sessions *s = lua_newuserdatauv(L, sizeof *s, 0);
     *s = (struct sessions){0};
     luaL_setmetatable(L, SESSIONS_CLASS);
+    return 1;
+}
+
+/* ---- sessions of clients ---- */
+
+#define CLIENTS_CLASS "raft.clients"
+
+static struct clients *check_clients(lua_State *L)
+{
+    return luaL_checkudata(L, 1, CLIENTS_CLASS);
+}
+
+static uint64_t check_number(lua_State *L, int arg)
+{
+    return (uint64_t)luaL_checkinteger(L, arg);
+}
+
+static int clients_gc(lua_State *L)
+{
+    clients_free(check_clients(L));
+    return 0;
+}
+
+/* clients:open(id, time_us) */
+static int clients_begin(lua_State *L)
+{
+    if (clients_open(check_clients(L), check_number(L, 2), check_number(L, 3)) != OK)
+        return luaL_error(L, "out of memory");
+    return 0;
+}
+
+/* clients:command(id, sequence, time_us, result) -> "new" | "repeat", the result that is kept | "expired". As the host
+ * does it: sessions expire, the command is judged, and what is new is kept with its result. */
+static int clients_command(lua_State *L)
+{
+    static const char *const verdicts[] = {"new", "repeat", "expired"};
+    struct clients *c = check_clients(L);
+    uint64_t sequence = check_number(L, 3), time_us = check_number(L, 4);
+    struct client *client = NULL;
+    size_t size;
+    const char *result = luaL_checklstring(L, 5, &size);
+    clients_expire(c, time_us);
+    enum client_verdict verdict = clients_admit(c, check_number(L, 2), sequence, time_us, &client);
+    lua_pushstring(L, verdicts[verdict]);
+    if (verdict == CLIENT_NEW && clients_keep(client, sequence, result, size) != OK) luaL_error(L, "out of memory");
+    if (verdict != CLIENT_REPEAT || client->result == NULL) return 1;
+    lua_pushlstring(L, (const char *)client->result, client->result_size);
+    return 2;
+}
+
+static int clients_save(lua_State *L)
+{
+    struct buf out = {0};
+    if (!clients_write(check_clients(L), &out)) return luaL_error(L, "out of memory");
+    lua_pushlstring(L, (const char *)out.data, out.size);
+    buf_free(&out);
+    return 1;
+}
+
+/* clients:read(bytes) -> how many bytes were read; nil, message, code */
+static int clients_load(lua_State *L)
+{
+    struct reader from = {0};
+    struct err e;
+    from.data = (const uint8_t *)luaL_checklstring(L, 2, &from.size);
+    int rv = clients_read(check_clients(L), &from);
+    if (rv != OK) {
+        err_set(&e, rv, "not a table of clients");
+        return lua_room_fail(L, &e);
+    }
+    lua_pushinteger(L, (lua_Integer)from.at);
+    return 1;
+}
+
+static int clients_count(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)check_clients(L)->count);
+    return 1;
+}
+
+static int clients_new(lua_State *L)
+{
+    static const luaL_Reg methods[] = {{"open", clients_begin}, {"command", clients_command}, {"write", clients_save},
+                                       {"read", clients_load},  {"count", clients_count},     {NULL, NULL}};
+    struct clients *c = lua_newuserdatauv(L, sizeof *c, 0);
+    *c = (struct clients){0};
+    if (luaL_newmetatable(L, CLIENTS_CLASS)) {
+        lua_pushcfunction(L, clients_gc);
+        lua_setfield(L, -2, "__gc");
+        luaL_newlib(L, methods);
+        lua_setfield(L, -2, "__index");
+    }
+    lua_setmetatable(L, -2);
     return 1;
 }
 
@@ -669,10 +796,18 @@ void lua_server_open(lua_State *L)
     lua_newtable(L);
     lua_pushcfunction(L, sessions_judge);
     lua_setfield(L, -2, "admit");
+    lua_pushcfunction(L, sessions_seen);
+    lua_setfield(L, -2, "has");
+    lua_pushcfunction(L, sessions_save);
+    lua_setfield(L, -2, "write");
+    lua_pushcfunction(L, sessions_load);
+    lua_setfield(L, -2, "read");
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     lua_pushcfunction(L, sessions_new);
     lua_setfield(L, -2, "sessions");
+    lua_pushcfunction(L, clients_new);
+    lua_setfield(L, -2, "clients");
     luaL_newmetatable(L, SERVERS_CLASS);
     lua_pushcfunction(L, servers_gc);
     lua_setfield(L, -2, "__gc");
