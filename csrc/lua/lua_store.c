@@ -563,7 +563,8 @@ static int log_remember(lua_State *L)
 {
     struct log *log = to_open_log(L);
     uint64_t node = (uint64_t)luaL_checkinteger(L, 2), incarnation = (uint64_t)luaL_checkinteger(L, 3);
-    lua_pushstring(L, err_name(store_remember_peer(log->store, node, incarnation, on_remembered, log)));
+    lua_pushstring(L, err_name(store_remember_peer(log->store, node, incarnation, (uint64_t)luaL_optinteger(L, 4, 1),
+                                                      on_remembered, log)));
     return 1;
 }
 

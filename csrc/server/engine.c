@@ -125,7 +125,7 @@ static bool on_remember(void *ctx, raft_id id, uint64_t incarnation)
     struct engine *e = ctx;
     struct remembering *r = &e->remembering[members_find(&e->members, id) - e->members.list];
     *r = (struct remembering){.engine = e, .id = id};
-    return store_remember_peer(e->store, id, incarnation, on_remembered, r) == OK;
+    return store_remember_peer(e->store, id, incarnation, 1, on_remembered, r) == OK;
 }
 
 static const struct io_events engine_events;

@@ -6,7 +6,9 @@
 #include "store/identity.h"
 #include "store/map.h"
 #include "store/peers.h"
+#include "store/rejoin.h"
 #include "store/segments.h"
+#include "store/snapshots.h"
 #include "store/writer.h"
 
 #pragma GCC visibility push(hidden)
@@ -25,6 +27,8 @@ struct store {
     struct io_lock *lock;
     struct store_identity identity;
     struct epoch epoch;
+    const struct store_config *opening; /* while it is being opened */
+    uint64_t read_bytes, total_bytes;   /* for opening->progress */
 
     struct segments live, spares, retired; /* live: oldest first; the last one is the current one. retired: released,
                                               waiting to be recycled */
@@ -35,6 +39,8 @@ struct store {
     struct writer writer;
     struct keeper keeper;
     struct peers peers;
+    struct snapshots snapshots;
+    struct rejoin rejoin;
     struct read_plan *reads;  /* running */
 
     uint64_t room;            /* bytes that can still be written, when last looked; UINT64_MAX = not known */
@@ -64,6 +70,8 @@ void reads_abandon(struct store *s);
 /* recovery.c: finds out what is in s->dir and fills s with it: identity, epoch, peers, segments, map, term and vote.
  * Blocks. Errors as store_open; what s holds then is the caller's to free. */
 int recovery_run(struct store *s, const struct store_config *config, struct store_recovered *out, struct err *e);
+/* recovery.c: so many more bytes have been read. */
+void recovery_progress(struct store *s, uint64_t bytes);
 
 #pragma GCC visibility pop
 

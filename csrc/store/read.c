@@ -90,7 +90,7 @@ static int read_batch(struct read_plan *plan, const struct piece *piece, struct 
         h.length < BATCH_HEADER || h.length % 8 != 0) {
         return damaged(plan, piece, *offset, "no batch is there", e);
     }
-    uint64_t at = *offset + BATCH_HEADER, end = *offset + h.length;
+    uint64_t at = *offset + batch_entries(h.flags), end = *offset + h.length;
     for (raft_index index = h.first; at < end && !*full && !is_done(plan, piece); index++) {
         uint32_t size;
         status = read_entry(plan, piece, w, at, end - at, index, &size, full, e);

@@ -5,9 +5,12 @@
 
 void store_recovered_free(struct store_recovered *r)
 {
+    for (size_t i = 0; i < r->n_confs; i++) block_unref(r->confs[i]);
+    mem_free(r->confs);
     mem_free(r->runs);
+    r->confs = NULL;
     r->runs = NULL;
-    r->n_runs = 0;
+    r->n_confs = r->n_runs = 0;
 }
 
 /* ---- opening ---- */
@@ -30,6 +33,7 @@ static void destroy(struct store *s, struct io *io)
     writer_free(s);
     keeper_free(&s->keeper);
     peers_free(&s->peers);
+    snapshots_free(s);
     map_free(&s->map);
     if (s->lock != NULL && io != NULL) io_unlock_dir(io, s->lock);
     mem_free(s->dir);
@@ -94,6 +98,8 @@ int store_open(struct store **out, struct io *io, const struct store_config *con
     keeper_look(&s->keeper);
     s->room = s->keeper.room;
     keeper_kick(s);
+    writer_kick(s);
+    snapshots_prune(s);
     return OK;
 }
 
@@ -120,9 +126,10 @@ void store_tick(struct store *s)
     keeper_kick(s);
 }
 
-void store_release(struct store *s, raft_index index)
+raft_index store_release(struct store *s, raft_index index)
 {
-    ASSERT(!s->closing && index <= s->durable_last);
+    ASSERT(!s->closing);
+    index = MIN(index, MIN(s->durable_last, store_snapshot(s).index));
     while (s->live.count > 1) {
         struct segment *oldest = s->live.head;
         size_t next = 0; /* first mark outside of it */
@@ -134,6 +141,7 @@ void store_release(struct store *s, raft_index index)
         segments_push(&s->retired, segments_pop(&s->live));
     }
     keeper_kick(s);
+    return s->map.first;
 }
 
 void store_status_get(const struct store *s, struct store_status *out)
@@ -184,7 +192,8 @@ static void go_on_closing(struct store *s)
     /* No room for what is queued: nobody was told that it is durable, and waiting for room would be for ever. */
     if (!s->failed && s->writer.head != NULL && s->writer.since == 0 && s->keeper.short_of_room) writer_drop_queue(s);
     writer_kick(s);
-    if (!writer_is_finished(s) || s->keeper.busy || peers_busy(&s->peers) || s->reads != NULL) return;
+    if (!writer_is_finished(s) || s->keeper.busy || s->reads != NULL) return;
+    if (peers_busy(&s->peers) || snapshots_busy(s) || s->rejoin.busy) return;
     s->ended = true;
     s->end_job.work = end_work;
     s->end_job.done = end_done;
@@ -208,6 +217,7 @@ void store_close(struct store *s, void (*done)(void *ctx), void *ctx)
     s->closing = true;
     s->closed = done;
     s->closed_ctx = ctx;
+    incoming_drop_all(s);
     go_on_closing(s);
 }
 

@@ -89,8 +89,8 @@ struct store_recovered {
     raft_term term;
     raft_id vote;
     struct store_snapshot snapshot; /* the newest; index 0: none. index >= first - 1 always */
-    char damaged[ERR_TEXT_MAX];     /* a newer one that is damaged, and was passed over because the log still has what it
-                                       covered: its file and offset; empty: there is none */
+    char damaged[ERR_TEXT_MAX];     /* what was found damaged, file and offset: with set_aside; or a newer snapshot, passed
+                                       over because the log still has what it covered. Empty: nothing */
     raft_index first, last;         /* indexes in the log; first = last + 1 when empty. Entries up to snapshot.index may
                                        still be there, for followers that are behind */
     raft_term before;               /* term of entry first - 1 (0 when first = 1) */
@@ -246,11 +246,11 @@ struct store_view_read {
     struct io_job job;      /* the store's */
     struct store_view *view; /* the store's */
 };
-/* Bytes of the file, checked, for another node. ERR_NOMEM: not started. Several may run. */
-int store_view_bytes(struct store_view *view, struct store_view_read *read);
+/* Bytes of the file, checked, for another node. Several may run. */
+void store_view_bytes(struct store_view *view, struct store_view_read *read);
 /* The next whole records, one after the other as snapshot_record_next reads them. One at a time; each call goes on
- * where the one before ended. ERR_NOMEM: not started. */
-int store_view_records(struct store_view *view, struct store_view_read *read);
+ * where the one before ended; after an error it does not go on. */
+void store_view_records(struct store_view *view, struct store_view_read *read);
 
 /* ---- peers ---- */
 
