@@ -21,16 +21,16 @@ struct store_incoming {
     struct buf queued;
     bool publishing, dropped, busy;
     enum task task;
-    bool checked;
-    int status;
+    struct err failure; /* code OK: none so far */
 
     struct io_job job; /* what follows is the job's while it runs */
     struct io *io;
+    int status;
     struct err error;
     struct buf writing;
     uint64_t written, unsynced;
     struct io_file *file;
-    bool scanning;
+    bool scanning, checked;
     struct snapshot_scan scan;
     char path[FORMAT_PATH_MAX], name[FORMAT_PATH_MAX];
 };
@@ -126,6 +126,7 @@ static void incoming_work(struct io_job *job)
     case TASK_REMOVE:
         close_all(in);
         io_remove(in->io, in->path, &ignored);
+        in->status = OK;
         break;
     }
 }
@@ -149,7 +150,7 @@ static void incoming_free(struct store_incoming *in)
     mem_free(in);
 }
 
-/* It has its name. */
+/* It has its name: whatever has been thought of it meanwhile. */
 static void adopt(struct store_incoming *in)
 {
     struct store *s = in->store;
@@ -164,8 +165,8 @@ static void finish(struct store_incoming *in)
 {
     struct store *s = in->store;
     unlink_incoming(in);
-    if (in->status == OK && in->task == TASK_NAME) adopt(in);
-    if (!in->dropped) in->events.ended(in->ctx, in->status, &in->error);
+    if (in->task == TASK_NAME) adopt(in);
+    if (!in->dropped) in->events.ended(in->ctx, in->failure.code, &in->failure);
     incoming_free(in);
     store_settle(s);
 }
@@ -175,6 +176,7 @@ static void incoming_done(struct io_job *job)
     struct store_incoming *in = CONTAINER_OF(job, struct store_incoming, job);
     struct store *s = in->store;
     in->busy = false;
+    if (in->status != OK && in->failure.code == OK) in->failure = in->error;
     if (in->task == TASK_REMOVE || (in->task == TASK_NAME && in->status == OK)) {
         finish(in);
         return;
@@ -189,7 +191,7 @@ static void incoming_done(struct io_job *job)
 static void kick(struct store_incoming *in)
 {
     if (in->busy) return;
-    if (in->status != OK || in->dropped) {
+    if (in->failure.code != OK || in->dropped) {
         in->task = TASK_REMOVE;
     } else if (in->queued.size > 0) {
         struct buf empty = in->writing;
@@ -276,8 +278,8 @@ void store_incoming_publish(struct store_incoming *in)
     ASSERT(!in->publishing && !in->dropped);
     in->publishing = true;
     raft_index newest = store_snapshot(in->store).index;
-    if (in->status == OK && newest >= in->what.index) {
-        in->status = err_set(&in->error, ERR_EXIST, "a snapshot of index %" PRIu64 " is there already", newest);
+    if (in->failure.code == OK && newest >= in->what.index) {
+        err_set(&in->failure, ERR_EXIST, "a snapshot of index %" PRIu64 " is there already", newest);
     }
     kick(in);
 }
