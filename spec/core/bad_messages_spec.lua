@@ -30,10 +30,12 @@ local function good(type)
   local m = { type = type, from = 2, to = 1, term = 5 }
   if type == "append" then m.index, m.log_term, m.entries = 1, 1, { { term = 1, size = 1, type = "command" } } end
   if type == "vote" then m.index, m.log_term = 3, 4 end
+  if type == "snapshot" then m.index, m.log_term, m.conf = 3, 4, { voters = { 1, 2, 3 } } end
   return m
 end
 
-local TYPES = { "append", "append_reply", "heartbeat", "heartbeat_reply", "vote", "vote_reply" }
+local TYPES = { "append", "append_reply", "heartbeat", "heartbeat_reply", "vote", "vote_reply", "timeout_now",
+  "snapshot" }
 
 local function is_refused(n, m)
   local before = view(n)
@@ -46,14 +48,14 @@ end
 describe("a message", function()
   it("of an unknown type is refused", function()
     for _, n in pairs(nodes()) do
-      for _, type in ipairs { 0, 7, 8, 100, 255 } do is_refused(n, { type = type, from = 2, to = 1, term = 5 }) end
+      for _, type in ipairs { 0, 9, 10, 100, 255 } do is_refused(n, { type = type, from = 2, to = 1, term = 5 }) end
     end
   end)
 
-  it("from a stranger, from this node itself, from nobody, or to another is refused", function()
+  it("from this node itself, from nobody, or to another is refused, and so are answers of strangers", function()
     for _, n in pairs(nodes()) do
       for _, type in ipairs(TYPES) do
-        for _, from in ipairs { 0, 1, 4, -1 } do
+        for _, from in ipairs(type:find "reply" and { 0, 1, 4, -1 } or { 0, 1 }) do
           local m = good(type)
           m.from = from
           is_refused(n, m)
@@ -108,8 +110,9 @@ describe("a message", function()
 
   it("with entries that cannot be is refused: as a whole", function()
     local bad = {
-      { term = 0 }, { term = 6 }, { term = -1 }, { term = 5, type = 0 }, { term = 5, type = 4 },
-      { term = 5, type = 255 },
+      { term = 0 }, { term = 6 }, { term = -1 }, { term = 5, type = 0 }, { term = 5, type = 6 },
+      { term = 5, type = 255 }, { term = 5, type = "config" }, { term = 5, type = "config", conf = {} },
+      { term = 5, type = "config", conf = { voters = { 2, 1 } } },
     }
     for _, n in pairs(nodes()) do
       for _, entry in ipairs(bad) do
