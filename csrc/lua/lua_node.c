@@ -220,8 +220,9 @@ static enum host_verdict apply_failed(struct lua_node *n, const struct apply_cal
     return HOST_GO_ON;
 }
 
-static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence)
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence, struct buf *result)
 {
+    (void)result;
     struct lua_node *n = ctx;
     if (n->muted) return HOST_HALT; /* there is no machine any more */
     lua_State *T = n->thread;
@@ -327,7 +328,7 @@ static int node_build(struct lua_node *n, const struct engine_config *config, ui
     n->command_bytes = config->command_bytes;
     n->channel_made = channel_init(&n->channel, io, config->pending) == OK;
     if (n->channel_made) n->engine = engine_new(config, &n->channel);
-    if (n->engine != NULL) n->host = host_new(&n->channel, &machine, n, config->pending, pending_bytes);
+    if (n->engine != NULL) n->host = host_new(&n->channel, &machine, n, &(struct host_config){.pending = config->pending, .pending_bytes = pending_bytes});
     return n->host != NULL ? OK : err_set(e, ERR_NOMEM, "out of memory for a node");
 }
 

@@ -1,8 +1,8 @@
 /* What the two halves of a node say to each other. The engine half (consensus, disk, links) lives on the engine's
  * thread, the host half (sessions, apply, the user's calls) on the host's. Two bounded rings and one mailbox join them:
  *
- *   host -> engine   requests: proposals, cancellations, applied batches coming back, close
- *   engine -> host   notices: committed batches, refusals, started, closed
+ *   host -> engine   requests: proposals, cancellations, applied batches coming back, snapshots, close
+ *   engine -> host   notices: committed batches, snapshots to restore, refusals, started, closed
  *   engine -> host   status, in a mailbox: the newest one wins, and events (leader, role, peers) are told from the
  *                    difference of two, so that they coalesce by themselves
  *
@@ -14,7 +14,8 @@
 #include "base/io.h"
 #include "base/mailbox.h"
 #include "base/ring.h"
-#include "server/members.h"
+#include "wire/members.h"
+#include "store/store.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -29,6 +30,9 @@ enum request_kind {
     REQUEST_PROPOSE = 1, /* pointer: struct block, unstamped, with session; the engine owns it from now on */
     REQUEST_CANCEL,      /* value: sequence. Answered by NOTICE_REFUSED, unless it is committed already */
     REQUEST_APPLIED,     /* pointer: struct apply_batch, given back; all of it is applied */
+    REQUEST_RESTORED,    /* pointer: struct restore_part, given back */
+    REQUEST_SETTLED,     /* value: sequence of a proposal that a restored snapshot holds: it needs no sending any more */
+    REQUEST_SNAPSHOT,    /* pointer: struct snapshot_order, the engine's from now on: a child writes it */
     REQUEST_CLOSE,       /* finish; NOTICE_CLOSED is the last notice ever */
     REQUEST_HALT,        /* the state machine cannot go on: lead no more, then as REQUEST_CLOSE */
 };
@@ -37,6 +41,8 @@ enum request_kind {
 enum notice_kind {
     NOTICE_STARTED = 1, /* code: OK, or why not (text in channel.start_error); with an error nothing else follows */
     NOTICE_COMMITTED,   /* pointer: struct apply_batch, lent until REQUEST_APPLIED */
+    NOTICE_RESTORE,     /* pointer: struct restore_part, lent until REQUEST_RESTORED */
+    NOTICE_SNAPSHOT,    /* pointer: struct snapshot_order, with what became of it; lent until the next REQUEST_SNAPSHOT */
     NOTICE_REFUSED,     /* value: sequence, code: why. ERR_NOT_LEADER, ERR_FULL, ERR_TOO_LARGE, ERR_FAULT: no copy of it
                            entered any log; ERR_TIMEOUT, ERR_UNKNOWN: one may have */
     NOTICE_CLOSED,      /* the engine has ended; its thread can be joined */
@@ -47,6 +53,33 @@ struct apply_batch {
     raft_index first;
     uint32_t n;
     struct block *entries[]; /* n of them; the engine holds a reference on each */
+};
+
+/* A snapshot of the state machine on its way to the disk; from mem_zero. */
+struct snapshot_order {
+    struct io_child *child;     /* writes the file SNAPSHOT_OWN_NAME; the engine waits for it and frees it */
+    struct store_snapshot what; /* size: told when it is published */
+    struct err error;           /* told at the end: code OK, or why there is no snapshot */
+};
+#define SNAPSHOT_OWN_NAME "own.tmp" /* in the node's directory, which is cleared of such names when it is opened */
+
+/* Kinds of records in a snapshot (store/snapshot.h), in this order. */
+enum snapshot_record {
+    SNAPSHOT_CONF = 1, /* the configuration at its index (wire/conf.h) */
+    SNAPSHOT_SESSIONS, /* server/sessions.h */
+    SNAPSHOT_CLIENTS,  /* server/clients.h */
+    SNAPSHOT_MACHINE,  /* any number: the state machine's own */
+};
+
+/* Whole records of a snapshot that takes the place of the host's state, in order. Allocated by the engine, freed there
+ * when it comes back. */
+#define CHANNEL_RESTORE_PARTS 2u            /* at the host at once */
+#define CHANNEL_RESTORE_BYTES (1u << 20)    /* in one, but always at least one record */
+struct restore_part {
+    struct store_snapshot what;
+    bool first, last;
+    struct buf records;         /* none in the last one */
+    struct restore_part *next;  /* the engine's */
 };
 
 enum server_phase { SERVER_STARTING = 0, SERVER_RUNNING, SERVER_FAILED, SERVER_CLOSED };
@@ -88,7 +121,11 @@ struct channel {
     struct err start_error;     /* written before NOTICE_STARTED */
     _Atomic uint64_t epoch;     /* of this life of the node; written before NOTICE_STARTED */
     _Atomic uint64_t node;      /* member id, as the directory has it; written before NOTICE_STARTED */
-    struct io *io;              /* for io_wake and io_notify; set before either half runs */
+    struct io *io;              /* for io_wake, io_notify and io_fork; set before either half runs */
+    /* Written before NOTICE_STARTED, not changed afterwards: */
+    const char *dir;            /* the node's directory; the engine's */
+    uint8_t cluster[16];        /* the cluster's id */
+    struct buf conf;            /* the configuration at the beginning of the log (wire/conf.h) */
 };
 
 /* The first sequence of a life of this node. Sequences of two lives do not meet (epochs are microseconds), so that a

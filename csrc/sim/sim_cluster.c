@@ -30,9 +30,11 @@ static bool call_take(struct sim_member *m, uint64_t sequence, struct sim_call *
     return false;
 }
 
-static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence)
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
+                                  struct buf *result)
 {
     struct sim_member *m = ctx;
+    (void)result;
     struct sim_check *check = m->cluster->check;
     if (command->payload_size < VALUE_BYTES) {
         sim_check_fail(check, m->id, "index %" PRIu64 " is no command of ours", command->index);
@@ -143,13 +145,14 @@ void sim_member_pause(struct sim_member *m, bool pause)
 
 static void member_build(struct sim_member *m, const struct engine_config *config)
 {
-    static const struct host_machine machine = {on_apply, on_done, on_started, on_changed, on_closed};
+    static const struct host_machine machine = {.apply = on_apply, .done = on_done, .started = on_started, .changed = on_changed, .closed = on_closed};
+    struct host_config hc = {.pending = m->cluster->config.pending, .pending_bytes = PENDING_BYTES};
     struct sim_cluster *c = m->cluster;
     struct io *io = sim_world_io(c->world, m->id, host_turn, m);
     int rv = channel_init(&m->channel, io, c->config.pending);
     ASSERT(rv == OK);
     m->engine = engine_new(config, &m->channel);
-    m->host = host_new(&m->channel, &machine, m, c->config.pending, PENDING_BYTES);
+    m->host = host_new(&m->channel, &machine, m, &hc);
     ASSERT(m->engine != NULL && m->host != NULL);
 }
 

@@ -25,7 +25,7 @@ describe("a hello", function()
   end)
 
   it("of the longest name and list passes as a stranger's frame", function()
-    local longest = hello { name = ("n"):rep(64), list = ("l"):rep(2048) }
+    local longest = hello { name = ("n"):rep(64), list = ("l"):rep(2048), address = ("a"):rep(255) }
     local frames = wire.reader():feed(wire.hello(longest))
     assert.same(longest, wire.hello_read(frames[1]))
   end)
@@ -55,7 +55,7 @@ describe("a hello", function()
   end)
 
   it("is refused without ids, or with a channel that is none", function()
-    for offset, width in pairs { [20] = 8, [28] = 8, [36] = 8, [44] = 1 } do
+    for offset, width in pairs { [20] = 8, [28] = 8, [36] = 8, [44] = 8, [61] = 1 } do
       local _, message, code = wire.hello_read(changed(function(meta)
         return meta:sub(1, offset) .. ("\0"):rep(width) .. meta:sub(offset + width + 1)
       end))
