@@ -50,6 +50,7 @@ function journal:append(entries, change)
     return status
   end
   self.appends[#self.appends + 1] = append
+  if change.reset then self.released = math.max(self.released, change.reset) end
   self.last = first + #list - 1
   return status
 end
