@@ -166,7 +166,7 @@ static int add_files(struct recovery *r, const struct io_names *names, struct er
 
 /* ---- a new directory ---- */
 
-/* What an interrupted creation has left goes; anything else is not ours to overwrite. */
+/* What an interrupted creation has left goes. */
 static int clear_leftovers(struct recovery *r, const struct io_names *names, struct err *e)
 {
     struct store *s = r->s;
@@ -174,10 +174,6 @@ static int clear_leftovers(struct recovery *r, const struct io_names *names, str
     for (size_t i = 0; i < names->count; i++) {
         if (!format_snapshot_name(names->names[i], &index, &term)) continue;
         return err_set(e, ERR_CORRUPT, "%s/identity is missing, but there is a snapshot, %s", s->dir, names->names[i]);
-    }
-    if (r->stranger[0] != 0) {
-        return err_set(e, ERR_FOREIGN, "%s holds \"%s\" and no identity: it is not a directory of a node; give an "
-                       "empty one", s->dir, r->stranger);
     }
     for (size_t i = 0; i < r->n; i++) {
         char path[FORMAT_PATH_MAX];
@@ -642,7 +638,6 @@ static int replace(struct recovery *r, struct err *e)
         s->rejoin.step = REJOIN_MOVED;
         if (rejoin_write(s->io, s->dir, &s->rejoin, e) != OK) return e->code;
         r->set_aside = true;
-        r->stranger[0] = 0;
     } else {
         peers_read(&s->peers, &ignored);
     }
@@ -738,9 +733,13 @@ static int open_any(struct recovery *r, const struct store_config *config, const
     }
     if (is_unfinished(r)) return replace(r, e);
     if (r->identity) return open_existing(r, names, e);
+    if (r->stranger[0] != 0) {
+        return err_set(e, ERR_FOREIGN, "%s holds \"%s\" and no identity: it is not a directory of a node; give an "
+                       "empty one", s->dir, r->stranger);
+    }
     if (wanted.node == 0) return err_set(e, ERR_INVALID, "%s is new: a node's id is needed to create it", s->dir);
     wanted.incarnation = draw_incarnation(s);
-    return config->rejoin ? OK : create_new(r, names, &wanted, e);
+    return config->rejoin ? OK : create_new(r, names, &wanted, e); /* or recovery_run does, with a mark */
 }
 
 /* Adds up what will be read. */
@@ -777,9 +776,8 @@ int recovery_run(struct store *s, const struct store_config *config, struct stor
     int status = io_list(s->io, s->dir, &names, e);
     if (status == OK && config->progress != NULL) status = measure(s, &names, e);
     if (status == OK) status = open_any(&r, config, &names, e);
-    if (config->rejoin && (status == ERR_CORRUPT || (status == OK && !r.identity && !r.created))) {
-        status = begin_replacing(&r, &config->identity, status == ERR_CORRUPT, e);
-    }
+    if (status == OK && !r.identity && !r.created) status = begin_replacing(&r, &config->identity, false, e);
+    if (status == ERR_CORRUPT && config->rejoin) status = begin_replacing(&r, &config->identity, true, e);
     s->durable_last = s->map.last;
     if (status == OK) status = report(&r, out, e);
     if (status == OK && r.is_void && !writer_reset(s, out->snapshot.index, out->snapshot.term)) {
