@@ -188,6 +188,11 @@ static struct disk *to_disk(lua_State *L)
     return luaL_checkudata(L, 1, DISK_CLASS);
 }
 
+struct io *lua_store_io(lua_State *L, int index)
+{
+    return ((struct disk *)luaL_checkudata(L, index, DISK_CLASS))->io;
+}
+
 static int disk_gc(lua_State *L)
 {
     struct disk *d = to_disk(L);

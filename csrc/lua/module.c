@@ -29,6 +29,7 @@ int luaopen_raft_core(lua_State *L)
     lua_node_open(L);
     lua_raft_open(L);
     lua_store_open(L);
+    lua_inspect_open(L);
     lua_wire_open(L);
     lua_server_open(L);
     lua_sim_open(L);

@@ -4,6 +4,7 @@
 
 #include "store/epoch.h"
 #include "store/identity.h"
+#include "store/inspect.h"
 #include "store/map.h"
 #include "store/peers.h"
 #include "store/rejoin.h"
@@ -27,6 +28,7 @@ struct store {
     struct io_lock *lock;
     struct store_identity identity;
     struct epoch epoch;
+    const struct inspect_visitor *visitor; /* it is being looked at: nothing is changed */
     const struct store_config *opening; /* while it is being opened */
     uint64_t read_bytes, total_bytes;   /* for opening->progress */
 
@@ -64,12 +66,16 @@ void store_settle(struct store *s);
 
 /* read.c: reads that reach index or beyond will end with ERR_NOENT. */
 void reads_cancel(struct store *s, raft_index index);
+/* read.c: as store_read_range, but in the calling thread: read->done is not called. Blocks. */
+int read_now(struct store *s, struct store_read *read);
 /* read.c: frees the plans without telling anyone. */
 void reads_abandon(struct store *s);
 
 /* recovery.c: finds out what is in s->dir and fills s with it: identity, epoch, peers, segments, map, term and vote.
  * Blocks. Errors as store_open; what s holds then is the caller's to free. */
 int recovery_run(struct store *s, const struct store_config *config, struct store_recovered *out, struct err *e);
+/* recovery.c: the same, but changes nothing: for tools. What could be read before an error stays in s. */
+int recovery_look(struct store *s, const struct inspect_visitor *visitor, struct store_recovered *out, struct err *e);
 /* recovery.c: so many more bytes have been read. */
 void recovery_progress(struct store *s, uint64_t bytes);
 

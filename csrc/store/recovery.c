@@ -105,6 +105,10 @@ static int add_spare(struct store *s, struct found *f, struct err *e)
 {
     char path[FORMAT_PATH_MAX];
     format_segment_path(path, s->dir, f->segment->file);
+    if (s->visitor != NULL) {
+        segments_push(&s->spares, f->segment);
+        return OK;
+    }
     if (f->header.size != f->segment->size || f->header.size % IO_BLOCK != 0) {
         mem_free(f->segment);
         return io_remove(s->io, path, e) == OK ? io_sync_dir(s->io, s->dir, e) : e->code;
@@ -126,6 +130,7 @@ static int add_file(struct recovery *r, uint64_t file, struct err *e)
     f.segment->file = file;
     s->keeper.next_file = MAX(s->keeper.next_file, file + 1);
     int status = read_header(s, &f, e);
+    if (status == OK && s->visitor != NULL) s->visitor->segment(s->visitor->ctx, file, f.segment->size, &f.header);
     if (status == OK && s->identity.node != 0) status = check_header(s, &f, e);
     if (status == OK && f.header.state == SEGMENT_SPARE && s->identity.node != 0) return add_spare(s, &f, e);
     if (status != OK) {
@@ -273,6 +278,7 @@ static int map_batch(struct recovery *r, const struct found *f, const struct bat
         bool room = map_reserve(&s->map, 1) &&
                     (entry.type != RAFT_ENTRY_CONFIG || keep_conf(r, record + at, used));
         if (!room) return err_set(e, ERR_NOMEM, "out of memory while reading %s", s->dir);
+        if (s->visitor != NULL) s->visitor->entry(s->visitor->ctx, &entry);
         if (i == 0) map_add(&s->map, f->segment, h->offset, h->first, 1, &run, 1);
         else map_extend(&s->map, run);
         at += FORMAT_ALIGN(used);
@@ -299,6 +305,7 @@ static int apply(struct recovery *r, struct found *f, const struct batch_header 
         s->term = h->term;
         s->vote = h->vote;
     }
+    if (s->visitor != NULL) s->visitor->batch(s->visitor->ctx, f->segment->file, h);
     r->sealed = seal;
     f->batches++;
     f->last_at = h->offset;
@@ -764,7 +771,7 @@ void recovery_progress(struct store *s, uint64_t bytes)
 {
     uint64_t before = s->read_bytes / PROGRESS_BYTES;
     s->read_bytes += bytes;
-    if (s->opening->progress == NULL || s->read_bytes / PROGRESS_BYTES == before) return;
+    if (s->opening == NULL || s->opening->progress == NULL || s->read_bytes / PROGRESS_BYTES == before) return;
     s->opening->progress(s->opening->progress_ctx, s->read_bytes, MAX(s->read_bytes, s->total_bytes));
 }
 
@@ -789,5 +796,40 @@ int recovery_run(struct store *s, const struct store_config *config, struct stor
     mem_free(r.found);
     io_names_free(&names);
     s->opening = NULL;
+    return status;
+}
+
+static int look(struct recovery *r, const struct io_names *names, struct err *e)
+{
+    struct store *s = r->s;
+    if (rejoin_read(s->io, s->dir, &s->rejoin, e) != OK || identity_read(s->io, s->dir, &s->identity, e) != OK) {
+        return e->code == ERR_NOENT ? err_set(e, ERR_FOREIGN, "%s is not a directory of a node", s->dir) : e->code;
+    }
+    if (must_exist(s, peers_read(&s->peers, e), "peers", e) != OK) return e->code;
+    if (must_exist(s, epoch_read(s->io, s->dir, &s->epoch, e), "epoch", e) != OK) return e->code;
+    if (snapshots_recover(s, names, r->damaged, e) != OK) return e->code;
+    if (add_files(r, names, e) != OK || read_log(r, e) != OK || join(r, e) != OK) return e->code;
+    know_first(&s->map);
+    return check_reached(r, e);
+}
+
+int recovery_look(struct store *s, const struct inspect_visitor *visitor, struct store_recovered *out, struct err *e)
+{
+    struct recovery r = {.s = s};
+    struct io_names names = {0};
+    struct err ignored;
+    s->visitor = visitor;
+    int status = io_list(s->io, s->dir, &names, e);
+    if (status == OK) status = look(&r, &names, e);
+    s->durable_last = s->writer.last = s->map.last;
+    r.epoch_before = s->epoch.life;
+    int reported = report(&r, out, status == OK ? e : &ignored);
+    if (status == OK) status = reported;
+    hand_over(&r);
+    drop_confs(&r, 0);
+    mem_free(r.confs);
+    mem_free(r.found);
+    io_names_free(&names);
+    s->visitor = NULL;
     return status;
 }
