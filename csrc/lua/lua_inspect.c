@@ -1,7 +1,8 @@
-/* core.inspect: looking into a directory that no node has open, for tools. */
+/* core.inspect and core.recover: a directory that no node has open, looked into and changed by tools. */
 #include "base/mem.h"
 #include "lua/lua_room.h"
 #include "store/inspect.h"
+#include "store/recover.h"
 #include "store/snapshot.h"
 #include "uv/uv_world.h"
 
@@ -258,7 +259,8 @@ static int inspection_read(lua_State *L)
 {
     struct lua_inspection *i = to_open(L);
     raft_index first = (raft_index)luaL_checkinteger(L, 2);
-    struct store_read read = {.first = first, .last = i->recovered.last, .max_bytes = (size_t)luaL_optinteger(L, 3, 1 << 20)};
+    size_t most = (size_t)luaL_optinteger(L, 3, 1 << 20);
+    struct store_read read = {.first = first, .last = i->recovered.last, .max_bytes = most};
     luaL_argcheck(L, first >= 1, 2, "indexes begin with 1");
     if (first > i->recovered.last) {
         lua_newtable(L);
@@ -311,6 +313,35 @@ static int inspection_record(lua_State *L)
     }
 }
 
+/* core.recover(dir, { disk, address }) -> { node, index, term, incarnation, lost = "2=b:2 3=c:3" }; nil, message, code */
+static int l_recover(lua_State *L)
+{
+    const char *dir = luaL_checkstring(L, 1);
+    struct recover_report report;
+    struct uv_world *world = NULL;
+    struct err e = {0};
+    struct io *io;
+    char lost[STORE_LIST_MAX + 1] = "";
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    lua_getfield(L, 2, "address");
+    const char *address = luaL_optstring(L, 3, NULL);
+    if (lua_getfield(L, 2, "disk") != LUA_TNIL) io = lua_store_io(L, -1);
+    else if (uv_world_new(&world, -1, &e) == OK) io = uv_world_io(world);
+    else return lua_room_fail(L, &e);
+    int status = recover_alone(io, dir, address, &report, &e);
+    uv_world_free(world);
+    if (status == OK && report.lost.count > 0) status = members_format(&report.lost, lost, sizeof lost, &e);
+    if (status != OK) return lua_room_fail(L, &e);
+    lua_newtable(L);
+    set_integer(L, "node", report.node);
+    set_integer(L, "index", report.index);
+    set_integer(L, "term", report.term);
+    set_integer(L, "incarnation", report.incarnation);
+    set_text(L, "lost", lost);
+    return 1;
+}
+
 void lua_inspect_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
@@ -325,4 +356,6 @@ void lua_inspect_open(lua_State *L)
     lua_pop(L, 1);
     lua_pushcfunction(L, l_inspect);
     lua_setfield(L, -2, "inspect");
+    lua_pushcfunction(L, l_recover);
+    lua_setfield(L, -2, "recover");
 }

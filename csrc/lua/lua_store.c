@@ -719,8 +719,8 @@ static int sink_put(struct io_sink *sink, const void *data, size_t size, struct 
     return OK;
 }
 
-/* core.snapshot{ index, term, time, version, id, cluster, puts, { kind, data }, ... } -> the bytes of its file; puts: so
- * many succeed. piece: each record's bytes come in pieces of so many. */
+/* core.snapshot{ index, term, time, version, id, cluster, puts, { kind, data }, ... } -> the bytes of its file; puts:
+ * so many succeed. piece: each record's bytes come in pieces of so many. */
 static int snapshot_make(lua_State *L)
 {
     struct store_snapshot what;

@@ -1,5 +1,5 @@
-/* Snapshots coming in: an unfinished file each, filled, checked, made durable, named. One job at a time, on the bulk lane,
- * none longer than a few MiB: the log's next segment is prepared on the same lane. */
+/* Snapshots coming in: an unfinished file each, filled, checked, made durable, named. One job at a time, on the bulk
+ * lane, none longer than a few MiB: the log's next segment is prepared on the same lane. */
 #include <stdio.h>
 
 #include "base/mem.h"

@@ -8,8 +8,9 @@ struct inspection {
     char path[FORMAT_PATH_MAX]; /* of the snapshot */
 };
 
-int inspect_open(struct inspection **out, struct io *io, const char *dir, bool force, const struct inspect_visitor *visitor,
-                 struct store_recovered *recovered, struct err *found, struct err *e)
+int inspect_open(struct inspection **out, struct io *io, const char *dir, bool force,
+                 const struct inspect_visitor *visitor, struct store_recovered *recovered, struct err *found,
+                 struct err *e)
 {
     if (strlen(dir) == 0 || strlen(dir) > FORMAT_PATH_MAX - 64) return err_set(e, ERR_INVALID, "no such directory");
     struct inspection *in = mem_zero(1, sizeof *in);

@@ -48,6 +48,7 @@ struct store {
     uint64_t room;            /* bytes that can still be written, when last looked; UINT64_MAX = not known */
     bool has_room;            /* as told last */
     bool failed;              /* latched */
+    bool offline;             /* no node: jobs run in the calling thread */
     bool closing, ended;      /* ended: the last job is on its way */
     struct io_job end_job;
     void (*closed)(void *ctx);
@@ -59,6 +60,16 @@ static inline struct segment *store_current(const struct store *s)
 {
     return s->writer.open ? s->live.tail : NULL;
 }
+
+/* The directory is locked, but nothing else is done. Errors as store_open. */
+int store_prepare(struct store **out, struct io *io, const struct store_config *config,
+                  const struct store_events *events, void *ctx, struct err *e);
+/* Frees the store. With io: what it holds of the world is given back first (blocks). */
+void store_destroy(struct store *s, struct io *io);
+/* Notes that the log has come to its end whole, and gives the directory back; s is still to be destroyed. Blocks. */
+void store_finish(struct store *s);
+/* As io_submit; offline the job is worked and done before this returns. */
+void store_submit(struct store *s, enum io_lane lane, struct io_job *job);
 
 /* To be called at the end of each job's done(), as the last thing that touches s: tells of room gained or lost, and
  * goes on with closing. */

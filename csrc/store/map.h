@@ -54,7 +54,8 @@ void map_drop_segment(struct map *m, const struct segment *segment);
 size_t map_find(const struct map *m, raft_index index);
 /* Last index that the mark at position i is good for. */
 raft_index map_mark_last(const struct map *m, size_t i);
-/* Term of an entry, or of the one before the first; 0 when it is not known. Precondition: first - 1 <= index <= last. */
+/* Term of an entry, or of the one before the first; 0 when it is not known. Precondition: first - 1 <= index <=
+ * last. */
 raft_term map_term(const struct map *m, raft_index index);
 /* Term of the last entry; 0 when it is not known. */
 raft_term map_last_term(const struct map *m);

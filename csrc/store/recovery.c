@@ -192,7 +192,8 @@ static int clear_leftovers(struct recovery *r, const struct io_names *names, str
 }
 
 /* The identity is written last: until then the directory counts as new. */
-static int create(struct recovery *r, const struct io_names *names, const struct store_identity *identity, struct err *e)
+static int create(struct recovery *r, const struct io_names *names, const struct store_identity *identity,
+                  struct err *e)
 {
     struct store *s = r->s;
     if (clear_leftovers(r, names, e) != OK) return e->code;
@@ -293,7 +294,8 @@ static int apply(struct recovery *r, struct found *f, const struct batch_header 
     bool seal = (h->flags & BATCH_SEAL) != 0, reset = (h->flags & BATCH_RESET) != 0;
     raft_index last = h->truncate_from != 0 ? h->truncate_from - 1 : s->map.last;
     if (reset) last = get_u64(record + BATCH_HEADER);
-    bool fits = (reset ? last > 0 && h->truncate_from == 0 : last <= s->map.last) && (h->count == 0 || (!seal && h->first == last + 1));
+    bool fits = (reset ? last > 0 && h->truncate_from == 0 : last <= s->map.last) &&
+                (h->count == 0 || (!seal && h->first == last + 1));
     if (!fits || last >= SANE_MAX || last + h->count >= SANE_MAX) {
         return err_set(e, ERR_CORRUPT, "%s/%08" PRIu64 ".seg: the batch at offset %" PRIu64 " contradicts the log "
                        "before it, which ends with entry %" PRIu64, s->dir, f->segment->file, h->offset, s->map.last);
@@ -451,9 +453,9 @@ static int join(struct recovery *r, struct err *e)
     struct store_snapshot snapshot = store_snapshot(s);
     const char *more = r->damaged[0] != 0 ? "; a newer one is damaged: " : "";
     if (snapshot.index + 1 < map->first) {
-        return err_set(e, ERR_CORRUPT, "%s: the log begins with entry %" PRIu64 ", and no snapshot holds what came before "
-                       "(the newest sound one ends with entry %" PRIu64 ")%s%s", s->dir, map->first, snapshot.index, more,
-                       r->damaged);
+        return err_set(e, ERR_CORRUPT, "%s: the log begins with entry %" PRIu64 ", and no snapshot holds what came "
+                       "before (the newest sound one ends with entry %" PRIu64 ")%s%s", s->dir, map->first,
+                       snapshot.index, more, r->damaged);
     }
     raft_term term = snapshot.index <= map->last ? map_term(map, snapshot.index) : 0;
     if (snapshot.index == 0 || term == snapshot.term) return OK;
@@ -462,8 +464,8 @@ static int join(struct recovery *r, struct err *e)
         return OK;
     }
     if (snapshot.index + 1 == map->first && snapshot.index <= map->last) {
-        return err_set(e, ERR_CORRUPT, "%s: the snapshot ends with entry %" PRIu64 " of term %" PRIu64 ", the log goes on "
-                       "after one of term %" PRIu64, s->dir, snapshot.index, snapshot.term, term);
+        return err_set(e, ERR_CORRUPT, "%s: the snapshot ends with entry %" PRIu64 " of term %" PRIu64 ", the log goes "
+                       "on after one of term %" PRIu64, s->dir, snapshot.index, snapshot.term, term);
     }
     r->is_void = true;
     return OK;

@@ -1,9 +1,9 @@
-/* A directory that is made anew in place of one that was lost: the same node, another incarnation, and a mark that stays
- * until the others have admitted it anew. What was there is set aside, not deleted.
+/* A directory that is made anew in place of one that was lost: the same node, another incarnation, and a mark that
+ * stays until the others have admitted it anew. What was there is set aside, not deleted.
  *
- * The mark is the file "rejoin", written first: from then on, whenever the directory is opened, what it says is carried
- * on. Body: step 8 (enum rejoin_step), number of the directory set aside 8 (0: there was nothing), then the identity that
- * the new directory has. */
+ * The mark is the file "rejoin", written first: from then on, whenever the directory is opened, what it says is
+ * carried on. Body: step 8 (enum rejoin_step), number of the directory set aside 8 (0: there was nothing), then the
+ * identity that the new directory has. */
 #ifndef RAFT_STORE_REJOIN_H
 #define RAFT_STORE_REJOIN_H
 

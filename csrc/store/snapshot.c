@@ -287,8 +287,8 @@ int snapshot_scan_next(struct snapshot_scan *s, const uint8_t **bytes, size_t *s
     return OK;
 }
 
-/* The part of the file that offset is in, read into s->block and checked: header, footer (both were checked when the file
- * was opened), or a block. */
+/* The part of the file that offset is in, read into s->block and checked: header, footer (both were checked when the
+ * file was opened), or a block. */
 static int read_part(struct snapshot_scan *s, uint64_t offset, uint64_t *begin, size_t *size, struct err *e)
 {
     if (offset >= s->blocks_end) {

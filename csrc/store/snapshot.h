@@ -1,8 +1,9 @@
-/* The bytes of a snapshot: a run of records, cut into blocks with checksums, between a header and a footer. Little-endian.
+/* The bytes of a snapshot: a run of records, cut into blocks with checksums, between a header and a footer. Little-
+ * endian.
  *
  * It is written from front to back, in a fixed amount of memory, into any sink: a forked child can do it, and a state
- * larger than memory can be written and read record by record. The footer is written last and proves that all of it is there. Every block but the last has the same size:
- * any part of the file can be read and checked without the rest.
+ * larger than memory can be written and read record by record. The footer is written last and proves that all of it is
+ * there. Every block but the last has the same size: any part of the file can be read and checked without the rest.
  *
  *   offset size
  *        0    8  magic "RaftSnap"
@@ -79,8 +80,8 @@ int snapshot_write_end(struct snapshot_writer *w, uint64_t *size);
 
 /* ---- reading ---- */
 
-/* Takes the next record off a run of whole records (store_view_records). false: none is left, or (r->bad) what is left is
- * no whole record. */
+/* Takes the next record off a run of whole records (store_view_records). false: none is left, or (r->bad) what is left
+ * is no whole record. */
 bool snapshot_record_next(struct reader *r, uint8_t *kind, const uint8_t **data, uint32_t *size);
 
 /* A file that is read from front to back, a block at a time. What is read is checked. */
@@ -99,8 +100,8 @@ struct snapshot_scan {
     uint8_t block[SNAPSHOT_BLOCK];
 };
 
-/* All block. Errors name the file, and the offset of damage: ERR_CORRUPT (cut off, hashes or places differ), ERR_FOREIGN
- * (of another cluster), ERR_VERSION, ERR_IO, ERR_NOMEM, ERR_NOENT. */
+/* All block. Errors name the file, and the offset of damage: ERR_CORRUPT (cut off, hashes or places differ),
+ * ERR_FOREIGN (of another cluster), ERR_VERSION, ERR_IO, ERR_NOMEM, ERR_NOENT. */
 
 /* Opens a file and reads header and footer. cluster: whose it must be; NULL = whoever's, then *found is set.
  * On success the caller closes it with snapshot_scan_close. */

@@ -59,7 +59,7 @@ void snapshots_prune(struct store *s)
     format_snapshot_path(all->path, s->dir, kept->what.index, kept->what.term);
     all->job.work = remove_work;
     all->job.done = remove_done;
-    io_submit(s->io, IO_LANE_BULK, &all->job);
+    store_submit(s, IO_LANE_BULK, &all->job);
 }
 
 bool snapshots_busy(const struct store *s)
@@ -96,8 +96,8 @@ static int verify(struct store *s, struct kept *kept, struct snapshot_scan *scan
     } while (status == OK && size > 0);
     snapshot_scan_close(scan);
     if (status == OK && (scan->what.index != kept->what.index || scan->what.term != kept->what.term)) {
-        status = err_set(e, ERR_CORRUPT, "%s: damaged at offset 32 (it is of index %" PRIu64 " and term %" PRIu64 ")", path,
-                         scan->what.index, scan->what.term);
+        status = err_set(e, ERR_CORRUPT, "%s: damaged at offset 32 (it is of index %" PRIu64 " and term %" PRIu64 ")",
+                         path, scan->what.index, scan->what.term);
     }
     if (status == OK) kept->what = scan->what;
     return status;

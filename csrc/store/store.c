@@ -22,8 +22,7 @@ static bool has_room(const struct store *s)
     return current != NULL && current->size - current->end >= current->size / 2;
 }
 
-/* Frees the store. With io: what it holds of the world is given back first (blocks). */
-static void destroy(struct store *s, struct io *io)
+void store_destroy(struct store *s, struct io *io)
 {
     reads_abandon(s);
     segments_clear(&s->live, io);
@@ -73,34 +72,54 @@ static struct store *store_new(struct io *io, const struct store_config *c, cons
     s->dir = mem_strdup(c->dir);
     peers_init(&s->peers, io, s->dir);
     if (s->dir != NULL && keeper_init(&s->keeper, io, s->dir)) return s;
-    destroy(s, NULL);
+    store_destroy(s, NULL);
     return NULL;
+}
+
+int store_prepare(struct store **out, struct io *io, const struct store_config *config,
+                  const struct store_events *events, void *ctx, struct err *e)
+{
+    *out = NULL;
+    if (check_config(config, e) != OK) return e->code;
+    struct store *s = store_new(io, config, events, ctx);
+    if (s == NULL) return err_set(e, ERR_NOMEM, "out of memory while opening %s", config->dir);
+    int status = io_make_dir(io, s->dir, e);
+    if (status == OK) status = io_lock_dir(io, s->dir, &s->lock, e);
+    if (status == OK) *out = s;
+    else store_destroy(s, io);
+    return status;
 }
 
 int store_open(struct store **out, struct io *io, const struct store_config *config,
                const struct store_events *events, void *ctx, struct store_recovered *recovered, struct err *e)
 {
     ASSERT(events->persisted != NULL && events->failed != NULL && events->room != NULL);
-    *out = NULL;
     *recovered = (struct store_recovered){0};
-    if (check_config(config, e) != OK) return e->code;
-    struct store *s = store_new(io, config, events, ctx);
-    if (s == NULL) return err_set(e, ERR_NOMEM, "out of memory while opening %s", config->dir);
-    int status = io_make_dir(io, s->dir, e);
-    if (status == OK) status = io_lock_dir(io, s->dir, &s->lock, e);
-    if (status == OK) status = recovery_run(s, config, recovered, e);
+    if (store_prepare(out, io, config, events, ctx, e) != OK) return e->code;
+    struct store *s = *out;
+    int status = recovery_run(s, config, recovered, e);
     if (status != OK) {
         store_recovered_free(recovered);
-        destroy(s, io);
+        store_destroy(s, io);
+        *out = NULL;
         return status;
     }
-    *out = s;
     keeper_look(&s->keeper);
     s->room = s->keeper.room;
     keeper_kick(s);
     writer_kick(s);
     snapshots_prune(s);
     return OK;
+}
+
+void store_submit(struct store *s, enum io_lane lane, struct io_job *job)
+{
+    if (!s->offline) {
+        io_submit(s->io, lane, job);
+        return;
+    }
+    job->work(job);
+    job->done(job);
 }
 
 /* ---- while it runs ---- */
@@ -164,9 +183,8 @@ void store_status_get(const struct store *s, struct store_status *out)
 
 /* ---- the end ---- */
 
-static void end_work(struct io_job *job)
+void store_finish(struct store *s)
 {
-    struct store *s = CONTAINER_OF(job, struct store, end_job);
     struct err ignored; /* the log is whole without it */
     s->epoch.batch = writer_newest_batch(s);
     if (!s->failed) epoch_update(s->io, s->dir, &s->epoch, &ignored);
@@ -177,12 +195,17 @@ static void end_work(struct io_job *job)
     s->lock = NULL;
 }
 
+static void end_work(struct io_job *job)
+{
+    store_finish(CONTAINER_OF(job, struct store, end_job));
+}
+
 static void end_done(struct io_job *job)
 {
     struct store *s = CONTAINER_OF(job, struct store, end_job);
     void (*closed)(void *ctx) = s->closed;
     void *ctx = s->closed_ctx;
-    destroy(s, NULL);
+    store_destroy(s, NULL);
     closed(ctx);
 }
 
@@ -223,5 +246,5 @@ void store_close(struct store *s, void (*done)(void *ctx), void *ctx)
 
 void store_abandon(struct store *s)
 {
-    destroy(s, NULL);
+    store_destroy(s, NULL);
 }

@@ -13,10 +13,10 @@
  * All functions are called on the engine's thread; the callbacks of a store come there too. The store does not know
  * consensus: it keeps what it is given and gives back what it kept.
  *
- * Snapshots (dissertation 5) are files of their own, in the format of store/snapshot.h. Whoever makes one - this process,
- * a forked child, or another node by sending its own - fills an unfinished file beside the log; it is checked as a whole,
- * made durable, and only then gets its name. The one before stays until then. A snapshot covers the entries up to its
- * index: only those can be released.
+ * Snapshots (dissertation 5) are files of their own, in the format of store/snapshot.h. Whoever makes one - this
+ * process, a forked child, or another node by sending its own - fills an unfinished file beside the log; it is checked
+ * as a whole, made durable, and only then gets its name. The one before stays until then. A snapshot covers the
+ * entries up to its index: only those can be released.
  *
  * Directory: lock (the held lock), identity (who this is), peers (incarnations of the others), epoch (which life this
  * is), rejoin (this directory replaces one that was lost), NNNNNNNN.seg (segments: in use or ready, told by their
@@ -79,8 +79,9 @@ struct store_recovered {
     bool created;                   /* the directory was empty and has just been made */
     struct store_identity identity; /* as stored */
     uint64_t epoch;                 /* which life of this node this is: durable, larger than any before it */
-    uint64_t epoch_before;          /* the life before; 0 = this is the first. Peers tell by it a directory that has been
-                                       rolled back: it does not know of a life that they have seen (store_peer_judge) */
+    uint64_t epoch_before;          /* the life before; 0 = this is the first. Peers tell by it a directory that has
+                                       been rolled back: it does not know of a life that they have seen
+                                       (store_peer_judge) */
     bool rejoining;                 /* the directory replaces one that was lost: votes and acknowledged entries may be
                                        forgotten. The node must neither vote nor campaign nor count for a quorum until
                                        the others have admitted it anew and store_rejoined is durable */
@@ -89,8 +90,8 @@ struct store_recovered {
     raft_term term;
     raft_id vote;
     struct store_snapshot snapshot; /* the newest; index 0: none. index >= first - 1 always */
-    char damaged[ERR_TEXT_MAX];     /* what was found damaged, file and offset: with set_aside; or a newer snapshot, passed
-                                       over because the log still has what it covered. Empty: nothing */
+    char damaged[ERR_TEXT_MAX];     /* what was found damaged, file and offset: with set_aside; or a newer snapshot,
+                                       passed over because the log still has what it covered. Empty: nothing */
     raft_index first, last;         /* indexes in the log; first = last + 1 when empty. Entries up to snapshot.index may
                                        still be there, for followers that are behind */
     raft_term before;               /* term of entry first - 1 (0 when first = 1) */
@@ -177,9 +178,9 @@ struct store_read {
 /* ERR_NOMEM: not started, done() is not called. Truncation of the range cancels it: it ends with ERR_NOENT. */
 int store_read_range(struct store *s, struct store_read *read);
 
-/* Entries up to index are no longer needed, by this node or by others: releases whole segments for recycling. Nothing is
- * released that the newest snapshot does not cover, or that is not durable: any index is safe. Returns the first index
- * that is still stored. */
+/* Entries up to index are no longer needed, by this node or by others: releases whole segments for recycling. Nothing
+ * is released that the newest snapshot does not cover, or that is not durable: any index is safe. Returns the first
+ * index that is still stored. */
 raft_index store_release(struct store *s, raft_index index);
 
 /* ---- snapshots coming in ----
@@ -192,9 +193,9 @@ struct store_incoming;
 struct store_incoming_events {
     void (*written)(void *ctx); /* store_incoming_queued has fallen; may be NULL */
     void (*ended)(void *ctx, int status, const struct err *e); /* OK: published. Else given up: ERR_FULL, ERR_IO,
-                                 ERR_NOMEM, ERR_CORRUPT (what was written is not that snapshot, whole), ERR_EXIST (there is
-                                 a newer one, or this one). The incoming is freed; called once, never from inside a
-                                 function below */
+                                 ERR_NOMEM, ERR_CORRUPT (what was written is not that snapshot, whole), ERR_EXIST
+                                 (there is a newer one, or this one). The incoming is freed; called once, never from
+                                 inside a function below */
 };
 
 /* what: index, term and id must be those in the file; the others are not looked at but for size, if it is not 0.
@@ -203,8 +204,8 @@ struct store_incoming *store_incoming_new(struct store *s, const struct store_sn
                                           const struct store_incoming_events *events, void *ctx);
 /* Is it that very file (index, term, id, size)? Then its receiving goes on at store_incoming_size, whoever sends it. */
 bool store_incoming_is(const struct store_incoming *in, const struct store_snapshot *what);
-/* Where the unfinished file is, for io_fork: it is not there yet. It must be joined before this incoming is published or
- * dropped. */
+/* Where the unfinished file is, for io_fork: it is not there yet. It must be joined before this incoming is published
+ * or dropped. */
 const char *store_incoming_path(const struct store_incoming *in);
 /* Bytes taken so far: the offset of the next one wanted. */
 uint64_t store_incoming_size(const struct store_incoming *in);
@@ -215,7 +216,8 @@ int store_incoming_write(struct store_incoming *in, struct buf *bytes);
 /* All of it is there. It is checked, byte by byte (on the bulk lane, in small steps), made durable and given its name;
  * older snapshots are removed. ended() follows. No other call but store_incoming_drop is allowed afterwards. */
 void store_incoming_publish(struct store_incoming *in);
-/* Gives it up: the file is removed, ended() will not be called. When it was being published, it may end up published. */
+/* Gives it up: the file is removed, ended() will not be called. When it was being published, it may end up
+ * published. */
 void store_incoming_drop(struct store_incoming *in);
 
 /* ---- snapshots going out ---- */
@@ -261,8 +263,8 @@ enum store_peer_verdict {
     STORE_PEER_NEW,        /* never seen: to be remembered before it is listened to */
     STORE_PEER_KNOWN,      /* this life of it has been seen */
     STORE_PEER_LATER,      /* a later life of the same directory: to be remembered */
-    STORE_PEER_ROLLED_BACK, /* the directory has been replaced by an older copy of itself: it does not know of a life that
-                              was seen here, and may have forgotten a vote and entries that it acknowledged in it */
+    STORE_PEER_ROLLED_BACK, /* the directory has been replaced by an older copy of itself: it does not know of a life
+                              that was seen here, and may have forgotten a vote and entries acknowledged in it */
     STORE_PEER_REPLACED,   /* another directory: the old one has been emptied or lost */
 };
 /* What to think of a peer that says this of itself (epoch, before: as recovered.epoch and .epoch_before there). An old

@@ -317,7 +317,7 @@ static void start(struct store *s)
     w->job.done = writer_done;
     w->since = io_now(s->io);
     w->seal_at = w->retry_at = 0;
-    io_submit(s->io, IO_LANE_DISK, &w->job);
+    store_submit(s, IO_LANE_DISK, &w->job);
 }
 
 static bool seal_fits(const struct store *s)
