@@ -5,7 +5,8 @@ local journal = require "spec.store.journal"
 local function image_of(change)
   local j = assert(journal.new(1, nil, { name = "bank", list = "1=a:1" }):open())
   for i = 1, 8 do
-    j:append({ i .. " a", i .. " b", i .. " c" }, { term = i, vote = 1, entry_term = i, truncate = i == 5 and 11 or nil })
+    local truncate = i == 5 and 11 or nil
+    j:append({ i .. " a", i .. " b", i .. " c" }, { term = i, vote = 1, entry_term = i, truncate = truncate })
     j:run(0.1)
   end
   if change then change(j) end
@@ -27,9 +28,11 @@ describe("an inspection", function()
     local image, j = image_of(function(j) assert(j:publish { index = 7, term = 3, id = 9, version = 4 }) end)
     local inspection, _, _, disk = look(image)
     local report = inspection:report()
-    assert.same({ 1, "bank", "1=a:1", j.found.incarnation, 8, 1, 1, j.last, 0 }, { report.node, report.name, report.list,
-      report.incarnation, report.term, report.vote, report.first, report.last, report.torn_bytes })
-    assert.same({ 7, 3, 9, 4 }, { report.snapshot.index, report.snapshot.term, report.snapshot.id, report.snapshot.version })
+    assert.same({ 1, "bank", "1=a:1", j.found.incarnation, 8, 1, 1, j.last, 0 },
+      { report.node, report.name, report.list, report.incarnation, report.term, report.vote, report.first, report.last,
+        report.torn_bytes })
+    local snapshot = report.snapshot
+    assert.same({ 7, 3, 9, 4 }, { snapshot.index, snapshot.term, snapshot.id, snapshot.version })
     assert.is_nil(report.error)
     inspection:close()
     for path, bytes in pairs(image) do assert.equal(bytes, disk:file(path)) end
@@ -41,7 +44,9 @@ describe("an inspection", function()
     local inspection = look(image, { visit = function(kind, what)
       seen[kind] = seen[kind] + 1
       if kind == "batch" and what.seal then seen.seal = seen.seal + 1 end
-      if kind == "batch" and what.number == 5 then assert.same({ 11, 5, 1 }, { what.truncate, what.term, what.vote }) end
+      if kind == "batch" and what.number == 5 then
+        assert.same({ 11, 5, 1 }, { what.truncate, what.term, what.vote })
+      end
       if kind == "entry" then assert.same({ "command", 3 }, { what.type, what.size }) end
     end })
     assert.same({ segment = 3, batch = 9, entry = 24, seal = 1 }, seen)

@@ -22,7 +22,8 @@ end
 local function read_all(j, max)
   local list = {}
   while true do
-    local id, bytes, message, code = j.log:view_records(max), nil, nil, nil
+    local id = j.log:view_records(max)
+    local bytes, message, code
     repeat
       assert(j.disk:step())
       bytes, message, code = j.log:part(id)
@@ -36,7 +37,8 @@ local function read_all(j, max)
 end
 
 local function read_part(j, offset, max)
-  local id, bytes, message, code = j.log:view_bytes(offset, max), nil, nil, nil
+  local id = j.log:view_bytes(offset, max)
+  local bytes, message, code
   repeat
     assert(j.disk:step())
     bytes, message, code = j.log:part(id)
@@ -75,7 +77,8 @@ describe("a snapshot file", function()
   end)
 
   it("may hold no record, an empty one, and one that ends with a block", function()
-    for _, list in ipairs { {}, { { 1, "" } }, { { 9, ("x"):rep(BLOCK - 32) } }, { { 9, ("x"):rep(BLOCK - 31) }, { 1, "" } } } do
+    local full, over = ("x"):rep(BLOCK - 32), ("x"):rep(BLOCK - 31)
+    for _, list in ipairs { {}, { { 1, "" } }, { { 9, full } }, { { 9, over }, { 1, "" } } } do
       local j = opened()
       assert(j:publish({ index = 1, term = 1, id = 1 }, list))
       j.log:view()
@@ -151,7 +154,8 @@ describe("a snapshot file", function()
 
   it("of another cluster, or another snapshot than announced, is refused", function()
     local j = opened()
-    for code, what in pairs { foreign = { index = 5, term = 2, cluster = "other" }, corrupt = { index = 6, term = 2 } } do
+    local files = { foreign = { index = 5, term = 2, cluster = "other" }, corrupt = { index = 6, term = 2 } }
+    for code, what in pairs(files) do
       local id = assert(j.log:incoming { index = 5, term = 2 })
       j.log:incoming_write(id, journal.file(what))
       j.log:incoming_publish(id)
@@ -378,7 +382,9 @@ describe("a view of a snapshot", function()
     assert.truthy(#file > 3 * BLOCK)
     assert(j:publish({ index = 5, term = 2 }, records(5, 80)))
     assert.equal(#file, j.log:view().size)
-    for _, offset in ipairs { 0, 1, 127, 128, 129, 128 + BLOCK, BLOCK, #file - 65, #file - 64, #file - 1, #file, #file + 9 } do
+    local size_of_all = #file
+    for _, offset in ipairs { 0, 1, 127, 128, 129, 128 + BLOCK, BLOCK, size_of_all - 65, size_of_all - 64,
+                              size_of_all - 1, size_of_all, size_of_all + 9 } do
       for _, size in ipairs { 1, 100, BLOCK, 1 << 20 } do
         assert.equal(file:sub(offset + 1, offset + size), (assert(read_part(j, offset, size))))
       end
