@@ -69,6 +69,7 @@ build = {
         "csrc/server/host.c",
         "csrc/server/host_asks.c",
         "csrc/server/host_snapshot.c",
+        "csrc/server/joining.c",
         "csrc/server/links.c",
         "csrc/wire/members.c",
         "csrc/server/offers.c",

@@ -63,7 +63,7 @@ void progress_sent_late(struct raft_progress *p, raft_index named, raft_index la
 /* It confirmed entries up to index. true: that is news. */
 bool progress_confirm(struct raft_progress *p, raft_index index);
 /* Its catching up: a round begins when the leader has more than the peer, and ends when that has arrived; one that lasts
- * longer than timeout_us is slow. Called when entries may have been added, have arrived, or time has passed. */
+ * longer than timeout_us is slow, unless nothing is missing after it. Called when entries may have been added, have arrived, or time has passed. */
 void progress_catch_up(struct raft_progress *p, raft_index last, uint64_t timeout_us, uint64_t now);
 /* It has received entries up to `received` when it answered a heartbeat sent at sent_us: what was sent to it before
  * that and lies beyond is lost. true: something was, and next goes back to send it again. */

@@ -259,8 +259,9 @@ static const char *done_text(int code)
     }
 }
 
-static void on_done(void *ctx, uint64_t sequence, int code, raft_index index)
+static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
 {
+    (void)id;
     struct lua_node *n = ctx;
     const struct argument arguments[] = {INTEGER(sequence), TEXT(code == OK ? NULL : err_name(code)),
                                          TEXT(code == OK ? NULL : done_text(code)), INTEGER(index)};

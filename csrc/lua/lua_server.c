@@ -274,8 +274,9 @@ static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t 
     note(ctx, "snapshot", 0, order->what.index, order->error.text, strlen(order->error.text));
 }
 
-static void on_done(void *ctx, uint64_t sequence, int code, raft_index index)
+static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
 {
+    if (id != 0) note(ctx, "who", sequence, id, "", 0);
     note(ctx, "done", sequence, index, err_name(code), strlen(err_name(code)));
 }
 
@@ -490,6 +491,13 @@ static int servers_start(lua_State *L)
         .snapshot_bytes = field(L, 3, "snapshot_bytes", 0), .snapshot_entries = field(L, 3, "snapshot_entries", 0),
     };
     if (lua_istable(L, 3) && lua_getfield(L, 3, "name") == LUA_TSTRING) config.name = lua_tostring(L, -1);
+    if (lua_istable(L, 3) && lua_getfield(L, 3, "join") == LUA_TSTRING) {
+        snprintf(config.join[0], sizeof config.join[0], "%s", lua_tostring(L, -1));
+        config.n_join = 1;
+        config.id = 0;
+    }
+    lua_settop(L, 3);
+    if (lua_istable(L, 3) && lua_getfield(L, 3, "listen") == LUA_TSTRING) config.listen = lua_tostring(L, -1);
     lua_settop(L, 3);
     members_of(L, 3, &config.members);
     s->status = (struct server_status){0};
@@ -609,6 +617,41 @@ static int servers_client(lua_State *L)
     uint64_t sequence = 0;
     int code = host_propose(s->host, block, &sequence);
     return push_call(L, code, sequence);
+}
+
+static int push_ask(lua_State *L, struct server *s, const struct ask_what *what)
+{
+    uint64_t number = 0;
+    int code = s->host == NULL ? ERR_CLOSED : host_ask(s->host, what, &number);
+    return push_call(L, code, number);
+}
+
+/* w:read(node [, lease]) -> number */
+static int servers_read(lua_State *L)
+{
+    return push_ask(L, server_arg(L), &(struct ask_what){.kind = ASK_READ, .lease = lua_toboolean(L, 3)});
+}
+
+static int servers_transfer(lua_State *L)
+{
+    struct ask_what what = {.kind = ASK_TRANSFER, .target = (raft_id)luaL_optinteger(L, 3, 0)};
+    return push_ask(L, server_arg(L), &what);
+}
+
+/* w:change(node, { { "add" | "promote" | "demote" | "move" | "remove", id [, address] }, ... }) -> number */
+static int servers_change(lua_State *L)
+{
+    static const char *const ops[] = {"add", "promote", "demote", "move", "remove", NULL};
+    struct ask_what what = {.kind = ASK_CHANGE, .n = (uint8_t)luaL_len(L, 3)};
+    for (uint8_t i = 0; i < what.n; i++) {
+        lua_rawgeti(L, 3, i + 1);
+        for (int at = 1; at <= 3; at++) lua_rawgeti(L, 4, at);
+        what.changes[i].op = (uint8_t)(RAFT_ADD + luaL_checkoption(L, 5, NULL, ops));
+        what.changes[i].id = (raft_id)luaL_checkinteger(L, 6);
+        snprintf(what.changes[i].address, sizeof what.changes[i].address, "%s", luaL_optstring(L, 7, ""));
+        lua_settop(L, 3);
+    }
+    return push_ask(L, server_arg(L), &what);
 }
 
 /* w:snapshot(node [, whether its machine fails to be saved]) -> true; a `snapshot` event follows */
@@ -868,6 +911,7 @@ static int servers_link(lua_State *L)
 static const luaL_Reg methods[] = {
     {"start", servers_start},       {"crash", servers_crash},     {"close", servers_close},
     {"pause", servers_pause},       {"run", servers_run},         {"propose", servers_propose},
+    {"read", servers_read},         {"change", servers_change},   {"transfer", servers_transfer},
     {"client", servers_client},     {"snapshot", servers_snapshot}, {"state", servers_state},
     {"barrier", servers_barrier},   {"cancel", servers_cancel},   {"events", servers_events},
     {"pending", servers_pending},   {"status", servers_status},   {"start_error", servers_start_error},

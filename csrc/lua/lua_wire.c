@@ -3,7 +3,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "lua/lua_room.h"
-#include "server/members.h"
+#include "wire/members.h"
 #include "wire/hello.h"
 #include "wire/message.h"
 
@@ -319,6 +319,12 @@ static int write_hello(lua_State *L)
     h.from = get_integer(L, 1, "from");
     h.to = get_integer(L, 1, "to");
     h.incarnation = get_integer(L, 1, "incarnation");
+    h.epoch = get_integer(L, 1, "epoch");
+    h.epoch_before = get_integer(L, 1, "epoch_before");
+    lua_getfield(L, 1, "rejoining");
+    h.rejoining = lua_toboolean(L, -1);
+    get_text(L, "address", h.address, HELLO_ADDRESS_MAX);
+    luaL_argcheck(L, h.epoch != 0, 1, "epoch");
     luaL_argcheck(L, h.protocol_min <= h.protocol, 1, "protocol");
     luaL_argcheck(L, h.from != 0 && h.to != 0 && h.incarnation != 0, 1, "from, to, incarnation");
     struct scratch *s = scratch_new(L);
@@ -340,6 +346,11 @@ static int read_hello(lua_State *L)
     set_integer(L, "from", h.from);
     set_integer(L, "to", h.to);
     set_integer(L, "incarnation", h.incarnation);
+    set_integer(L, "epoch", h.epoch);
+    set_integer(L, "epoch_before", h.epoch_before);
+    lua_pushboolean(L, h.rejoining);
+    lua_setfield(L, -2, "rejoining");
+    set_string(L, "address", h.address, strlen(h.address));
     set_integer(L, "channel", h.channel);
     return 1;
 }

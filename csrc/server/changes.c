@@ -84,6 +84,44 @@ struct block *changes_encode(struct engine *e, raft_index index)
     return block;
 }
 
+/* ---- making ---- */
+
+static int check_address(const struct engine *e, const struct ask_change *change)
+{
+    struct members alone = {.count = 0};
+    if (members_add(&alone, change->id, change->address, NULL) != OK) return ERR_INVALID;
+    for (uint8_t i = 0; i < e->members.count; i++) {
+        const struct member *member = &e->members.list[i];
+        if (member->id != change->id && strcmp(member->address, change->address) == 0) return ERR_ALREADY;
+    }
+    return OK;
+}
+
+int changes_make(struct engine *e, const struct ask_what *what, struct answer *answer, raft_term *term)
+{
+    struct raft_change changes[RAFT_MEMBERS_MAX];
+    struct raft_status status;
+    raft_status_get(e->raft, &status);
+    raft_id next_id = confs_at(&e->confs, status.last)->conf.next_id;
+    int rv = OK;
+    e->n_moves = 0;
+    for (uint8_t i = 0; i < what->n && rv == OK; i++) {
+        struct ask_change change = what->changes[i];
+        if (change.op == RAFT_ADD && change.id == 0) change.id = next_id;
+        if (change.op == RAFT_ADD) next_id = MAX(next_id, change.id + 1);
+        if (change.op == RAFT_ADD && answer->id == 0) answer->id = change.id;
+        changes[i] = (struct raft_change){.op = change.op, .id = change.id};
+        if (change.op != RAFT_ADD && change.op != RAFT_MOVE) continue;
+        rv = check_address(e, &change);
+        struct member *move = &e->moves[e->n_moves++];
+        move->id = change.id;
+        memcpy(move->address, change.address, sizeof move->address);
+    }
+    if (rv == OK) rv = raft_change(e->raft, changes, what->n, io_now(e->io), &answer->index, term);
+    if (rv == OK) e->news = true;
+    return rv;
+}
+
 /* ---- following ---- */
 
 void changes_on_restore(struct engine *e, raft_index index, raft_term term, const struct conf *conf)

@@ -16,13 +16,15 @@
 #include "base/ring.h"
 #include "wire/members.h"
 #include "store/store.h"
+#include "wire/ask.h"
 
 #pragma GCC visibility push(hidden)
 
 #define CHANNEL_BATCHES 32u                 /* committed batches at the host at once */
 #define CHANNEL_BATCH_ENTRIES 256u          /* entries in one */
 #define CHANNEL_BATCH_BYTES (1u << 20)      /* bytes in one, but always at least one entry */
-#define CHANNEL_RESERVE 128u                /* slots of the requests that proposals never take */
+#define CHANNEL_RESERVE 256u                /* slots of the requests that proposals never take */
+#define CHANNEL_ASKS 64u                    /* asks of the host under way at once */
 #define CHANNEL_PENDING_MAX 65536u          /* largest `pending` option */
 
 /* Requests (ring_item.kind), host -> engine. */
@@ -33,6 +35,8 @@ enum request_kind {
     REQUEST_RESTORED,    /* pointer: struct restore_part, given back */
     REQUEST_SETTLED,     /* value: sequence of a proposal that a restored snapshot holds: it needs no sending any more */
     REQUEST_SNAPSHOT,    /* pointer: struct snapshot_order, the engine's from now on: a child writes it */
+    REQUEST_ASK,         /* pointer: struct ask, the engine's until NOTICE_ANSWERED */
+    REQUEST_UNASK,       /* value: number of an ask. NOTICE_ANSWERED follows, unless it is under way already */
     REQUEST_CLOSE,       /* finish; NOTICE_CLOSED is the last notice ever */
     REQUEST_HALT,        /* the state machine cannot go on: lead no more, then as REQUEST_CLOSE */
 };
@@ -43,6 +47,8 @@ enum notice_kind {
     NOTICE_COMMITTED,   /* pointer: struct apply_batch, lent until REQUEST_APPLIED */
     NOTICE_RESTORE,     /* pointer: struct restore_part, lent until REQUEST_RESTORED */
     NOTICE_SNAPSHOT,    /* pointer: struct snapshot_order, with what became of it; lent until the next REQUEST_SNAPSHOT */
+    NOTICE_ANSWERED,    /* pointer: struct ask, the host's again. ERR_NOT_LEADER, ERR_CLOSED: the leader did not get it;
+                           ERR_TIMEOUT, ERR_UNKNOWN: it may have; else what the leader said */
     NOTICE_REFUSED,     /* value: sequence, code: why. ERR_NOT_LEADER, ERR_FULL, ERR_TOO_LARGE, ERR_FAULT: no copy of it
                            entered any log; ERR_TIMEOUT, ERR_UNKNOWN: one may have */
     NOTICE_CLOSED,      /* the engine has ended; its thread can be joined */
@@ -53,6 +59,21 @@ struct apply_batch {
     raft_index first;
     uint32_t n;
     struct block *entries[]; /* n of them; the engine holds a reference on each */
+};
+
+/* Something that the leader shall do or tell, from mem_zero. */
+struct ask {
+    uint64_t number;     /* given by who asks */
+    struct ask_what what;
+    struct answer answer; /* once it has been answered */
+    struct ask *next;    /* of whoever holds it */
+
+    /* The engine's: */
+    raft_id from;        /* a peer that has asked; 0 = this node */
+    enum { ASK_WAITING, ASK_SENT, ASK_SERVED } state;
+    uint64_t since_us;   /* in this state */
+    uint64_t context;    /* SERVED, READ: in the core */
+    raft_term term;      /* SERVED, CHANGE: of the entry at answer.index */
 };
 
 /* A snapshot of the state machine on its way to the disk; from mem_zero. */

@@ -30,7 +30,12 @@ void engine_free(struct engine *e)
     while (ring_pop(&e->channel->requests, &item)) { /* what came too late */
         if (item.kind == REQUEST_PROPOSE) block_unref(item.pointer);
         if (item.kind == REQUEST_SNAPSHOT) snapshotting_order_free(e, item.pointer);
+        if (item.kind == REQUEST_ASK) mem_free(item.pointer);
     }
+    while (ring_pop(&e->channel->notices, &item)) { /* what the host did not take any more */
+        if (item.kind == NOTICE_ANSWERED) mem_free(item.pointer);
+    }
+    asks_free(e);
     snapshotting_free(e);
     feed_free(e);
     confs_free(&e->confs);
@@ -80,6 +85,7 @@ static void wind_down(struct engine *e)
 {
     if (e->links != NULL || e->server != NULL) close_links(e);
     proposals_end(e, e->phase == ENGINE_FAILED ? ERR_FAULT : ERR_CLOSED);
+    asks_end(e, e->phase == ENGINE_FAILED ? ERR_FAULT : ERR_CLOSED);
     snapshotting_stop(e);
     offers_stop(e);
     fetch_stop(e);
@@ -87,7 +93,8 @@ static void wind_down(struct engine *e)
     status_publish(e, io_now(e->io));
     e->phase = ENGINE_CLOSED;
     io_alarm(e->io, NEVER_US);
-    store_close(e->store, on_store_closed, e);
+    if (e->store != NULL) store_close(e->store, on_store_closed, e);
+    else on_store_closed(e);
 }
 
 /* ---- events ---- */
@@ -98,13 +105,18 @@ static void on_request(struct engine *e, struct ring_item item)
     case REQUEST_PROPOSE: proposals_add(e, item.pointer); break;
     case REQUEST_CANCEL: proposals_cancel(e, item.value); break;
     case REQUEST_APPLIED: feed_applied(e, item.pointer); break;
+    case REQUEST_ASK: asks_add(e, item.pointer); break;
+    case REQUEST_UNASK: asks_cancel(e, item.value); break;
     case REQUEST_SNAPSHOT: snapshotting_take(e, item.pointer); break;
     case REQUEST_RESTORED: snapshotting_restored(e, item.pointer); break;
     case REQUEST_SETTLED: pending_remove(&e->pending, item.value); break;
     case REQUEST_CLOSE:
     case REQUEST_HALT:
         if (e->phase == ENGINE_RUNNING) raft_step_down(e->raft, io_now(e->io));
-        if (e->phase == ENGINE_RUNNING || e->phase == ENGINE_FAILED) e->phase = ENGINE_CLOSING;
+        if (e->phase == ENGINE_JOINING) joining_end(e);
+        if (e->phase == ENGINE_JOINING) e->start_code = err_set(&e->channel->start_error, ERR_CLOSED, "the node was closed");
+        if (e->phase == ENGINE_RUNNING || e->phase == ENGINE_JOINING || e->phase == ENGINE_FAILED)
+            e->phase = ENGINE_CLOSING;
         e->news = true;
         break;
     default: ASSERT(!"a known request");
@@ -148,6 +160,7 @@ static void on_alarm(void *ctx)
 {
     struct engine *e = ctx;
     uint64_t now = io_now(e->io);
+    if (e->phase == ENGINE_JOINING) joining_alarm(e);
     if (e->phase != ENGINE_RUNNING) return;
     e->alarmed_us = now;
     raft_tick(e->raft, now); /* out of memory: the next alarm tries again */
@@ -166,7 +179,7 @@ static uint64_t next_alarm(const struct engine *e, uint64_t now)
 {
     uint64_t at_us = MIN(MIN(raft_deadline(e->raft), links_deadline(e->links)),
                          MIN(store_deadline(e->store), stall_deadline(e)));
-    at_us = MIN(at_us, MIN(offers_deadline(e), fetch_deadline(e)));
+    at_us = MIN(at_us, MIN(asks_deadline(e), MIN(offers_deadline(e), fetch_deadline(e))));
     if (e->retry_at_us > now) at_us = MIN(at_us, e->retry_at_us);
     if (e->pending.lowest < e->pending.next) at_us = MIN(at_us, e->resend_at_us);
     /* What an alarm could not do for lack of memory is due at once, again and again. */
@@ -179,6 +192,7 @@ static void on_turn(void *ctx)
     if (e->phase == ENGINE_RUNNING) {
         note_stall_end(e);
         proposals_flush(e);
+        asks_flush(e);
         ready_drain(e);
     }
     if (e->phase == ENGINE_RUNNING) {
@@ -203,17 +217,23 @@ static void on_accepted(void *ctx, struct io_link *link)
 
 static void on_connected(void *ctx, struct io_link *link)
 {
-    links_connected(((struct engine *)ctx)->links, link);
+    struct engine *e = ctx;
+    if (e->phase == ENGINE_JOINING) joining_connected(e);
+    else links_connected(e->links, link);
 }
 
 static void on_received(void *ctx, struct io_link *link, const uint8_t *data, size_t size)
 {
-    links_received(((struct engine *)ctx)->links, link, data, size);
+    struct engine *e = ctx;
+    if (e->phase == ENGINE_JOINING) joining_received(e, data, size);
+    else links_received(e->links, link, data, size);
 }
 
 static void on_link_closed(void *ctx, struct io_link *link, enum io_close reason)
 {
-    links_closed(((struct engine *)ctx)->links, link, reason);
+    struct engine *e = ctx;
+    if (e->phase == ENGINE_JOINING) joining_closed(e);
+    else links_closed(e->links, link, reason);
 }
 
 const struct io_events engine_events = {

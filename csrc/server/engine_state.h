@@ -15,7 +15,7 @@
 
 #pragma GCC visibility push(hidden)
 
-enum engine_phase { ENGINE_NEW, ENGINE_RUNNING, ENGINE_FAILED, ENGINE_CLOSING, ENGINE_CLOSED };
+enum engine_phase { ENGINE_NEW, ENGINE_JOINING, ENGINE_RUNNING, ENGINE_FAILED, ENGINE_CLOSING, ENGINE_CLOSED };
 
 /* A batch lent to the host, in a list so that it can be freed when the host never gives it back. */
 struct lent {
@@ -38,6 +38,16 @@ struct range {
     bool reading;
     struct raft_message message;
     struct store_read read;
+};
+
+/* A node that is no member yet, asking those that are. */
+struct joining {
+    struct io_link *link;    /* NULL: none is open */
+    struct frame_reader reader;
+    char address[ADDRESS_MAX + 1]; /* who is asked, or will be next */
+    uint8_t next;            /* of the configured ones */
+    uint64_t at_us;          /* when to ask next, or when to give this one up */
+    struct joined joined;    /* the answer; id 0 = none yet */
 };
 
 /* A peer's life on its way to the disk. */
@@ -106,6 +116,7 @@ struct engine {
     struct store *store;
     struct store_identity identity;
     uint64_t epoch;
+    struct joining joining;
     struct confs confs;               /* in the log */
     struct members members;           /* by the one that governs */
     raft_index conf_index;            /* its index */
@@ -125,6 +136,9 @@ struct engine {
     struct fetching fetching;
     raft_id leader;                   /* proposals go to it, in its term: a change sends them again */
     raft_term leader_term;
+    struct ask *asks;                 /* of this node's host, and those of peers that this leader serves */
+    uint64_t ask_context;             /* of the read that the core was asked for last */
+    uint64_t ask_again_at_us;         /* asks that were refused for now are tried again */
     uint64_t retry_at_us;             /* proposals that were refused for now are tried again */
     uint64_t resend_at_us;            /* ... and those of which nothing was heard */
     uint64_t stalled_us;              /* start of the write whose stall has been reacted to; 0 = none stalls */
@@ -163,6 +177,19 @@ void feed_pump(struct engine *e);
 void feed_applied(struct engine *e, struct apply_batch *batch);
 void feed_free(struct engine *e);
 
+/* start.c */
+void start_joined(struct engine *e); /* the cluster has given this node a place */
+
+/* joining.c */
+void joining_begin(struct engine *e);
+void joining_connected(struct engine *e);
+void joining_received(struct engine *e, const uint8_t *data, size_t size);
+void joining_closed(struct engine *e);
+void joining_alarm(struct engine *e);
+void joining_end(struct engine *e);
+/* On a member: a stranger wants a place. */
+bool joining_answer(struct engine *e, const struct join *j, struct joined *answer);
+
 /* snapshotting.c */
 void snapshotting_take(struct engine *e, struct snapshot_order *order);
 /* The newest snapshot is another one: the log behind it may go. */
@@ -199,7 +226,25 @@ uint64_t fetch_deadline(const struct engine *e);
 void fetch_stop(struct engine *e);
 bool fetch_busy(const struct engine *e);
 
+/* asks.c */
+void asks_add(struct engine *e, struct ask *ask);
+void asks_cancel(struct engine *e, uint64_t number);
+void asks_on_ask(struct engine *e, raft_id from, const struct frame *f);
+void asks_on_answer(struct engine *e, raft_id from, const struct frame *f);
+/* The core has decided on reads. */
+void asks_on_reads(struct engine *e, const struct raft_read *reads, size_t n);
+/* The leader, or the link to it, is another one: what it was asked it may not have heard. */
+void asks_lost_leader(struct engine *e);
+/* Once a turn: asks the leader, and sees what has come true. */
+void asks_flush(struct engine *e);
+uint64_t asks_deadline(const struct engine *e);
+/* Ends those of this node's host: code for what the leader did not get, ERR_UNKNOWN for the rest. */
+void asks_end(struct engine *e, int code);
+void asks_free(struct engine *e);
+
 /* changes.c */
+/* Leader: appends what is asked for. ids: those given to new members. As raft_change. */
+int changes_make(struct engine *e, const struct ask_what *what, struct answer *answer, raft_term *term);
 bool changes_is_voter(const struct engine *e, raft_id id);
 /* The core has taken these entries: configurations among them are remembered. */
 void changes_on_append(struct engine *e, const struct raft_message *m);

@@ -26,6 +26,7 @@ struct host *host_new(struct channel *channel, const struct host_machine *machin
 void host_free(struct host *h)
 {
     if (h == NULL) return;
+    host_asks_free(h);
     sessions_free(&h->sessions);
     clients_free(&h->clients);
     buf_free(&h->conf);
@@ -61,7 +62,7 @@ void host_call_end(struct host *h, uint64_t sequence, int code, raft_index index
 {
     if (!call_is_open(h, sequence)) return;
     call_close(h, sequence);
-    h->machine.done(h->ctx, sequence, code, index);
+    h->machine.done(h->ctx, sequence, code, index, 0);
 }
 
 static int propose(struct host *h, struct block *block, uint64_t *sequence)
@@ -96,6 +97,10 @@ int host_barrier(struct host *h, uint64_t *sequence)
 
 void host_cancel(struct host *h, uint64_t sequence)
 {
+    if (sequence >= HOST_FIRST_ASK) {
+        host_asks_cancel(h, sequence);
+        return;
+    }
     if (h->closed || !call_is_open(h, sequence) || call_at(h, sequence)->cancelled) return;
     struct ring_item item = {.kind = REQUEST_CANCEL, .value = sequence};
     call_at(h, sequence)->cancelled = channel_request(h->channel, item);
@@ -199,6 +204,7 @@ static void apply_next(struct host *h)
     struct entry e = entry_view(h->batch->entries[h->batch_at]);
     apply_entry(h, &e);
     if (h->halted) return;
+    host_asks_applied(h);
     host_snapshot_if_due(h);
     if (++h->batch_at < h->batch->n) return;
     struct ring_item back = {.kind = REQUEST_APPLIED, .pointer = h->batch};
@@ -224,6 +230,7 @@ static void on_closed(struct host *h)
     h->closing = h->closed = true;
     h->batch = NULL; /* the engine frees what it lent */
     while (h->lowest < h->next) host_call_end(h, h->lowest, ERR_UNKNOWN, 0);
+    host_asks_end(h);
     h->machine.closed(h->ctx);
 }
 
@@ -236,6 +243,7 @@ static void on_notice(struct host *h, struct ring_item item)
         h->batch_at = 0;
         break;
     case NOTICE_RESTORE: host_on_restore(h, item.pointer); break;
+    case NOTICE_ANSWERED: host_on_answered(h, item.pointer); break;
     case NOTICE_SNAPSHOT: host_on_snapshot(h, item.pointer); break;
     case NOTICE_REFUSED: host_call_end(h, item.value, item.code, 0); break;
     case NOTICE_CLOSED: on_closed(h); break;

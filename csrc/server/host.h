@@ -41,8 +41,8 @@ struct host_machine {
     /* An open call ended without an apply of its own: OK (a barrier has been passed, or a client session opened, at
      * index), or the code of NOTICE_REFUSED, ERR_CLOSED (never handed over), ERR_UNKNOWN (open when the node closed),
      * ERR_REFUSED (fenced by a later life of this node), ERR_NO_RESULT (a snapshot has overtaken it), ERR_EXPIRED (the
-     * client's session is gone). */
-    void (*done)(void *ctx, uint64_t sequence, int code, raft_index index);
+     * client's session is gone). Or an ask did: with what the leader has told. id: of the new member, or leader. */
+    void (*done)(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id);
     /* started(code): once, after which calls are accepted if it is OK (else host_start_error says why). */
     void (*started)(void *ctx, int code);
     /* There is a newer status. */
@@ -82,7 +82,11 @@ int host_propose(struct host *h, struct block *block, uint64_t *sequence);
 /* A barrier: done(OK) when everything committed before this call is applied here. Each call is one entry:
  * callers that can share one do. Errors as host_propose, and ERR_NOMEM. */
 int host_barrier(struct host *h, uint64_t *sequence);
-/* Gives up waiting: done() follows soon, with ERR_NOT_LEADER or ERR_TIMEOUT (or an apply that was faster). */
+/* Asks the leader, whoever it is: done(number, code, index, id) follows. ERR_BUSY: CHANNEL_ASKS are under way, try again
+ * when one is done; ERR_CLOSED, ERR_FAULT, ERR_NOMEM: nothing was asked. With a read and a change, done() comes when
+ * this node has applied the index it was told. *number: no sequence is as large. */
+int host_ask(struct host *h, const struct ask_what *what, uint64_t *number);
+/* Gives up waiting, for a sequence or a number: done() follows soon, with ERR_NOT_LEADER or ERR_TIMEOUT (or an apply that was faster). */
 void host_cancel(struct host *h, uint64_t sequence);
 /* Takes a snapshot now, of host_applied: snapshot() follows, unless it is an error. ERR_BUSY: one is being taken, or
  * restored; ERR_EXIST: the newest one is of this very index; ERR_CLOSED, ERR_FAULT; else as io_fork, text in e. */

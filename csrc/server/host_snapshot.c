@@ -158,6 +158,7 @@ void host_on_restore(struct host *h, struct restore_part *part)
         h->applied_time_us = MAX(h->applied_time_us, part->what.time_us);
         h->bytes = h->entries = 0;
         settle_calls(h);
+        host_asks_applied(h);
     }
     channel_request(h->channel, (struct ring_item){.kind = REQUEST_RESTORED, .pointer = part});
 }

@@ -9,6 +9,8 @@
 
 #pragma GCC visibility push(hidden)
 
+#define HOST_FIRST_ASK (UINT64_C(1) << 62) /* numbers of asks start here, above all sequences */
+
 /* An open call: a proposal or a barrier of this node whose end the caller has not been told. */
 struct call {
     bool open, cancelled, barrier;
@@ -41,6 +43,11 @@ struct host {
     struct buf conf;             /* wire/conf.h */
     struct buf result;           /* of a client's command, while it is applied */
 
+    /* Asks. */
+    uint64_t asked;              /* number of the newest */
+    uint32_t n_asks;             /* under way */
+    struct ask *answered;        /* those that wait until their index is applied here */
+
     /* Snapshots. */
     struct snapshot_order *order; /* being made; NULL: none is. The engine's as soon as it was handed over */
     bool restoring;              /* a part was loaded, the last one was not */
@@ -48,6 +55,14 @@ struct host {
     uint64_t bytes, entries;     /* applied since the last one */
     raft_index snapshot;         /* index of the newest one that this half knows of */
 };
+
+/* host_asks.c */
+void host_on_answered(struct host *h, struct ask *ask);
+/* Reads whose index is applied now are answered. */
+void host_asks_applied(struct host *h);
+void host_asks_cancel(struct host *h, uint64_t number);
+void host_asks_end(struct host *h); /* of a node that is closed */
+void host_asks_free(struct host *h);
 
 /* host.c */
 /* The machine cannot go on: neither can this node, whose state would differ from the others'. */

@@ -31,6 +31,8 @@ static void on_frame(void *ctx, raft_id from, enum hello_channel channel, const 
     if (f->type == FRAME_FORWARD) proposals_on_forward(e, from, f);
     else if (f->type == FRAME_FORWARD_REPLY) proposals_on_forward_reply(e, from, f);
     else if (f->type == FRAME_MESSAGE) on_message(e, from, f);
+    else if (f->type == FRAME_ASK) asks_on_ask(e, from, f);
+    else if (f->type == FRAME_ANSWER) asks_on_answer(e, from, f);
     else if (f->type >= FRAME_OFFER && f->type <= FRAME_FETCHED) on_transfer(e, from, channel, f);
 }
 
@@ -45,11 +47,15 @@ static void on_up(void *ctx, raft_id id, enum hello_channel channel)
 static void on_down(void *ctx, raft_id id, enum hello_channel channel, bool refused)
 {
     struct engine *e = ctx;
-    (void)refused;
+    struct raft_status status;
     e->news = true;
     if (channel == HELLO_BULK) return; /* what was on its way is asked for again */
+    raft_status_get(e->raft, &status);
     raft_unreachable(e->raft, id);
-    if (id == e->leader) pending_resend_all(&e->pending);
+    if (refused && id == status.leader) raft_leader_lost(e->raft, io_now(e->io)); /* no need to wait out the timeout */
+    if (id != e->leader) return;
+    pending_resend_all(&e->pending);
+    asks_lost_leader(e);
 }
 
 /* The links may have been closed meanwhile. What became of it the store tells. */
@@ -92,10 +98,10 @@ static void on_lost(void *ctx, raft_id id)
 
 static bool on_stranger(void *ctx, const struct frame *frame, struct buf *out)
 {
-    (void)ctx;
-    (void)frame;
-    (void)out;
-    return false;
+    struct join j;
+    struct joined answer;
+    return frame->type == FRAME_JOIN && join_read(frame, &j, NULL) == OK && joining_answer(ctx, &j, &answer) &&
+           joined_write(out, LINKS_GROUP, &answer);
 }
 
 const struct links_events engine_peers = {.frame = on_frame,

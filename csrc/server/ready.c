@@ -90,6 +90,7 @@ void ready_drain(struct engine *e)
             snapshotting_restore(e);
         }
         for (size_t i = 0; i < ready.n_messages; i++) send(e, &ready.messages[i], ready.term);
+        asks_on_reads(e, ready.reads, ready.n_reads);
         e->feed.commit = ready.commit;
     }
 }

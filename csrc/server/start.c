@@ -50,8 +50,15 @@ static int open_store(struct engine *e, struct store_recovered *recovered, struc
     };
     if (strlen(e->name) >= sizeof config.identity.name) return err_set(err, ERR_INVALID, "name: longer than 64 bytes");
     memcpy(config.identity.name, e->name, strlen(e->name) + 1);
-    members_cluster_id(&e->config.members, e->name, config.identity.cluster);
-    int rv = members_format(&e->config.members, config.identity.list, sizeof config.identity.list, err);
+    int rv = OK;
+    if (e->joining.joined.id != 0) {
+        config.identity.node = e->joining.joined.id;
+        memcpy(config.identity.cluster, e->joining.joined.cluster, sizeof config.identity.cluster);
+        memcpy(config.identity.list, e->joining.joined.list, sizeof config.identity.list);
+    } else {
+        members_cluster_id(&e->config.members, e->name, config.identity.cluster);
+        rv = members_format(&e->config.members, config.identity.list, sizeof config.identity.list, err);
+    }
     if (rv == OK) rv = store_open(&e->store, e->io, &config, &events, e, recovered, err);
     return rv;
 }
@@ -184,21 +191,11 @@ static void tell_started(struct engine *e, int code)
     channel_notice(e->channel, (struct ring_item){.kind = NOTICE_STARTED, .code = code});
 }
 
-int engine_start(struct engine *e)
+/* With a directory that is open: the rest. */
+static void start_opened(struct engine *e, struct store_recovered *recovered)
 {
-    struct store_recovered recovered = {0};
-    struct err *err = &e->channel->start_error;
-    ASSERT(e->phase == ENGINE_NEW);
-    e->io->events = &engine_events;
-    e->io->engine = e;
-    int rv = open_store(e, &recovered, err);
-    if (rv != OK) {
-        e->store = NULL;
-        tell_started(e, rv);
-        return rv;
-    }
-    e->start_code = start_all(e, &recovered, err);
-    store_recovered_free(&recovered);
+    e->start_code = start_all(e, recovered, &e->channel->start_error);
+    store_recovered_free(recovered);
     e->phase = e->start_code == OK ? ENGINE_RUNNING : ENGINE_CLOSING;
     e->news = true;
     if (e->start_code == OK) {
@@ -206,5 +203,37 @@ int engine_start(struct engine *e)
         tell_started(e, OK);
     }
     io_alarm(e->io, io_now(e->io)); /* the first turn */
+}
+
+int engine_start(struct engine *e)
+{
+    struct store_recovered recovered = {0};
+    ASSERT(e->phase == ENGINE_NEW);
+    e->io->events = &engine_events;
+    e->io->engine = e;
+    int rv = open_store(e, &recovered, &e->channel->start_error);
+    if (rv == ERR_INVALID && e->config.n_join > 0) { /* the directory does not know who this is */
+        joining_begin(e);
+        return OK;
+    }
+    if (rv != OK) {
+        e->store = NULL;
+        tell_started(e, rv);
+        return rv;
+    }
+    start_opened(e, &recovered);
     return OK;
+}
+
+void start_joined(struct engine *e)
+{
+    struct store_recovered recovered = {0};
+    int rv = open_store(e, &recovered, &e->channel->start_error);
+    if (rv == OK) {
+        start_opened(e, &recovered);
+        return;
+    }
+    e->store = NULL;
+    e->start_code = rv;
+    e->phase = ENGINE_CLOSING;
 }

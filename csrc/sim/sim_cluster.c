@@ -60,8 +60,9 @@ static bool is_refusal(int code)
            code == ERR_FAULT || code == ERR_REFUSED;
 }
 
-static void on_done(void *ctx, uint64_t sequence, int code, raft_index index)
+static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
 {
+    (void)id;
     struct sim_member *m = ctx;
     struct sim_check *check = m->cluster->check;
     struct sim_call call;
