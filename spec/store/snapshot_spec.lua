@@ -120,6 +120,9 @@ describe("a snapshot file", function()
     local list = records(4, 200)
     local file = journal.file({ index = 5, term = 2, id = 77 }, list)
     local other = journal.file({ index = 5, term = 2, id = 78 }, list)
+    local changed = {}
+    for i, record in ipairs(list) do changed[i] = { record[1], (record[2]:gsub("1", "2")) } end
+    local twin = journal.file({ index = 5, term = 2, id = 77 }, changed)
     local function block(of, n) return of:sub(129 + (n - 1) * BLOCK, 128 + n * BLOCK) end
     local blocks = (#file - 192) // BLOCK
     assert.truthy(blocks > 4)
@@ -145,6 +148,7 @@ describe("a snapshot file", function()
       function(all) table.insert(all, 2, all[2]) end,
       function(all) all[2] = all[3] end,
       function(all) all[2] = block(other, 2) end,
+      function(all) all[2] = block(twin, 2) end,
       function(all) all[2] = ("\0"):rep(BLOCK) end,
     } do
       local ok, _, code = publish(order(change))
@@ -372,6 +376,19 @@ describe("a snapshot on its way", function()
     end
     j.log:incoming_publish(id)
     assert(j:wait_ended(id))
+  end)
+
+  it("is checked to its end, however large it is", function()
+    local file = journal.file({ index = 5, term = 2 }, { { 1, ("x"):rep(9 << 20) } })
+    for _, offset in ipairs { 1000, 5 << 20, #file - 1000 } do
+      local j = opened()
+      local id = assert(j.log:incoming { index = 5, term = 2 })
+      j.log:incoming_write(id, flip(file, offset))
+      j.log:incoming_publish(id)
+      local ok, message, code = j:wait_ended(id)
+      assert.same({ nil, "corrupt" }, { ok, code })
+      assert.truthy(message:find("offset " .. offset - (offset - 128) % BLOCK, 1, true), message)
+    end
   end)
 end)
 
