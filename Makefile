@@ -3,8 +3,11 @@
 # make cluster    three servers in the foreground, to play with redis-cli; Ctrl-C ends them
 # make test       install what is missing, build, lint, run every spec: plain, ASan+UBSan, TSan
 # make bench      measure a cluster of three processes; figures in build/bench.json
+# make sim        SEEDS=100 FROM=1: whole clusters in the simulator, by seed, on all cores; a failure is told and drawn
+# make soak       the same from a seed by date, until it fails or Ctrl-C
+# make zoo        plant bugs into copies of the sources; the simulator must catch each of them (a quarter of an hour)
 # make install    PREFIX=/usr/local, DESTDIR=
-# make lint, make build-asan, make build-tsan, make deps, make clean
+# make lint, make build-asan, make build-tsan, make build-clang, make deps, make clean
 #
 # One folder of specs, or one flavour:  lua5.4 spec/run.lua plain spec/core   (or, plain flavour: busted spec/core)
 
@@ -20,8 +23,11 @@ MPACK := $(if $(shell grep -l 'mpack\.h' csrc/lua/*.c),-lmpack)
 RULES := -std=c11 -fPIC -D_GNU_SOURCE -Icsrc $(LUA_CFLAGS)
 LIBS := -luv $(MPACK)
 
-# What a flavour adds to the flags. Never liblua: the interpreter brings the VM.
+# What a flavour adds to the flags, and its compiler when that is another one. Never liblua: the interpreter brings the
+# VM. clang judges the sources, and what it makes of them has to run the simulator's seeds just as the others do.
 SAN_plain :=
+SAN_clang := -O0
+CC_clang := clang
 SAN_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SAN_tsan := -fsanitize=thread
 
@@ -31,33 +37,28 @@ TEST_PACKAGES := clang lua-busted lua-check luarocks
 
 JOBS := -j$(shell nproc)
 
-.PHONY: all build build-asan build-tsan deps deps-test test lint demo cluster bench install clean
+.PHONY: all build build-asan build-tsan build-clang deps deps-test test lint demo cluster bench sim soak zoo install clean
 .DELETE_ON_ERROR:
 
 all: build
 build: build/plain/raft/core.so
 build-asan: build/asan/raft/core.so
 build-tsan: build/tsan/raft/core.so
+build-clang: build/clang/raft/core.so
 
 define FLAVOUR
 build/$(1)/raft/core.so: $(SOURCES:csrc/%.c=build/$(1)/%.o)
 	@mkdir -p $$(@D)
 	@echo "link     $$@"
-	@$(CC) -shared $(CFLAGS) $(SAN_$(1)) $(LDFLAGS) -o $$@.new $$^ $(LIBS)
+	@$(or $(CC_$(1)),$(CC)) -shared $(CFLAGS) $(SAN_$(1)) $(LDFLAGS) -o $$@.new $$^ $(LIBS)
 	@mv $$@.new $$@    # a process that has the old one loaded keeps it
 
 build/$(1)/%.o: csrc/%.c Makefile
 	@mkdir -p $$(@D)
 	@echo "compile  $$@"
-	@$(CC) $(RULES) $(CFLAGS) $(WARNINGS) $(SAN_$(1)) -MMD -MP -c $$< -o $$@
+	@$(or $(CC_$(1)),$(CC)) $(RULES) $(CFLAGS) $(WARNINGS) $(SAN_$(1)) -MMD -MP -c $$< -o $$@
 endef
-$(foreach flavour,plain asan tsan,$(eval $(call FLAVOUR,$(flavour))))
-
-build/clang/%.ok: csrc/%.c Makefile
-	@mkdir -p $(@D)
-	@echo "clang    $<"
-	@clang $(RULES) $(WARNINGS) -fsyntax-only -MMD -MP -MT $@ -MF $(@:.ok=.d) $<
-	@touch $@
+$(foreach flavour,plain asan tsan clang,$(eval $(call FLAVOUR,$(flavour))))
 
 -include $(wildcard build/*/*/*.d)
 
@@ -83,7 +84,7 @@ deps-test:
 	@mkdir -p build
 	$(call INSTALL,$(BUILD_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES))
 
-lint: $(SOURCES:csrc/%.c=build/clang/%.ok)
+lint: build/clang/raft/core.so
 	@luacheck --quiet --no-color lua spec examples rockspec .busted .luacheckrc
 
 test: deps-test
@@ -104,6 +105,19 @@ cluster: deps
 bench: deps
 	@$(MAKE) --no-print-directory $(JOBS) build
 	@$(RUN) spec/bench/bench.lua build/bench.json
+
+# WITH: other options of every seed, as a failure tells them: WITH='nodes=5 faults=crashes,disks'.
+sim: deps-test
+	@$(MAKE) --no-print-directory $(JOBS) build
+	@$(RUN) spec/sim/run.lua $(MODE) seeds=$(SEEDS) from=$(FROM) with='$(WITH)'
+
+soak: MODE = soak
+soak: sim
+
+# Bugs planted into copies of the sources, each of which the simulator must catch: BUG=words (of its name), SEEDS=200.
+zoo: deps-test
+	@$(MAKE) --no-print-directory $(JOBS) build
+	@COMPILE='$(CC) $(RULES) $(CFLAGS)' LINK='$(CC) -shared $(CFLAGS) $(LDFLAGS) OBJECTS $(LIBS)' $(RUN) spec/zoo/zoo.lua
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/lib/lua/5.4/raft $(DESTDIR)$(PREFIX)/share/lua/5.4/raft

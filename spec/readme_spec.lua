@@ -9,6 +9,35 @@ describe("README.md", function()
     assert.equal(shown, example:sub(example:find("local raft", 1, true), -1))
   end)
 
+  it("shows the mistake and the test of examples/sim.lua as they are", function()
+    local example = tree.read("examples/sim.lua")
+    local shown = readme:match("## Test your machine.-```lua\n(.-)```")
+    local machine, test = shown:match("^(.-)(local function test.-\nend\n)")
+    assert.truthy(example:find(machine, 1, true))
+    assert.truthy(example:find(test, 1, true))
+  end)
+
+  it("lists the options of raft.sim, and the methods of what it hands to a test", function()
+    local raft, n = require "raft", 0
+    for row in readme:match("| option of `raft.sim`.-\n(.-)\n\n"):gmatch("[^\n]+") do
+      for option in row:match("^|(.-)|"):gmatch("`([%l_]+)`") do
+        n = n + 1
+        local _, message = pcall(raft.sim, { [option] = print }, print)
+        assert.falsy(tostring(message):find("unknown option " .. option, 1, true), message)
+      end
+    end
+    assert.equal(7, n)
+    raft.sim({ machine = function() return { apply = print } end, nodes = 1 }, function(sim)
+      for row in readme:match("| in the test.-\n(.-)\n\n"):gmatch("[^\n]+") do
+        for method in row:match("^|(.-)|"):gmatch("`s?i?m?:(%l+)") do
+          n = n + 1
+          assert.equal("function", type(sim[method]), method)
+        end
+      end
+    end)
+    assert.equal(7 + 14, n)
+  end)
+
   it("names only targets that the Makefile has", function()
     local makefile, n = tree.read("Makefile"), 0
     for target in readme:gmatch("`make ([%w%-]+)") do

@@ -14,6 +14,15 @@
 #define TERM_MAX (UINT64_MAX / 2)  /* larger ones come from broken peers: terms + 1 must never wrap */
 #define INDEX_MAX (UINT64_MAX / 2)
 
+/* Tells whoever watches, at the end of an input. Returns its result. */
+static inline int tell(const struct raft *r, struct raft_input input, int result)
+{
+    if (r->config.tap == NULL) return result;
+    input.result = result;
+    r->config.tap->step(r->config.tap->ctx, r, &input);
+    return result;
+}
+
 /* ---- life ---- */
 
 static int check_config(const struct raft_config *c, const struct raft_initial *i, struct err *e)
@@ -110,7 +119,7 @@ int raft_new(struct raft **out, const struct raft_config *config, const struct r
     /* A snapshot may have been stored before the term in which it was received. */
     role_follow(r, MAX(r->term, initial->snapshot_term), 0, now);
     *out = r;
-    return OK;
+    return tell(r, (struct raft_input){RAFT_INPUT_START, .now = now, .config = config, .initial = initial}, OK);
 }
 
 void raft_free(struct raft *r)
@@ -156,7 +165,7 @@ static void tick_leader(struct raft *r, uint64_t now)
     replication_heartbeat(r, now);
 }
 
-int raft_tick(struct raft *r, uint64_t now)
+static int tick(struct raft *r, uint64_t now)
 {
     int rv = reserve(r, 0);
     if (rv != OK || now < raft_deadline(r)) return rv;
@@ -165,6 +174,11 @@ int raft_tick(struct raft *r, uint64_t now)
     else if (role_is_electable(r)) election_campaign(r, now);
     else election_ask(r, now);
     return OK;
+}
+
+int raft_tick(struct raft *r, uint64_t now)
+{
+    return tell(r, (struct raft_input){RAFT_INPUT_TICK, .now = now}, tick(r, now));
 }
 
 uint64_t raft_deadline(const struct raft *r)
@@ -176,16 +190,17 @@ uint64_t raft_deadline(const struct raft *r)
 int raft_campaign(struct raft *r, uint64_t now)
 {
     int rv = reserve(r, 0);
-    if (rv != OK || r->role == RAFT_LEADER || !role_is_electable(r)) return rv;
-    election_campaign(r, now);
-    return OK;
+    if (rv == OK && r->role != RAFT_LEADER && role_is_electable(r)) election_campaign(r, now);
+    return tell(r, (struct raft_input){RAFT_INPUT_CAMPAIGN, .now = now}, rv);
 }
 
 void raft_step_down(struct raft *r, uint64_t now)
 {
-    if (r->role != RAFT_LEADER) return;
-    role_follow(r, r->term, 0, now);
-    r->election_at_us += 2 * r->config.election_timeout_us;
+    if (r->role == RAFT_LEADER) {
+        role_follow(r, r->term, 0, now);
+        r->election_at_us += 2 * r->config.election_timeout_us;
+    }
+    tell(r, (struct raft_input){RAFT_INPUT_STEP_DOWN, .now = now}, OK);
 }
 
 /* ---- messages ---- */
@@ -273,7 +288,7 @@ static int dispatch(struct raft *r, const struct raft_message *m, uint64_t now)
     return OK;
 }
 
-int raft_step(struct raft *r, const struct raft_message *m, uint64_t now)
+static int step(struct raft *r, const struct raft_message *m, uint64_t now)
 {
     if (!message_is_sane(r, m)) return ERR_INVALID;
     int rv = reserve_confs(r, m->n_entries, count_confs(m));
@@ -297,7 +312,12 @@ int raft_step(struct raft *r, const struct raft_message *m, uint64_t now)
     return dispatch(r, m, now);
 }
 
-int raft_propose(struct raft *r, struct raft_entry *entries, size_t n, raft_index *first, raft_term *term)
+int raft_step(struct raft *r, const struct raft_message *m, uint64_t now)
+{
+    return tell(r, (struct raft_input){RAFT_INPUT_STEP, .now = now, .message = m}, step(r, m, now));
+}
+
+static int propose(struct raft *r, struct raft_entry *entries, size_t n, raft_index *first, raft_term *term)
 {
     ASSERT(n > 0);
     if (r->corrupt) return ERR_CORRUPT;
@@ -324,6 +344,11 @@ int raft_propose(struct raft *r, struct raft_entry *entries, size_t n, raft_inde
     return OK;
 }
 
+int raft_propose(struct raft *r, struct raft_entry *entries, size_t n, raft_index *first, raft_term *term)
+{
+    return tell(r, (struct raft_input){RAFT_INPUT_PROPOSE, .n = n}, propose(r, entries, n, first, term));
+}
+
 void raft_unreachable(struct raft *r, raft_id peer)
 {
     struct raft_progress *p = state_peer(r, peer);
@@ -331,6 +356,7 @@ void raft_unreachable(struct raft *r, raft_id peer)
     progress_become_probe(p, p->match + 1);
     p->probe_sent = true; /* until it answers a heartbeat: there is nobody to hear a probe */
     if (r->transfer == peer) r->transfer = 0;
+    tell(r, (struct raft_input){RAFT_INPUT_UNREACHABLE, .peer = peer}, OK);
 }
 
 void raft_range_sent(struct raft *r, raft_id peer, raft_index named, raft_index last, uint64_t now)
@@ -339,6 +365,7 @@ void raft_range_sent(struct raft *r, raft_id peer, raft_index named, raft_index 
     if (p == NULL || r->role != RAFT_LEADER) return;
     progress_sent_late(p, named, last, now);
     r->dirty = true;
+    tell(r, (struct raft_input){RAFT_INPUT_RANGE_SENT, .now = now, .index = last, .peer = peer}, OK);
 }
 
 /* ---- snapshots, members, leadership, reads ---- */
@@ -402,7 +429,7 @@ int raft_read(struct raft *r, uint64_t context, bool lease, uint64_t now)
 
 /* ---- storage ---- */
 
-int raft_persisted(struct raft *r, uint64_t seq, uint64_t now)
+static int persisted(struct raft *r, uint64_t seq, uint64_t now)
 {
     ASSERT(seq > r->outbox.done && seq <= r->outbox.handed);
     int rv = reserve(r, 0);
@@ -418,10 +445,16 @@ int raft_persisted(struct raft *r, uint64_t seq, uint64_t now)
     return OK;
 }
 
+int raft_persisted(struct raft *r, uint64_t seq, uint64_t now)
+{
+    return tell(r, (struct raft_input){RAFT_INPUT_PERSISTED, .now = now, .seq = seq}, persisted(r, seq, now));
+}
+
 void raft_applied(struct raft *r, raft_index index)
 {
     ASSERT(index >= r->log.applied && index <= r->commit_out);
     r->log.applied = index;
+    tell(r, (struct raft_input){RAFT_INPUT_APPLIED, .index = index}, OK);
 }
 
 /* ---- output ---- */
@@ -463,7 +496,7 @@ static void gather_batch(struct raft *r, struct raft_ready *out)
     log->handed = out->last;
 }
 
-int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out)
+static int ready(struct raft *r, uint64_t now, struct raft_ready *out)
 {
     int rv = reserve(r, 0);
     if (rv == OK) rv = reads_reserve(&r->reads);
@@ -485,6 +518,11 @@ int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out)
     r->commit_out = out->commit;
     r->dirty = r->log.handed < r->log.last; /* the rest of them goes into batches of its own */
     return OK;
+}
+
+int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out)
+{
+    return tell(r, (struct raft_input){RAFT_INPUT_READY, .now = now, .ready = out}, ready(r, now, out));
 }
 
 /* ---- looking in ---- */
@@ -543,6 +581,7 @@ void raft_status_get(const struct raft *r, struct raft_status *out)
         .uncommitted_bytes = r->uncommitted_bytes,
         .leader_contact_us = r->leader_contact_us,
         .elections = r->elections,
+        .prevoting = r->prevoting,
         .ready = r->role == RAFT_LEADER && r->log.commit >= r->own_first,
         .corrupt = r->corrupt,
         .voter = conf_is_voter(conf, r->config.id),

@@ -47,6 +47,7 @@ struct raft_config {
     int32_t priority;              /* who shall rather lead. Of members equally far, a transfer takes the one of highest
                                       priority. Above 0: this node waits T .. T + T / (1 + priority) for a leader, so it
                                       mostly is the first to campaign; below 0: 2T .. 3T */
+    const struct raft_tap *tap;    /* who watches; NULL = nobody. Outlives the core */
 };
 
 /* A run of entries of one term: from start to the next run's start - 1. */
@@ -272,6 +273,7 @@ struct raft_status {
     uint64_t uncommitted_bytes;
     uint64_t leader_contact_us; /* when the leader was last heard of; 0 = never in this term */
     uint64_t elections;       /* that this node started */
+    bool prevoting;           /* candidate that only asks so far whether it would win (dissertation 9.6) */
     bool ready;               /* leader that has committed an entry of its own term */
     bool corrupt;
     bool voter, learner;      /* what it is by the latest configuration; a voter on its way to learner is both */
@@ -300,6 +302,46 @@ struct raft_peer_status {
 bool raft_peer_status_get(const struct raft *r, raft_id peer, struct raft_peer_status *out);
 /* Until when the lease holds, NEVER_US for a cluster of one; 0 = there is none. */
 uint64_t raft_lease_until(const struct raft *r);
+
+/* ---- being watched ---- */
+
+/* The functions that change the state, raft_new first. */
+enum raft_input_type {
+    RAFT_INPUT_START = 1,
+    RAFT_INPUT_TICK,
+    RAFT_INPUT_STEP,
+    RAFT_INPUT_PROPOSE,
+    RAFT_INPUT_PERSISTED,
+    RAFT_INPUT_APPLIED,
+    RAFT_INPUT_UNREACHABLE,
+    RAFT_INPUT_RANGE_SENT,
+    RAFT_INPUT_CAMPAIGN,
+    RAFT_INPUT_STEP_DOWN,
+    RAFT_INPUT_READY,
+};
+
+/* One call of them: its arguments, and what it returned. */
+struct raft_input {
+    enum raft_input_type type;
+    int result;                         /* OK where the function returns nothing */
+    uint64_t now;                       /* where the function takes it */
+    const struct raft_config *config;   /* START */
+    const struct raft_initial *initial; /* START */
+    const struct raft_message *message; /* STEP */
+    size_t n;                           /* PROPOSE: entries */
+    uint64_t seq;                       /* PERSISTED */
+    raft_index index;                   /* APPLIED; RANGE_SENT: last */
+    raft_id peer;                       /* UNREACHABLE, RANGE_SENT */
+    const struct raft_ready *ready;     /* READY: the output, if the result is OK */
+};
+
+/* Watches a core: step() is called at the end of every function that changes the state, when the change is done (of
+ * raft_new: before it returns). It may look in, and must not call what changes the state. This is how the simulator and
+ * specs judge each step that the core takes. */
+struct raft_tap {
+    void *ctx;
+    void (*step)(void *ctx, const struct raft *r, const struct raft_input *input);
+};
 
 #pragma GCC visibility pop
 

@@ -147,10 +147,7 @@ int replication_on_heartbeat_reply(struct raft *r, struct raft_progress *p, cons
     p->round = MAX(p->round, m->round);
     p->priority = m->priority;
     if (p->state == PROGRESS_PROBE) p->probe_sent = false;
-    else if (m->index > r->log.last) return OK;
-    else if (p->state == PROGRESS_REPLICATE) progress_find_lost(p, m->index, m->context);
-    /* It has the snapshot, but its word of that was lost, and in a quiet cluster none would follow. */
-    else if (m->index + 1 >= r->log.first) progress_become_probe(p, m->index + 1);
+    else if (p->state == PROGRESS_REPLICATE && m->index <= r->log.last) progress_find_lost(p, m->index, m->context);
     return OK;
 }
 

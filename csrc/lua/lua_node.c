@@ -1,17 +1,10 @@
-/* core.node: joins one real world, the two halves of a server, and the state machine in Lua.
+/* core.node: joins the two halves of a server, in the world that this state lives in, and the state machine in Lua.
  *
  * Two rules carry this file. No Lua error may cross the frames of server: whatever may raise, lack of memory included,
  * happens in a C function below a protected call. And the machine runs on a Lua thread of its own, whose hook is
  * cleared: the interpreter interrupts by a hook on the main thread, so that Ctrl-C cannot cut an apply in half. */
-#include <errno.h>
-#include <poll.h>
-#include <sys/eventfd.h>
-
 #include "base/mem.h"
-#include "lua/lua_room.h"
-#include "server/engine.h"
-#include "server/host.h"
-#include "uv/uv_world.h"
+#include "lua/lua_place.h"
 
 #define NODE_CLASS "raft.core.node"
 #define STEP_ENTRIES_MAX 65536
@@ -55,15 +48,11 @@ struct news {
 /* Not in the userdata itself: should the state be closed in the middle of a step (os.exit in an apply), the threads
  * outlive it. */
 struct lua_node {
-    struct uv_world *world;
-    struct channel channel;
-    bool channel_made;
-    struct engine *engine; /* NULL once its thread has been joined */
-    struct host *host;
+    struct lua_server *server;
+    struct host *host;     /* the server's */
     lua_State *thread;     /* the machine's; anchored by the userdata, like the packer */
     struct lua_packer *packer;
     uint32_t command_bytes;
-    int notify_fd;
     uint64_t born_us;
     struct news news;
     bool stop_on_error;
@@ -220,10 +209,11 @@ static enum host_verdict apply_failed(struct lua_node *n, const struct apply_cal
     return HOST_GO_ON;
 }
 
-static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence, struct buf *result)
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
+                                  struct buf *result)
 {
-    (void)result;
     struct lua_node *n = ctx;
+    (void)result;
     if (n->muted) return HOST_HALT; /* there is no machine any more */
     lua_State *T = n->thread;
     struct apply_call call = {n, command, time_us, sequence, STAGE_DECODE};
@@ -314,52 +304,33 @@ static const struct host_machine machine = {
 
 static void node_free(struct lua_node *n)
 {
-    host_free(n->host);
-    engine_free(n->engine);
-    if (n->channel_made) channel_free(&n->channel);
-    uv_world_free(n->world);
+    if (n->server != NULL) n->server->place->free(n->server);
     mem_free(n);
 }
 
-static int node_build(struct lua_node *n, const struct engine_config *config, uint64_t pending_bytes, struct err *e)
-{
-    if (uv_world_new(&n->world, n->notify_fd, e) != OK) return e->code;
-    struct io *io = uv_world_io(n->world);
-    n->born_us = io_now(io);
-    n->command_bytes = config->command_bytes;
-    n->channel_made = channel_init(&n->channel, io, config->pending) == OK;
-    if (n->channel_made) n->engine = engine_new(config, &n->channel);
-    if (n->engine != NULL) n->host = host_new(&n->channel, &machine, n, &(struct host_config){.pending = config->pending, .pending_bytes = pending_bytes});
-    return n->host != NULL ? OK : err_set(e, ERR_NOMEM, "out of memory for a node");
-}
-
-static int engine_main(void *engine)
-{
-    return engine_start(engine);
-}
-
 /* NULL: e says why. */
-static struct lua_node *node_create(const struct engine_config *config, uint64_t pending_bytes, int notify_fd,
-                                    struct err *e)
+static struct lua_node *node_create(lua_State *L, const struct lua_place *place, const struct engine_config *config,
+                                    const struct host_config *host, struct err *e)
 {
     struct lua_node *n = mem_zero(1, sizeof *n);
     if (n == NULL) {
         err_set(e, ERR_NOMEM, "out of memory for a node");
         return NULL;
     }
-    n->notify_fd = notify_fd;
-    if (node_build(n, config, pending_bytes, e) == OK) return n;
-    node_free(n);
-    return NULL;
+    if (place->open(L, config, host, &machine, n, &n->server, e) != OK) {
+        node_free(n);
+        return NULL;
+    }
+    n->host = n->server->host;
+    n->born_us = io_now(n->server->io);
+    n->command_bytes = config->command_bytes;
+    return n;
 }
 
 /* The thread has nothing left to do: the engine's memory and files are given back at once. */
 static void node_join(struct lua_node *n)
 {
-    if (!n->ended || n->engine == NULL) return;
-    uv_world_join(n->world);
-    engine_free(n->engine);
-    n->engine = NULL;
+    if (n->ended && n->server->engine != NULL) n->server->place->join(n->server);
 }
 
 static void node_close(struct lua_node *n)
@@ -369,28 +340,21 @@ static void node_close(struct lua_node *n)
     if (n->started) host_close(n->host);
 }
 
-static void wait_notified(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    eventfd_t count;
-    while (poll(&p, 1, -1) < 0 && errno == EINTR) continue;
-    eventfd_read(fd, &count);
-}
-
-/* Closes and waits, without any callback. The descriptor is shared with the other nodes of the state: what was taken
- * from it is given back. */
+/* Closes and waits, without any callback. */
 static void node_drain(struct lua_node *n)
 {
     ASSERT(!n->stepping);
-    bool took = false;
+    const struct lua_place *place = n->server->place;
+    bool waited = false;
     n->muted = true;
+    if (place->wait == NULL) return;
     node_close(n);
     while (!n->ended) {
         if (host_step(n->host, STEP_ENTRIES_MAX) || n->ended) continue;
-        wait_notified(n->notify_fd);
-        took = true;
+        place->wait(n->server);
+        waited = true;
     }
-    if (took) eventfd_write(n->notify_fd, 1);
+    if (waited) place->waited(n->server);
     node_join(n);
 }
 
@@ -490,8 +454,10 @@ static int node_new(lua_State *L)
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 3);
     read_config(L, &config);
-    uint64_t pending_bytes = (uint64_t)field_integer(L, "pending_bytes", 1, LUA_MAXINTEGER);
-    int notify_fd = lua_loop_notify_fd(L); /* made before the node, hence closed after it when the state closes */
+    struct host_config host = {.pending = config.pending,
+                               .pending_bytes = (uint64_t)field_integer(L, "pending_bytes", 1, LUA_MAXINTEGER)};
+    const struct lua_place *place = lua_place_of(L);
+    place->prepare(L);
     struct lua_node **box = lua_newuserdatauv(L, sizeof *box, 3);
     *box = NULL;
     luaL_setmetatable(L, NODE_CLASS);
@@ -502,12 +468,12 @@ static int node_new(lua_State *L)
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 3);
 
-    struct lua_node *n = node_create(&config, pending_bytes, notify_fd, &e);
+    struct lua_node *n = node_create(L, place, &config, &host, &e);
     if (n == NULL) return lua_room_fail(L, &e);
     n->thread = thread;
     n->packer = packer;
     n->stop_on_error = lua_toboolean(L, 3);
-    if (uv_world_run(n->world, engine_main, n->engine, &e) != OK) {
+    if (place->run(n->server, &e) != OK) {
         node_free(n);
         return lua_room_fail(L, &e);
     }
@@ -753,7 +719,7 @@ static void set_engine_status(lua_State *L, const struct server_status *s, uint6
 static int node_status(lua_State *L)
 {
     struct lua_node *n = check_node(L);
-    uint64_t now_us = io_now(uv_world_io(n->world));
+    uint64_t now_us = io_now(n->server->io);
     lua_createtable(L, 0, 28);
     set_engine_status(L, host_status(n->host), now_us);
     set_integer(L, "id", host_node(n->host));

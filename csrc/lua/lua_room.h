@@ -11,15 +11,22 @@
 
 #pragma GCC visibility push(hidden)
 
+__attribute__((visibility("default"))) int luaopen_raft_core(lua_State *L); /* module.c */
+
 void lua_loop_open(lua_State *L);  /* lua_loop.c: the pollable descriptor, clocks, signals */
 void lua_node_open(lua_State *L);  /* lua_node.c: core.node, one node of a cluster */
 void lua_pack_open(lua_State *L);  /* lua_pack.c: pack and unpack */
 void lua_raft_open(lua_State *L);  /* lua_raft.c: core.raft, the pure consensus core, for specs and own transports */
+void lua_images_open(lua_State *L); /* lua_images.c: core.images, crashes and rot of a log in memory, for specs */
+void lua_starve_open(lua_State *L); /* lua_starve.c: core.starve, a Lua state whose memory runs out, for specs */
 void lua_store_open(lua_State *L); /* lua_store.c: core.log, the durable log on a simulated disk, for specs */
 void lua_inspect_open(lua_State *L); /* lua_inspect.c: core.inspect, a directory at rest, for tools */
 void lua_server_open(lua_State *L); /* lua_server.c: core.sessions, for specs */
 void lua_wire_open(lua_State *L);  /* lua_wire.c: core.wire, entries and frames, for specs */
 void lua_sim_open(lua_State *L);   /* lua_sim.c: core.sim, a simulated cluster */
+void lua_sim_world_open(lua_State *L); /* lua_sim_world.c: core.sim_world, its world without nodes, for specs */
+void lua_check_open(lua_State *L); /* lua_check.c: core.sim_check, what judges simulated clusters, for specs */
+void lua_simulation_open(lua_State *L); /* lua_simulation.c: core.simulation, below raft.sim */
 void lua_uv_open(lua_State *L);    /* lua_uv.c: core.world, the real world's io, for specs */
 
 /* lua_pack.c, for lua_node.c: packing without a Lua string in between. */

@@ -5,8 +5,6 @@
 
 #define VERSION "0.1.0"
 
-__attribute__((visibility("default"))) int luaopen_raft_core(lua_State *L);
-
 /* Keeps the module in memory until the process ends: a closing Lua state unloads its modules, and a thread of a node
  * or a signal handler must never find its code gone. */
 static void pin(lua_State *L)
@@ -30,9 +28,14 @@ int luaopen_raft_core(lua_State *L)
     lua_raft_open(L);
     lua_store_open(L);
     lua_inspect_open(L);
+    lua_images_open(L);
+    lua_starve_open(L);
     lua_wire_open(L);
     lua_server_open(L);
     lua_sim_open(L);
+    lua_sim_world_open(L);
+    lua_check_open(L);
+    lua_simulation_open(L);
     lua_uv_open(L);
     return 1;
 }

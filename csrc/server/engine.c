@@ -59,6 +59,11 @@ const struct raft *engine_raft(const struct engine *e)
     return e->raft;
 }
 
+const struct store *engine_store(const struct engine *e)
+{
+    return e->store;
+}
+
 /* ---- closing ---- */
 
 static void on_store_closed(void *ctx)

@@ -11,6 +11,7 @@
 #pragma GCC visibility push(hidden)
 
 struct engine;
+struct raft_tap;
 
 struct engine_config {
     const char *dir;
@@ -28,6 +29,7 @@ struct engine_config {
     uint8_t n_join;               /* 0 = not */
     bool rejoin;                  /* a directory that is lost or damaged is made anew (store_config.rejoin) */
     uint64_t keep;                /* entries that stay in the log behind a snapshot, for followers that are behind */
+    const struct raft_tap *tap;   /* who watches the core (core/raft.h); NULL = nobody */
 };
 
 /* Copies the config. NULL: no memory. channel outlives the engine. */
@@ -49,6 +51,9 @@ void engine_abandon(struct engine *e);
 /* The core, for checks in the simulator; NULL before start and after close. */
 struct raft;
 const struct raft *engine_raft(const struct engine *e);
+/* Its log and what it remembers of its peers; NULL likewise. */
+struct store;
+const struct store *engine_store(const struct engine *e);
 
 #pragma GCC visibility pop
 

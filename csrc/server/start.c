@@ -121,7 +121,8 @@ static int start_core(struct engine *e, const struct store_recovered *recovered,
                                  .append_bytes = APPEND_BYTES,
                                  .window_bytes = WINDOW_BYTES,
                                  .uncommitted_bytes = UNCOMMITTED_BYTES,
-                                 .cache_bytes = e->config.cache_bytes};
+                                 .cache_bytes = e->config.cache_bytes,
+                                 .tap = e->config.tap};
     struct raft_conf_at *confs = mem_zero(e->confs.count, sizeof *confs);
     if (confs == NULL) return err_set(err, ERR_NOMEM, "no memory for the consensus core");
     for (size_t i = 1; i < e->confs.count; i++) {

@@ -1,6 +1,7 @@
 #include "sim/sim_check.h"
 
 #include "base/mem.h"
+#include "sim/sim_queue.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,10 +12,11 @@ struct version {
     uint64_t hash;          /* 0 = not known yet */
 };
 
-/* All that is known of one index. */
+/* All that is known of one index. Most have had one version only. */
 struct slot {
-    struct version *versions;
-    size_t count, capacity;
+    struct version first; /* term 0 = none yet */
+    struct version *others;
+    size_t n_others, others_capacity;
     raft_term committed;    /* term of the committed entry, 0 = none yet */
     raft_term committed_in; /* term of the leader that committed it */
     uint64_t state;         /* digest of the state after it was applied, 0 = no command or not yet */
@@ -31,9 +33,20 @@ struct check_node {
     size_t values_size, values_capacity;
     uint8_t *said; /* whom it has told that it votes for in term t, over all lives, at t - 1; 0 = nobody */
     size_t n_said, said_capacity;
+    bool lost;       /* it forgot everything once */
+    raft_term *gone; /* what it had on its disk then, index i at i - 1 */
+    size_t n_gone;
+    bool damaged;    /* its disk does not hold what it was given, and it does not know that yet */
+    bool disk_short; /* at the last look, the highest committed entry was not on its disk */
 };
 
-enum fate { FATE_OPEN = 0, FATE_ACKNOWLEDGED, FATE_REFUSED };
+enum outcome { CALL_OPEN = 0, CALL_ACKNOWLEDGED, CALL_REFUSED };
+
+/* What became of a value. */
+struct fate {
+    enum outcome outcome;
+    raft_index began; /* the highest index acknowledged anywhere when it was proposed */
+};
 
 struct sim_check {
     int nodes;
@@ -43,7 +56,7 @@ struct sim_check {
     size_t n_slots, slots_capacity;
     uint8_t *leaders; /* of term t at t - 1; 0 = none */
     size_t n_leaders, leaders_capacity;
-    uint8_t *fates; /* of value v at v - 1 */
+    struct fate *fates; /* of value v at v - 1 */
     size_t n_fates, fates_capacity;
     raft_index committed, acknowledged;
     bool failed;
@@ -65,8 +78,9 @@ void sim_check_free(struct sim_check *c)
         mem_free(c->node[i].log);
         mem_free(c->node[i].values);
         mem_free(c->node[i].said);
+        mem_free(c->node[i].gone);
     }
-    for (size_t i = 0; i < c->n_slots; i++) mem_free(c->slots[i].versions);
+    for (size_t i = 0; i < c->n_slots; i++) mem_free(c->slots[i].others);
     mem_free(c->slots);
     mem_free(c->leaders);
     mem_free(c->fates);
@@ -101,8 +115,7 @@ void sim_check_time(struct sim_check *c, uint64_t now_us)
 static void *grown(void *items, size_t *count, size_t *capacity, size_t need, size_t size)
 {
     if (need <= *count) return items;
-    bool done = mem_grow(&items, capacity, need, size);
-    ASSERT(done);
+    sim_grow(&items, capacity, need, size);
     memset((char *)items + *count * size, 0, (need - *count) * size);
     *count = need;
     return items;
@@ -115,10 +128,10 @@ static struct slot *slot_at(struct sim_check *c, raft_index index)
     return &c->slots[index - 1];
 }
 
-static uint8_t *fate_of(struct sim_check *c, uint64_t value)
+static struct fate *fate_of(struct sim_check *c, uint64_t value)
 {
     ASSERT(value > 0);
-    c->fates = grown(c->fates, &c->n_fates, &c->fates_capacity, value, 1);
+    c->fates = grown(c->fates, &c->n_fates, &c->fates_capacity, value, sizeof(*c->fates));
     return &c->fates[value - 1];
 }
 
@@ -130,8 +143,9 @@ static struct check_node *node_of(const struct sim_check *c, int node)
 
 static struct version *version_of(struct slot *slot, raft_term term)
 {
-    for (size_t i = 0; i < slot->count; i++) {
-        if (slot->versions[i].term == term) return &slot->versions[i];
+    if (slot->first.term == term) return &slot->first;
+    for (size_t i = 0; i < slot->n_others; i++) {
+        if (slot->others[i].term == term) return &slot->others[i];
     }
     return NULL;
 }
@@ -203,19 +217,32 @@ void sim_check_truncate(struct sim_check *c, int node, raft_index last)
 static void log_push(struct check_node *n, raft_term term)
 {
     void *log = n->log;
-    bool done = mem_grow(&log, &n->log_capacity, n->last + 1, sizeof(*n->log));
-    ASSERT(done);
+    sim_grow(&log, &n->log_capacity, n->last + 1, sizeof(*n->log));
     n->log = log;
     n->log[n->last++] = term;
 }
 
 static void version_add(struct slot *slot, struct version version)
 {
-    void *versions = slot->versions;
-    bool done = mem_grow(&versions, &slot->capacity, slot->count + 1, sizeof(version));
-    ASSERT(done);
-    slot->versions = versions;
-    slot->versions[slot->count++] = version;
+    if (slot->first.term == 0) {
+        slot->first = version;
+        return;
+    }
+    void *others = slot->others;
+    sim_grow(&others, &slot->others_capacity, slot->n_others + 1, sizeof(version));
+    slot->others = others;
+    slot->others[slot->n_others++] = version;
+}
+
+/* hash 0: it is not known yet. */
+static void version_check(struct sim_check *c, int node, struct version *version, raft_index index, raft_term before,
+                          uint64_t hash)
+{
+    if (version->before != before || (version->hash != 0 && hash != 0 && version->hash != hash)) {
+        sim_check_fail(c, node, "log matching: index %" PRIu64 " of term %" PRIu64 " is another entry than elsewhere",
+                       index, version->term);
+    }
+    if (version->hash == 0) version->hash = hash;
 }
 
 void sim_check_append(struct sim_check *c, int node, raft_term term, uint64_t hash)
@@ -229,15 +256,16 @@ void sim_check_append(struct sim_check *c, int node, raft_term term, uint64_t ha
     }
     struct slot *slot = slot_at(c, index);
     struct version *version = version_of(slot, term);
-    if (version == NULL) {
-        version_add(slot, (struct version){.term = term, .before = before, .hash = hash});
-    } else if (version->before != before || (version->hash != 0 && hash != 0 && version->hash != hash)) {
-        sim_check_fail(c, node, "log matching: index %" PRIu64 " of term %" PRIu64 " is another entry than elsewhere",
-                       index, term);
-    } else if (version->hash == 0) {
-        version->hash = hash;
-    }
+    if (version == NULL) version_add(slot, (struct version){.term = term, .before = before, .hash = hash});
+    else version_check(c, node, version, index, before, hash);
     log_push(n, term);
+}
+
+void sim_check_hash(struct sim_check *c, int node, raft_index index, uint64_t hash)
+{
+    raft_term term = sim_check_term_at(c, node, index);
+    ASSERT(term > 0 && hash > 0);
+    version_check(c, node, version_of(slot_at(c, index), term), index, sim_check_term_at(c, node, index - 1), hash);
 }
 
 void sim_check_stable(struct sim_check *c, int node, raft_index index)
@@ -249,11 +277,18 @@ void sim_check_stable(struct sim_check *c, int node, raft_index index)
     n->stable = MIN(index, n->last);
 }
 
+/* Was the entry lost with the disk that held it? Whoever counted on it could not know. */
+static bool is_gone(const struct check_node *n, raft_index index, raft_term term)
+{
+    return index <= n->n_gone && n->gone[index - 1] == term;
+}
+
 static int disks_with(const struct sim_check *c, raft_index index, raft_term term)
 {
     int count = 0;
     for (int node = 1; node <= c->nodes; node++) {
-        if (c->node[node].stable >= index && sim_check_term_at(c, node, index) == term) count++;
+        const struct check_node *n = &c->node[node];
+        if (is_gone(n, index, term) || (n->stable >= index && n->log[index - 1] == term)) count++;
     }
     return count;
 }
@@ -330,33 +365,88 @@ void sim_check_crash(struct sim_check *c, int node)
     n->values_size = 0;
 }
 
+void sim_check_lost(struct sim_check *c, int node)
+{
+    struct check_node *n = node_of(c, node);
+    sim_check_crash(c, node);
+    n->lost = true;
+    n->damaged = false;
+    n->term = n->durable_term = 0;
+    n->vote = 0;
+    if (n->stable > n->n_gone) { /* else the first loss was the greater one */
+        mem_free(n->gone);
+        n->gone = n->log;
+        n->n_gone = n->stable;
+        n->log = NULL;
+        n->log_capacity = 0;
+    }
+    n->last = 0;
+    n->stable = 0;
+    n->n_said = 0;
+}
+
+void sim_check_damaged(struct sim_check *c, int node)
+{
+    node_of(c, node)->damaged = true;
+}
+
+/* Does a disk with this on it hold all that was durable? what: how the failures begin. */
+static void check_kept(struct sim_check *c, int node, const char *what, raft_term term, raft_id vote,
+                       const raft_term *terms, raft_index last)
+{
+    const struct check_node *n = node_of(c, node);
+    if (term < n->durable_term) {
+        sim_check_fail(c, node, "durability: %s term %" PRIu64 ", term %" PRIu64 " was durable", what, term,
+                       n->durable_term);
+    }
+    if (term == n->term && vote != 0 && n->vote != 0 && vote != n->vote) {
+        sim_check_fail(c, node, "durability: %s another vote in term %" PRIu64, what, term);
+    }
+    if (last < n->stable) {
+        sim_check_fail(c, node, "durability: %s a log up to %" PRIu64 ", %" PRIu64 " was durable", what, last,
+                       n->stable);
+    }
+    for (raft_index i = 1; i <= MIN(last, n->stable) && !c->failed; i++) {
+        if (terms[i - 1] == n->log[i - 1]) continue;
+        sim_check_fail(c, node, "durability: %s another entry at index %" PRIu64, what, i);
+    }
+}
+
 void sim_check_recover(struct sim_check *c, int node, raft_term term, raft_id vote, const raft_term *terms,
                        raft_index last)
 {
     struct check_node *n = node_of(c, node);
-    if (term < n->durable_term) {
-        sim_check_fail(c, node, "durability: came back in term %" PRIu64 ", term %" PRIu64 " was durable", term,
-                       n->durable_term);
+    check_kept(c, node, "came back with", term, vote, terms, last);
+    for (raft_index i = n->stable + 1; i <= last && !c->failed; i++) {
+        if (version_of(slot_at(c, i), terms[i - 1]) != NULL) continue;
+        sim_check_fail(c, node, "durability: came back with an entry at index %" PRIu64 " that nobody wrote", i);
     }
-    if (term == n->term && vote != 0 && n->vote != 0 && vote != n->vote) {
-        sim_check_fail(c, node, "durability: came back with another vote in term %" PRIu64, term);
-    }
-    if (last < n->stable) {
-        sim_check_fail(c, node, "durability: came back with a log up to %" PRIu64 ", %" PRIu64 " was durable", last,
-                       n->stable);
-    }
-    for (raft_index i = 1; i <= last && !c->failed; i++) {
-        if (i <= n->stable && terms[i - 1] != n->log[i - 1]) {
-            sim_check_fail(c, node, "durability: came back with another entry at index %" PRIu64, i);
-        } else if (version_of(slot_at(c, i), terms[i - 1]) == NULL) {
-            sim_check_fail(c, node, "durability: came back with an entry at index %" PRIu64 " that nobody wrote", i);
-        }
-    }
+    n->damaged = false;
     n->term = n->durable_term = term;
     n->vote = vote;
     n->last = 0;
     for (raft_index i = 1; i <= last && !c->failed; i++) sim_check_append(c, node, terms[i - 1], 0);
     n->stable = n->last;
+}
+
+void sim_check_disk(struct sim_check *c, int node, raft_term term, raft_id vote, const raft_term *terms,
+                    raft_index last)
+{
+    struct check_node *n = node_of(c, node);
+    raft_index newest = c->committed;
+    raft_term committed = newest == 0 ? 0 : c->slots[newest - 1].committed;
+    bool found = newest == 0 || (last >= newest && terms[newest - 1] == committed);
+    if (!n->damaged) check_kept(c, node, "its disk holds", term, vote, terms, last);
+    n->disk_short = !found && !n->damaged && !is_gone(n, newest, committed);
+}
+
+void sim_check_disks(struct sim_check *c)
+{
+    int missing = 0;
+    for (int node = 1; node <= c->nodes; node++) missing += c->node[node].disk_short;
+    if (2 * missing < c->nodes) return;
+    sim_check_fail(c, 0, "durability: index %" PRIu64 " is committed, and %d of %d disks do not hold it", c->committed,
+                   missing, c->nodes);
 }
 
 /* ---- the state machine of a node, and its callers ---- */
@@ -379,7 +469,7 @@ static void check_value(struct sim_check *c, int node, raft_index index, uint64_
     if (has_value(n, value)) {
         sim_check_fail(c, node, "exactly once: value %" PRIu64 " is applied again at index %" PRIu64, value, index);
     }
-    if (*fate_of(c, value) == FATE_REFUSED) {
+    if (fate_of(c, value)->outcome == CALL_REFUSED) {
         sim_check_fail(c, node, "exactly once: value %" PRIu64 ", refused for certain, is applied at index %" PRIu64,
                        value, index);
     }
@@ -408,9 +498,15 @@ void sim_check_apply(struct sim_check *c, int node, raft_index index, uint64_t v
     slot->state = n->state;
 }
 
+void sim_check_propose(struct sim_check *c, uint64_t value)
+{
+    fate_of(c, value)->began = c->acknowledged;
+}
+
 void sim_check_acknowledge(struct sim_check *c, int node, raft_index index, uint64_t value)
 {
-    if (*fate_of(c, value) != FATE_OPEN) {
+    struct fate *fate = fate_of(c, value);
+    if (fate->outcome != CALL_OPEN) {
         sim_check_fail(c, node, "exactly once: value %" PRIu64 " at index %" PRIu64 " was answered before", value,
                        index);
     }
@@ -418,16 +514,20 @@ void sim_check_acknowledge(struct sim_check *c, int node, raft_index index, uint
         sim_check_fail(c, node, "durability: value %" PRIu64 " is acknowledged at index %" PRIu64
                        ", which is not committed or another's", value, index);
     }
-    *fate_of(c, value) = FATE_ACKNOWLEDGED;
+    if (index <= fate->began) {
+        sim_check_fail(c, node, "linearizability: value %" PRIu64 " is acknowledged at index %" PRIu64 ", %" PRIu64
+                       " was acknowledged before it was proposed", value, index, fate->began);
+    }
+    fate->outcome = CALL_ACKNOWLEDGED;
     c->acknowledged = MAX(c->acknowledged, index);
 }
 
 void sim_check_refuse(struct sim_check *c, int node, uint64_t value)
 {
-    if (*fate_of(c, value) != FATE_OPEN) {
+    if (fate_of(c, value)->outcome != CALL_OPEN) {
         sim_check_fail(c, node, "exactly once: value %" PRIu64 " was answered before", value);
     }
-    *fate_of(c, value) = FATE_REFUSED;
+    fate_of(c, value)->outcome = CALL_REFUSED;
     for (int other = 1; other <= c->nodes; other++) {
         if (!has_value(node_of(c, other), value)) continue;
         sim_check_fail(c, node, "exactly once: value %" PRIu64 " is refused for certain, but node %d has applied it",
@@ -456,14 +556,17 @@ raft_index sim_check_committed(const struct sim_check *c)
 
 void sim_check_end(struct sim_check *c)
 {
-    for (int node = 1; node <= c->nodes; node++) {
-        const struct check_node *n = node_of(c, node), *first = node_of(c, 1);
-        if (n->applied != first->applied || n->state != first->state) {
-            sim_check_fail(c, node, "convergence: its state at index %" PRIu64 " is not that of node 1 at index %"
-                           PRIu64, n->applied, first->applied);
+    int first = 1;
+    while (first < c->nodes && c->node[first].lost) first++;
+    for (int node = first; node <= c->nodes; node++) {
+        const struct check_node *n = node_of(c, node), *other = node_of(c, first);
+        if (n->lost) continue;
+        if (n->applied != other->applied || n->state != other->state) {
+            sim_check_fail(c, node, "convergence: its state at index %" PRIu64 " is not that of node %d at index %"
+                           PRIu64, n->applied, first, other->applied);
         }
         for (uint64_t value = 1; value <= c->n_fates; value++) {
-            if (c->fates[value - 1] != FATE_ACKNOWLEDGED || has_value(n, value)) continue;
+            if (c->fates[value - 1].outcome != CALL_ACKNOWLEDGED || has_value(n, value)) continue;
             sim_check_fail(c, node, "durability: value %" PRIu64 " was acknowledged and is lost", value);
         }
     }

@@ -8,11 +8,11 @@
  *  log matching          the same index and term: the same entry, after the same entry
  *  leader completeness   a new leader has every entry that was committed in an earlier term
  *  state machine safety  what is committed or applied at an index is the same on every node, for good
- *  durability            committed: on the disks of a majority; what was on a disk is there again after a crash;
- *                        what a node promises to others is on its disk
+ *  durability            committed: on the disks of a majority; what was on a disk is there again after a crash, and
+ *                        is in its bytes before; what a node promises to others is on its disk
  *  order                 a commit index, an applied index, a term and the leader's time never fall; one vote a term
  *  exactly once          no value is applied twice; what was refused for certain is never applied
- *  linearizability       a barrier that has been passed has seen everything acknowledged before it began */
+ *  linearizability       what is proposed, or a barrier that begins, after something was acknowledged comes after it */
 #ifndef RAFT_SIM_SIM_CHECK_H
 #define RAFT_SIM_SIM_CHECK_H
 
@@ -42,8 +42,9 @@ void sim_check_leader(struct sim_check *c, int node, raft_term term);
 raft_index sim_check_last(const struct sim_check *c, int node);
 raft_term sim_check_term_at(const struct sim_check *c, int node, raft_index index);
 void sim_check_truncate(struct sim_check *c, int node, raft_index last); /* entries after last are gone */
-/* The next entry. hash: of its bytes; 0 = not known. */
+/* The next entry. hash: of its bytes; 0 = not known yet. */
 void sim_check_append(struct sim_check *c, int node, raft_term term, uint64_t hash);
+void sim_check_hash(struct sim_check *c, int node, raft_index index, uint64_t hash); /* now it is */
 void sim_check_stable(struct sim_check *c, int node, raft_index index); /* durable on this node up to here */
 void sim_check_commit(struct sim_check *c, int node, raft_index index);
 
@@ -59,10 +60,25 @@ void sim_check_crash(struct sim_check *c, int node); /* or stop */
 /* What a new life found on its disk: terms of entries 1 .. last. */
 void sim_check_recover(struct sim_check *c, int node, raft_term term, raft_id vote, const raft_term *terms,
                        raft_index last);
+/* What this node had on its disk is gone for good (wiped, or found rotten). Others may still count on what it has told
+ * them before. It may live on with an empty disk, and the end does not ask it for the others' state. Precondition: it
+ * is down. */
+void sim_check_lost(struct sim_check *c, int node);
+/* A fault has damaged its disk behind its back: until sim_check_lost nothing is said about what that disk holds. */
+void sim_check_damaged(struct sim_check *c, int node);
+
+/* ---- disks, looked at from outside: their bytes, while the node runs or is down ---- */
+
+/* What a look at one has found: all that was durable has to be there. */
+void sim_check_disk(struct sim_check *c, int node, raft_term term, raft_id vote, const raft_term *terms,
+                    raft_index last);
+/* After a look at each of them, at one moment: what is committed is on the disks of a majority. */
+void sim_check_disks(struct sim_check *c);
 
 /* ---- the state machine of a node, and its callers ---- */
 
-/* Values are numbers from 1, each proposed at most once. */
+/* Values are numbers from 1, each proposed at most once, and told before it is. */
+void sim_check_propose(struct sim_check *c, uint64_t value);
 void sim_check_apply(struct sim_check *c, int node, raft_index index, uint64_t value, uint64_t time_us);
 void sim_check_acknowledge(struct sim_check *c, int node, raft_index index, uint64_t value);
 void sim_check_refuse(struct sim_check *c, int node, uint64_t value); /* certainly never to be applied */

@@ -1,8 +1,7 @@
-#include "base/mem.h"
-#include "sim/sim_internal.h"
+#include "sim/sim_children.h"
 
-/* There is one process: the body runs at once, and joining writes what it has put, with all that may befall a disk or a
- * process meanwhile. */
+#include "base/mem.h"
+#include "sim/sim_queue.h"
 
 struct io_child {
     char *path;
@@ -23,14 +22,14 @@ static int sink_put(struct io_sink *sink, const void *data, size_t size, struct 
     return OK;
 }
 
-int sim_fork(struct io *io, const char *path, bool apart, io_body *body, void *ctx, struct io_child **child,
-             struct err *e)
+int sim_child_fork(struct io *io, const char *path, bool apart, io_body *body, void *ctx, struct io_child **child,
+                   struct err *e)
 {
     (void)apart;
     struct io_file *file;
-    int rv = sim_open(io, path, IO_OPEN_CREATE, &file, e);
+    int rv = io_open(io, path, IO_OPEN_CREATE, &file, e);
     if (rv != OK) return rv;
-    sim_close(io, file);
+    io_close(io, file);
     struct io_child *c = sim_alloc(sizeof *c);
     struct buf_sink sink = {.sink.put = sink_put, .child = c};
     c->path = sim_strdup(path);
@@ -39,7 +38,7 @@ int sim_fork(struct io *io, const char *path, bool apart, io_body *body, void *c
     return OK;
 }
 
-int sim_join(struct io *io, struct io_child *c, struct err *e)
+int sim_child_join(struct io *io, struct io_child *c, struct err *e)
 {
     struct io_file *file;
     if (c->killed) return err_set(e, ERR_IO, "the process that wrote the snapshot was ended by signal 9");
@@ -47,14 +46,15 @@ int sim_join(struct io *io, struct io_child *c, struct err *e)
         *e = c->result;
         return e->code;
     }
-    int rv = sim_open(io, c->path, IO_OPEN_WRITE, &file, e);
+    int rv = io_open(io, c->path, IO_OPEN_WRITE, &file, e);
     if (rv != OK) return rv;
-    rv = sim_write(io, file, 0, c->bytes.data, c->bytes.size, e);
-    sim_close(io, file);
+    rv = io_put(io, file, 0, c->bytes.data, c->bytes.size, e);
+    if (rv == OK) rv = io_sync(io, file, e);
+    io_close(io, file);
     return rv;
 }
 
-void sim_kill(struct io *io, struct io_child *c)
+void sim_child_kill(struct io *io, struct io_child *c)
 {
     (void)io;
     c->killed = true;

@@ -3,7 +3,7 @@
 #ifndef RAFT_SIM_SIM_CLIENT_H
 #define RAFT_SIM_SIM_CLIENT_H
 
-#include "sim/sim_cluster.h"
+#include "sim/sim_machine.h"
 
 #pragma GCC visibility push(hidden)
 

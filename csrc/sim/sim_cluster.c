@@ -1,14 +1,13 @@
 #include "sim/sim_cluster.h"
 
 #include "base/mem.h"
+#include "sim/sim_trace.h"
 #include "sim/sim_watch.h"
 
 #include <stdio.h>
 
-#define VALUE_BYTES 8u
-#define PENDING_BYTES (64u << 20)
-#define HOST_LATE_US (20 * US_PER_MS) /* how late a host that has more to do may step again */
-#define CLUSTER_NAME "sim"
+#define HOST_LATE_US (20 * US_PER_MS) /* how late a host that has something to do may step, now and then */
+#define HOST_SOON_US 200u             /* and usually */
 
 struct sim_member *sim_cluster_member(struct sim_cluster *c, int id)
 {
@@ -16,67 +15,50 @@ struct sim_member *sim_cluster_member(struct sim_cluster *c, int id)
     return &c->members[id - 1];
 }
 
-/* ---- the state machine, and the ends of calls ---- */
-
-static bool call_take(struct sim_member *m, uint64_t sequence, struct sim_call *out)
+void sim_member_address(int id, char out[32])
 {
-    for (size_t i = 0; i < m->n_calls; i++) {
-        if (m->calls[i].sequence != sequence) continue;
-        *out = m->calls[i];
-        m->calls[i] = m->calls[--m->n_calls];
-        return true;
-    }
-    sim_check_fail(m->cluster->check, m->id, "call %" PRIu64 " was answered that is not open", sequence);
-    return false;
+    snprintf(out, 32, "node-%d:7000", id);
 }
+
+/* ---- what a host says: noted here, then told to the program ---- */
 
 static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
                                   struct buf *result)
 {
     struct sim_member *m = ctx;
-    (void)result;
-    struct sim_check *check = m->cluster->check;
-    if (command->payload_size < VALUE_BYTES) {
-        sim_check_fail(check, m->id, "index %" PRIu64 " is no command of ours", command->index);
-        return HOST_GO_ON;
-    }
-    uint64_t value = get_u64(command->payload);
-    sim_check_apply(check, m->id, command->index, value, time_us);
-    struct sim_call call;
-    if (sequence == 0 || !call_take(m, sequence, &call)) return HOST_GO_ON;
-    if (call.value != value) {
-        sim_check_fail(check, m->id, "call %" PRIu64 " of value %" PRIu64 " is answered with value %" PRIu64,
-                       sequence, call.value, value);
-    }
-    sim_check_acknowledge(check, m->id, command->index, value);
-    m->cluster->acknowledged++;
-    return HOST_GO_ON;
+    const struct sim_program *program = m->cluster->config.program;
+    if (program->applying != NULL) program->applying(m, command, time_us, sequence);
+    return m->machine.apply(m->machine_ctx, command, time_us, sequence, result);
 }
 
-/* Codes that say for certain that no copy of a proposal entered any log. */
-static bool is_refusal(int code)
+static void on_repeat(void *ctx, uint64_t sequence, const uint8_t *result, size_t size)
 {
-    return code == ERR_NOT_LEADER || code == ERR_FULL || code == ERR_TOO_LARGE || code == ERR_CLOSED ||
-           code == ERR_FAULT || code == ERR_REFUSED;
+    struct sim_member *m = ctx;
+    m->machine.repeat(m->machine_ctx, sequence, result, size);
 }
 
 static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
 {
-    (void)id;
     struct sim_member *m = ctx;
-    struct sim_check *check = m->cluster->check;
-    struct sim_call call;
-    if (!call_take(m, sequence, &call)) return;
-    if (code == OK && call.value == 0) {
-        sim_check_barrier(check, m->id, call.began);
-    } else if (code == OK) {
-        sim_check_fail(check, m->id, "value %" PRIu64 " has passed at index %" PRIu64 " without an apply", call.value,
-                       index);
-    } else if (!is_refusal(code) && code != ERR_TIMEOUT && code != ERR_UNKNOWN) {
-        sim_check_fail(check, m->id, "value %" PRIu64 " ended with %s", call.value, err_name(code));
-    } else if (call.value != 0 && is_refusal(code)) {
-        sim_check_refuse(check, m->id, call.value);
-    }
+    m->machine.done(m->machine_ctx, sequence, code, index, id);
+}
+
+static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
+{
+    struct sim_member *m = ctx;
+    return m->machine.save(m->machine_ctx, w, e);
+}
+
+static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+{
+    struct sim_member *m = ctx;
+    return m->machine.load(m->machine_ctx, step, record, size);
+}
+
+static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t took_us)
+{
+    struct sim_member *m = ctx;
+    m->machine.snapshot(m->machine_ctx, order, took_us);
 }
 
 static void on_started(void *ctx, int code)
@@ -84,13 +66,16 @@ static void on_started(void *ctx, int code)
     struct sim_member *m = ctx;
     m->running = code == OK;
     m->closed = code != OK;
-    if (code == OK || m->planted) return;
-    sim_check_fail(m->cluster->check, m->id, "it cannot start: %s", host_start_error(m->host)->text);
+    if (code != OK && !m->planted) {
+        sim_check_fail(m->cluster->check, m->id, "it cannot start: %s", host_start_error(m->host)->text);
+    }
+    m->machine.started(m->machine_ctx, code);
 }
 
 static void on_changed(void *ctx, const struct server_status *status)
 {
     struct sim_member *m = ctx;
+    m->machine.changed(m->machine_ctx, status);
     if (status->fault == 0) return;
     m->faulted = true;
     if (m->planted) return;
@@ -102,131 +87,133 @@ static void on_closed(void *ctx)
     struct sim_member *m = ctx;
     m->running = false;
     m->closed = true;
-    if (m->n_calls > 0) sim_check_fail(m->cluster->check, m->id, "%zu calls are open after closing", m->n_calls);
+    m->machine.closed(m->machine_ctx);
 }
 
-/* ---- lives ---- */
+/* ---- turns ---- */
 
-/* end: engine_free after an orderly end, engine_abandon after a crash. */
-static void member_drop(struct sim_member *m, void (*end)(struct engine *e))
+static void member_end(struct sim_member *m)
 {
-    host_free(m->host);
-    end(m->engine);
-    channel_free(&m->channel);
-    m->host = NULL;
-    m->engine = NULL;
-    m->n_calls = 0;
-    m->running = m->closing = m->closed = m->planted = m->faulted = m->paused = false;
+    m->cluster->config.program->end(m);
+    ASSERT(m->engine == NULL && m->host == NULL);
+    m->process = NULL;
+    m->up = m->running = m->closing = m->closed = m->crashed = m->planted = m->faulted = m->paused = false;
+    m->turn_us = NEVER_US;
     sim_world_fail_file(m->cluster->world, m->id, 0, OK);
     sim_check_crash(m->cluster->check, m->id);
 }
 
-/* The host's turn. It may come for a later life than it was meant for, which does no harm. */
-static void host_turn(void *ctx)
+static void member_turn(struct sim_member *m)
+{
+    uint64_t next_us = m->cluster->config.program->turn(m);
+    if (m->closed) {
+        member_end(m);
+    } else if (next_us != NEVER_US) {
+        struct prng *prng = sim_world_prng(m->cluster->world);
+        uint64_t late_us = prng_chance(prng, 20) ? HOST_LATE_US : HOST_SOON_US;
+        sim_member_wake(m, next_us + 1 + prng_below(prng, late_us));
+    }
+}
+
+/* An event may come for a turn that was put off, or for a later life than it was meant for: neither does harm. */
+static void turn_planned(void *ctx)
 {
     struct sim_member *m = ctx;
-    struct sim_cluster *c = m->cluster;
-    struct prng *prng = sim_world_prng(c->world);
-    if (m->host == NULL || m->paused) return;
-    bool more = !m->closed && host_step(m->host, 1 + (uint32_t)prng_below(prng, c->config.host_entries));
-    if (m->closed) {
-        if (!sim_world_stopped(c->world, m->id)) sim_world_crash(c->world, m->id, NULL); /* it could not start */
-        member_drop(m, engine_free);
-    } else if (more) {
-        uint64_t late_us = prng_chance(prng, 20) ? HOST_LATE_US : 200;
-        sim_world_after(c->world, 1 + prng_below(prng, late_us), host_turn, m);
-    }
+    if (!m->up || m->paused || sim_world_now(m->cluster->world) < m->turn_us) return;
+    m->turn_us = NEVER_US;
+    member_turn(m);
+}
+
+static void turn_notified(void *ctx)
+{
+    struct sim_member *m = ctx;
+    if (m->up && !m->paused) member_turn(m);
+}
+
+void sim_member_wake(struct sim_member *m, uint64_t us)
+{
+    struct sim_world *w = m->cluster->world;
+    uint64_t at_us = sim_world_now(w) + us;
+    if (at_us >= m->turn_us) return;
+    m->turn_us = at_us;
+    sim_world_after(w, us, turn_planned, m);
 }
 
 void sim_member_pause(struct sim_member *m, bool pause)
 {
+    struct sim_cluster *c = m->cluster;
     m->paused = pause;
-    if (!pause && m->host != NULL) sim_world_after(m->cluster->world, 1, host_turn, m);
+    sim_trace_fault(c->config.trace, sim_world_now(c->world), m->id, 0, "host pauses", pause);
+    if (pause || !m->up) return;
+    m->turn_us = NEVER_US;
+    sim_member_wake(m, 1);
 }
 
-static void member_build(struct sim_member *m, const struct engine_config *config)
+/* ---- lives ---- */
+
+void sim_member_open(struct sim_member *m, const struct engine_config *config, const struct host_config *host,
+                     const struct host_machine *machine, void *ctx)
 {
-    static const struct host_machine machine = {.apply = on_apply, .done = on_done, .started = on_started, .changed = on_changed, .closed = on_closed};
-    struct host_config hc = {.pending = m->cluster->config.pending, .pending_bytes = PENDING_BYTES};
-    struct sim_cluster *c = m->cluster;
-    struct io *io = sim_world_io(c->world, m->id, host_turn, m);
-    int rv = channel_init(&m->channel, io, c->config.pending);
+    static const struct host_machine noted = {
+        .apply = on_apply, .repeat = on_repeat, .done = on_done, .started = on_started, .changed = on_changed,
+        .closed = on_closed, .save = on_save, .load = on_load, .snapshot = on_snapshot,
+    };
+    ASSERT(m->up && m->engine == NULL);
+    m->machine = *machine;
+    m->machine_ctx = ctx;
+    int rv = channel_init(&m->channel, m->io, config->pending);
     ASSERT(rv == OK);
-    m->engine = engine_new(config, &m->channel);
-    m->host = host_new(&m->channel, &machine, m, &hc);
+    struct engine_config watched = *config;
+    sim_watch_open(m, &watched);
+    m->engine = engine_new(&watched, &m->channel);
+    m->host = host_new(&m->channel, &noted, m, host);
     ASSERT(m->engine != NULL && m->host != NULL);
+}
+
+int sim_member_run(struct sim_member *m)
+{
+    int rv = engine_start(m->engine);
+    sim_member_wake(m, 1);
+    return rv;
+}
+
+void sim_member_free(struct sim_member *m)
+{
+    struct sim_world *w = m->cluster->world;
+    bool died = m->crashed || !sim_world_stopped(w, m->id);
+    if (died && !m->crashed) sim_world_crash(w, m->id, NULL); /* it could not start */
+    host_free(m->host);
+    if (m->crashed) engine_abandon(m->engine);
+    else engine_free(m->engine);
+    channel_free(&m->channel);
+    m->host = NULL;
+    m->engine = NULL;
 }
 
 void sim_member_start(struct sim_member *m)
 {
-    struct sim_cluster *c = m->cluster;
-    ASSERT(m->engine == NULL);
-    struct engine_config config = {
-        .dir = m->dir, .name = CLUSTER_NAME, .id = (raft_id)m->id,
-        .election_timeout_us = c->config.election_timeout_us, .heartbeat_us = c->config.heartbeat_us,
-        .pending = c->config.pending, .command_bytes = c->config.command_bytes,
-        .cache_bytes = c->config.cache_bytes, .segment_bytes = c->config.segment_bytes, .spares = 2,
-    };
-    for (int id = 1; id <= c->config.nodes; id++) {
-        char address[32];
-        snprintf(address, sizeof(address), "node-%d:7000", id);
-        int rv = members_add(&config.members, (raft_id)id, address, NULL);
-        ASSERT(rv == OK);
-    }
-    member_build(m, &config);
-    if (engine_start(m->engine) == OK) sim_watch_recovery(m);
-    sim_world_after(c->world, 1, host_turn, m);
+    ASSERT(!m->up);
+    m->up = true;
+    m->lives++;
+    m->turn_us = NEVER_US;
+    m->io = sim_world_io(m->cluster->world, m->id, turn_notified, m);
+    m->cluster->config.program->start(m);
 }
 
 void sim_member_crash(struct sim_member *m)
 {
     sim_world_crash(m->cluster->world, m->id, NULL);
-    if (m->engine == NULL) return;
+    if (!m->up) return;
     m->cluster->crashes++;
-    member_drop(m, engine_abandon);
+    m->crashed = true;
+    member_end(m);
 }
 
 void sim_member_close(struct sim_member *m)
 {
     if (!m->running) return;
     m->closing = true;
-    host_close(m->host);
-}
-
-/* ---- calls ---- */
-
-static void call_add(struct sim_member *m, struct sim_call call)
-{
-    void *calls = m->calls;
-    bool grown = mem_grow(&calls, &m->calls_capacity, m->n_calls + 1, sizeof(call));
-    ASSERT(grown);
-    m->calls = calls;
-    m->calls[m->n_calls++] = call;
-}
-
-int sim_member_propose(struct sim_member *m, uint32_t bytes)
-{
-    struct sim_cluster *c = m->cluster;
-    if (!m->running) return ERR_CLOSED;
-    struct sim_call call = {.value = ++c->next_value};
-    struct block *block = entry_reserve(RAFT_ENTRY_COMMAND, MAX(bytes, VALUE_BYTES));
-    ASSERT(block != NULL);
-    memset(block->bytes + ENTRY_HEADER, (int)(call.value & 0xff), MAX(bytes, VALUE_BYTES));
-    put_u64(block->bytes + ENTRY_HEADER, call.value);
-    entry_seal(block);
-    int rv = host_propose(m->host, block, &call.sequence);
-    if (rv == OK) call_add(m, call);
-    else sim_check_refuse(c->check, m->id, call.value);
-    return rv;
-}
-
-int sim_member_barrier(struct sim_member *m)
-{
-    if (!m->running) return ERR_CLOSED;
-    struct sim_call call = {.began = sim_check_acknowledged(m->cluster->check)};
-    int rv = host_barrier(m->host, &call.sequence);
-    if (rv == OK) call_add(m, call);
-    return rv;
+    m->cluster->config.program->close(m);
 }
 
 /* ---- the cluster ---- */
@@ -236,13 +223,15 @@ int sim_cluster_init(struct sim_cluster *c, const struct sim_cluster_config *con
     *c = (struct sim_cluster){.config = *config};
     c->world = sim_world_new(config->seed, &config->faults);
     c->check = sim_check_new(config->nodes);
-    if (c->world == NULL || c->check == NULL) {
+    c->watch = c->check != NULL ? sim_watch_new(c) : NULL;
+    if (c->world == NULL || c->watch == NULL) {
         sim_cluster_free(c);
         return ERR_NOMEM;
     }
     frame_reader_init(&c->reader);
     c->reader.body_max = FRAME_BODY_MAX;
     sim_world_observe(c->world, sim_watch_sent, c);
+    sim_world_set_trace(c->world, config->trace);
     for (int id = 1; id <= config->nodes; id++) {
         struct sim_member *m = sim_cluster_member(c, id);
         m->cluster = c;
@@ -254,12 +243,14 @@ int sim_cluster_init(struct sim_cluster *c, const struct sim_cluster_config *con
 
 void sim_cluster_free(struct sim_cluster *c)
 {
+    sim_trace_stop(c->config.trace);
     for (int i = 0; i < SIM_NODES_MAX; i++) {
-        if (c->members[i].engine != NULL) sim_member_crash(&c->members[i]);
+        if (c->members[i].up) sim_member_crash(&c->members[i]);
         mem_free(c->members[i].calls);
     }
     sim_world_free(c->world);
     frame_reader_free(&c->reader);
+    sim_watch_free(c->watch);
     sim_check_free(c->check);
 }
 
@@ -269,6 +260,8 @@ bool sim_cluster_step(struct sim_cluster *c)
     c->events++;
     sim_check_time(c->check, sim_world_now(c->world));
     int touched = sim_world_touched(c->world);
-    if (touched >= 1 && touched <= c->config.nodes) sim_watch_core(sim_cluster_member(c, touched));
-    return sim_check_failure(c->check) == NULL;
+    if (touched >= 1 && touched <= c->config.nodes) sim_watch_event(sim_cluster_member(c, touched));
+    if (sim_check_failure(c->check) == NULL) return true;
+    sim_trace_stop(c->config.trace);
+    return false;
 }

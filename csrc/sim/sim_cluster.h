@@ -1,6 +1,7 @@
-/* A cluster of the real server in the simulated world: each member is channel, engine, host and a small state
- * machine, and everything that it does is told to the checker. Actors are the engines (events of the world), their
- * lanes, and the hosts, which step when they are notified, late if the seed wants it so. */
+/* A cluster of the real server in the simulated world. Each member is a process: channel, engine, host, and a program
+ * above them - a small state machine in C (sim_machine.h), or a Lua state with a user's machine. Everything that it
+ * does is told to the checker. Actors are the engines (events of the world), their lanes, and the hosts, which step
+ * when they are notified or have asked for it, late if the seed wants it so. */
 #ifndef RAFT_SIM_SIM_CLUSTER_H
 #define RAFT_SIM_SIM_CLUSTER_H
 
@@ -13,8 +14,25 @@
 #pragma GCC visibility push(hidden)
 
 struct sim_cluster;
+struct sim_member;
 
-/* An open call of a member. */
+/* What the host thread of a member runs. */
+struct sim_program {
+    /* A new process starts. Before this returns it has called sim_member_open and sim_member_run, or has told the
+     * checker why it cannot. */
+    void (*start)(struct sim_member *m);
+    /* The host's turn: host_step and what follows from it. How many us from now the next one is due, unless the host
+     * is notified before; 0: as soon as it can be, NEVER_US: not. */
+    uint64_t (*turn)(struct sim_member *m);
+    /* Asks for an orderly end: host_close, or what leads to it. Precondition: it is running. */
+    void (*close)(struct sim_member *m);
+    /* The process is gone, after a crash or in good order: calls sim_member_free if sim_member_open was called. */
+    void (*end)(struct sim_member *m);
+    /* NULL, or what watches the machine that was given to sim_member_open: called before each apply. */
+    void (*applying)(struct sim_member *m, const struct entry *command, uint64_t time_us, uint64_t sequence);
+};
+
+/* An open call of the machine in C. */
 struct sim_call {
     uint64_t sequence;
     uint64_t value;   /* 0 = a barrier */
@@ -25,14 +43,22 @@ struct sim_member {
     struct sim_cluster *cluster;
     int id;
     char dir[16];
+    struct io *io;         /* of its present life */
+    void *process;         /* the program's */
     struct engine *engine; /* NULL = down */
     struct host *host;
     struct channel channel;
-    struct sim_call *calls;
+    struct host_machine machine; /* what the program gave to sim_member_open */
+    void *machine_ctx;
+    struct sim_call *calls; /* of the machine in C */
     size_t n_calls, calls_capacity;
+    uint64_t turn_us; /* when the next turn is planned; NEVER_US: it is not */
+    uint64_t lives;   /* processes so far */
+    bool up;      /* there is a process */
     bool running; /* up and started */
     bool closing; /* sim_member_close was called */
-    bool closed;  /* the host was told so: to be freed */
+    bool closed;  /* the host was told so: the process is to end */
+    bool crashed; /* it ends by a crash */
     bool planted; /* a disk failure was planted in this life: it may stop itself */
     bool faulted; /* it did */
     bool paused;  /* its host does not step */
@@ -47,12 +73,15 @@ struct sim_cluster_config {
     uint64_t segment_bytes;
     uint32_t host_entries; /* most that a host applies in one step */
     struct sim_faults faults;
+    const struct sim_program *program;
+    struct sim_trace *trace; /* where to record what happens; NULL: nowhere */
 };
 
 struct sim_cluster {
     struct sim_cluster_config config;
     struct sim_world *world;
     struct sim_check *check;
+    struct sim_watch *watch;
     struct frame_reader reader; /* of what members send */
     struct sim_member members[SIM_NODES_MAX]; /* member id at id - 1 */
     uint64_t next_value;
@@ -66,15 +95,24 @@ void sim_cluster_free(struct sim_cluster *c); /* drops nodes that are up as a cr
 bool sim_cluster_step(struct sim_cluster *c);
 
 struct sim_member *sim_cluster_member(struct sim_cluster *c, int id);
+void sim_member_address(int id, char out[32]); /* where a member listens */
 void sim_member_start(struct sim_member *m);  /* precondition: down */
 void sim_member_crash(struct sim_member *m);  /* a node that is down loses what its disk has not made durable */
 void sim_member_close(struct sim_member *m);  /* asks for an orderly end; it is down some time later */
 void sim_member_pause(struct sim_member *m, bool pause); /* the host alone: the engine goes on */
+/* The program has something to do: its turn comes within us, or when the host is notified. */
+void sim_member_wake(struct sim_member *m, uint64_t us);
 
-/* One proposal of a new value, at least 8 bytes; its end is told to the checker. ERR_CLOSED when it is not running,
- * else as host_propose: with an error it is refused for certain. */
-int sim_member_propose(struct sim_member *m, uint32_t bytes);
-int sim_member_barrier(struct sim_member *m);
+/* ---- for programs ---- */
+
+/* Builds channel, engine and host; the world tells this member's host to take its turn. machine is copied, and
+ * called with ctx. config->dir and ->members are whatever the program chose. */
+void sim_member_open(struct sim_member *m, const struct engine_config *config, const struct host_config *host,
+                     const struct host_machine *machine, void *ctx);
+/* Starts the engine; as engine_start. */
+int sim_member_run(struct sim_member *m);
+/* Frees what sim_member_open built, as the way in which the process ended demands. */
+void sim_member_free(struct sim_member *m);
 
 #pragma GCC visibility pop
 

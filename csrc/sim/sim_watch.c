@@ -1,102 +1,299 @@
 #include "sim/sim_watch.h"
 
 #include "base/mem.h"
-#include "core/raft.h"
+#include "server/engine_state.h"
+#include "sim/sim_queue.h"
+#include "sim/sim_reader.h"
+#include "sim/sim_relation.h"
+#include "sim/sim_trace.h"
 #include "wire/message.h"
 
-/* ---- watching the core ---- */
+#include <stdio.h>
 
-/* What the entry's bytes hash to; false: it is not stamped yet, and will be before anybody sees it. */
-static bool entry_hash(const struct raft *r, raft_index index, uint64_t *hash)
+#define DISKS_APART_US (4 * US_PER_S) /* at most, between two looks at all disks */
+#define SENT_CHECKED 60u              /* permille of what is sent that is read back from its bytes */
+
+/* One member. */
+struct watched {
+    struct sim_watch *watch;
+    struct sim_member *member;
+    struct raft_tap tap;
+    char dir[64];
+    uint32_t cache_bytes;
+    raft_index hashed; /* entries up to here have told what their bytes hash to */
+    struct sim_found found; /* on its disk */
+    raft_term *added;  /* terms of the entries that the present step has added */
+    size_t added_capacity;
+};
+
+struct sim_watch {
+    struct sim_cluster *cluster;
+    struct sim_relation *relation;
+    struct prng prng;
+    uint64_t disks_at_us; /* the next look at the disks */
+    struct watched members[SIM_NODES_MAX]; /* member id at id - 1 */
+};
+
+struct sim_watch *sim_watch_new(struct sim_cluster *c)
 {
-    const struct raft_entry *entry = raft_entry_at(r, index);
-    *hash = 0;
-    if (entry == NULL) return true; /* older than the window */
-    if (entry->block == NULL) return false;
-    *hash = get_u64(entry->block->bytes); /* the header's hash covers the payload's */
-    return *hash != 0;
+    struct sim_watch *w = mem_zero(1, sizeof *w);
+    struct sim_relation *relation = sim_relation_new(c->check, c->config.nodes);
+    if (w == NULL || relation == NULL) {
+        mem_free(w);
+        sim_relation_free(relation);
+        return NULL;
+    }
+    w->cluster = c;
+    w->relation = relation;
+    w->prng.state = ~c->config.seed;
+    w->disks_at_us = prng_below(&w->prng, DISKS_APART_US);
+    return w;
 }
 
-static void watch_log(struct sim_member *m, const struct raft *r, raft_index last)
+void sim_watch_free(struct sim_watch *w)
 {
-    struct sim_check *check = m->cluster->check;
-    raft_index known = sim_check_last(check, m->id), same = MIN(known, last);
+    if (w == NULL) return;
+    for (int i = 0; i < SIM_NODES_MAX; i++) {
+        mem_free(w->members[i].added);
+        sim_found_free(&w->members[i].found);
+    }
+    sim_relation_free(w->relation);
+    mem_free(w);
+}
+
+/* ---- steps of a core ---- */
+
+static raft_term core_term_at(const struct raft *r, raft_index index)
+{
     raft_term term = 0;
-    while (same > 0 && (!raft_term_at(r, same, &term) || term != sim_check_term_at(check, m->id, same))) same--;
-    if (same < known) sim_check_truncate(check, m->id, same);
-    for (raft_index i = same + 1; i <= last; i++) {
-        uint64_t hash;
-        if (!entry_hash(r, i, &hash) || !raft_term_at(r, i, &term)) break;
-        sim_check_append(check, m->id, term, hash);
+    return raft_term_at(r, index, &term) ? term : 0;
+}
+
+/* How many entries are those that the checker knows: from the end down to where terms agree. Below that they agree as
+ * long as logs match at all; but what a message speaks of is compared one by one. */
+static raft_index kept_entries(const struct watched *n, const struct raft *r, const struct raft_input *input,
+                               raft_index last)
+{
+    const struct sim_check *check = n->watch->cluster->check;
+    const struct raft_message *m = input->message;
+    int id = n->member->id;
+    raft_index kept = MIN(sim_check_last(check, id), last);
+    while (kept > 0 && core_term_at(r, kept) != sim_check_term_at(check, id, kept)) kept--;
+    if (m == NULL || m->type != RAFT_APPEND) return kept;
+    for (raft_index i = m->index + 1; i <= MIN(kept, m->index + m->n_entries); i++) {
+        if (core_term_at(r, i) != sim_check_term_at(check, id, i)) return i - 1;
+    }
+    return kept;
+}
+
+static void look_at_log(struct watched *n, const struct raft *r, const struct raft_input *input, struct sim_core *core)
+{
+    core->kept = kept_entries(n, r, input, core->last);
+    core->n_added = (size_t)(core->last - core->kept);
+    void *added = n->added;
+    sim_grow(&added, &n->added_capacity, core->n_added, sizeof *n->added);
+    core->added = n->added = added;
+    for (size_t i = 0; i < core->n_added; i++) n->added[i] = core_term_at(r, core->kept + 1 + i);
+}
+
+/* Fills in what a core shows; what core->n_peers does not count is left as it is. */
+static void look_at_core(struct watched *n, const struct raft *r, const struct raft_input *input,
+                         const struct raft_status *status, struct sim_core *core)
+{
+    core->role = status->role;
+    core->term = status->term;
+    core->durable_term = status->durable_term;
+    core->vote = status->vote;
+    core->leader = status->leader;
+    core->last = status->last;
+    core->stable = status->stable;
+    core->commit = status->commit;
+    core->applied = status->applied;
+    core->asking = status->prevoting;
+    core->corrupt = status->corrupt;
+    core->deadline_us = raft_deadline(r);
+    core->n_peers = 0;
+    for (int id = 1; status->role == RAFT_LEADER && id <= n->watch->cluster->config.nodes; id++) {
+        struct raft_peer_status peer;
+        if (!raft_peer_status_get(r, (raft_id)id, &peer)) continue;
+        core->peers[core->n_peers++] = (struct sim_peer){(raft_id)id, peer.match, peer.next};
+    }
+    look_at_log(n, r, input, core);
+}
+
+static void tell_start(struct watched *n, const struct raft_input *input)
+{
+    const struct raft_initial *initial = input->initial;
+    void *terms = n->added;
+    sim_grow(&terms, &n->added_capacity, initial->last, sizeof *n->added);
+    n->added = terms;
+    for (size_t run = 0; run < initial->n_runs; run++) {
+        raft_index end = run + 1 < initial->n_runs ? initial->runs[run + 1].start - 1 : initial->last;
+        for (raft_index i = initial->runs[run].start; i <= end; i++) n->added[i - 1] = initial->runs[run].term;
+    }
+    n->cache_bytes = input->config->cache_bytes;
+    n->hashed = initial->last;
+    sim_check_recover(n->watch->cluster->check, n->member->id, initial->term, initial->vote, n->added, initial->last);
+}
+
+static void tell_core(struct watched *n, const struct sim_core *core)
+{
+    struct sim_cluster *c = n->watch->cluster;
+    int id = n->member->id;
+    if (core->corrupt) sim_check_fail(c->check, id, "its core met a contradiction (ERR_CORRUPT)");
+    sim_check_term(c->check, id, core->term, core->vote, core->durable_term);
+    if (core->kept < sim_check_last(c->check, id)) {
+        sim_check_truncate(c->check, id, core->kept);
+        n->hashed = MIN(n->hashed, core->kept);
+    }
+    for (size_t i = 0; i < core->n_added; i++) sim_check_append(c->check, id, core->added[i], 0);
+    sim_check_stable(c->check, id, core->stable);
+    if (core->role == RAFT_LEADER) {
+        sim_check_leader(c->check, id, core->term);
+        if (core->term > c->newest_term) c->leaders++;
+        c->newest_term = MAX(c->newest_term, core->term);
+    }
+    sim_check_commit(c->check, id, core->commit);
+}
+
+/* What a member says to others is a promise, kept over its lives. */
+static void tell_message(struct watched *n, const struct raft_message *m, const struct raft_status *status)
+{
+    struct sim_check *check = n->watch->cluster->check;
+    int id = n->member->id;
+    bool hypothetical = m->pre && (m->type == RAFT_VOTE || !m->reject);
+    if (!hypothetical) sim_check_says(check, id, m->term, status->durable_term);
+    if (m->reject || m->pre) return;
+    if (m->type == RAFT_APPEND_REPLY) sim_check_says_stored(check, id, m->index, status->stable);
+    if (m->type == RAFT_VOTE_REPLY) sim_check_says_vote(check, id, m->term, m->to);
+    if (m->type == RAFT_VOTE) sim_check_says_vote(check, id, m->term, (raft_id)id);
+}
+
+static void tell_output(struct watched *n, const struct raft_ready *out, const struct raft_status *status)
+{
+    for (size_t i = 0; i < out->n_messages; i++) tell_message(n, &out->messages[i], status);
+    if (status->window_bytes <= n->cache_bytes || status->window > MIN(status->stable, status->commit)) return;
+    sim_check_fail(n->watch->cluster->check, n->member->id, "memory: it keeps %" PRIu64 " bytes of entries from index %"
+                   PRIu64 " on, and may keep %" PRIu32, status->window_bytes, status->window, n->cache_bytes);
+}
+
+static void on_step(void *ctx, const struct raft *r, const struct raft_input *input)
+{
+    struct watched *n = ctx;
+    struct raft_status status;
+    struct sim_core core;
+    if (input->type == RAFT_INPUT_START) tell_start(n, input);
+    raft_status_get(r, &status);
+    look_at_core(n, r, input, &status, &core);
+    sim_relation_step(n->watch->relation, n->member->id, input, &core);
+    tell_core(n, &core);
+    if (input->type == RAFT_INPUT_READY && input->result == OK) tell_output(n, input->ready, &status);
+}
+
+void sim_watch_open(struct sim_member *m, struct engine_config *config)
+{
+    struct sim_watch *w = m->cluster->watch;
+    struct watched *n = &w->members[m->id - 1];
+    n->watch = w;
+    n->member = m;
+    n->tap = (struct raft_tap){.ctx = n, .step = on_step};
+    snprintf(n->dir, sizeof n->dir, "%s", config->dir);
+    config->tap = &n->tap;
+}
+
+/* ---- disks ---- */
+
+static void look_at_disks(struct sim_cluster *c)
+{
+    struct sim_watch *w = c->watch;
+    w->disks_at_us = sim_world_now(c->world) + 1 + prng_below(&w->prng, DISKS_APART_US);
+    for (int id = 1; id <= c->config.nodes; id++) {
+        struct watched *n = &w->members[id - 1];
+        if (n->dir[0] == '\0') continue; /* never started */
+        sim_reader_read(c->world, id, n->dir, &n->found);
+        sim_check_disk(c->check, id, n->found.term, n->found.vote, n->found.terms, n->found.last);
+    }
+    sim_check_disks(c->check);
+}
+
+void sim_watch_disks(struct sim_cluster *c)
+{
+    for (int id = 1; id <= c->config.nodes; id++) sim_found_forget(&c->watch->members[id - 1].found);
+    look_at_disks(c);
+}
+
+/* ---- after every event ---- */
+
+/* A leader stamps its entries a little after they have entered its log. */
+static void tell_hashes(struct watched *n, const struct raft *r)
+{
+    struct sim_check *check = n->watch->cluster->check;
+    int id = n->member->id;
+    for (; n->hashed < sim_check_last(check, id); n->hashed++) {
+        const struct raft_entry *entry = raft_entry_at(r, n->hashed + 1);
+        if (entry == NULL) continue; /* it has left memory already */
+        if (entry->block == NULL) return;
+        uint64_t hash = get_u64(entry->block->bytes); /* of the header, which holds the payload's */
+        if (hash == 0) return;
+        sim_check_hash(check, id, n->hashed + 1, hash);
     }
 }
 
-void sim_watch_core(struct sim_member *m)
+/* Every queue has a bound. */
+static void check_bounds(const struct sim_member *m)
+{
+    const struct engine *e = m->engine;
+    struct sim_check *check = m->cluster->check;
+    uint64_t open = e->pending.next - e->pending.lowest;
+    if (e->feed.n_lent > CHANNEL_BATCHES) {
+        sim_check_fail(check, m->id, "memory: %" PRIu32 " batches are with the host at once", e->feed.n_lent);
+    }
+    if (open > e->pending.mask + 1 || host_pending(m->host) > e->config.pending) {
+        sim_check_fail(check, m->id, "memory: %" PRIu64 " proposals are open in the engine, %" PRIu32 " in the host; %"
+                       PRIu32 " may be", open, host_pending(m->host), e->config.pending);
+    }
+    if (host_sessions(m->host) > e->members.count) {
+        sim_check_fail(check, m->id, "memory: %" PRIu32 " sessions of %" PRIu32 " members", host_sessions(m->host),
+                       (uint32_t)e->members.count);
+    }
+}
+
+void sim_watch_event(struct sim_member *m)
 {
     struct sim_cluster *c = m->cluster;
+    struct sim_watch *w = c->watch;
     const struct raft *r = m->engine != NULL ? engine_raft(m->engine) : NULL;
+    if (sim_world_now(c->world) >= w->disks_at_us) look_at_disks(c);
     if (r == NULL) return;
+    tell_hashes(&w->members[m->id - 1], r);
+    check_bounds(m);
+    if (c->config.trace == NULL) return;
     struct raft_status status;
     raft_status_get(r, &status);
-    if (status.corrupt) sim_check_fail(c->check, m->id, "its core met a contradiction (ERR_CORRUPT)");
-    sim_check_term(c->check, m->id, status.term, status.vote, status.durable_term);
-    watch_log(m, r, status.last);
-    sim_check_stable(c->check, m->id, status.stable);
-    if (status.role == RAFT_LEADER) {
-        sim_check_leader(c->check, m->id, status.term);
-        if (status.term > c->newest_term) c->leaders++;
-        c->newest_term = MAX(c->newest_term, status.term);
-    }
-    sim_check_commit(c->check, m->id, status.commit);
+    sim_trace_core(c->config.trace, sim_world_now(c->world), m->id, status.role, status.term, status.commit,
+                   status.stable);
 }
 
-void sim_watch_recovery(struct sim_member *m)
-{
-    const struct raft *r = engine_raft(m->engine);
-    struct raft_status status;
-    if (r == NULL) return;
-    raft_status_get(r, &status);
-    raft_term *terms = mem_zero(status.last, sizeof(*terms));
-    ASSERT(terms != NULL);
-    for (raft_index i = 1; i <= status.last; i++) {
-        bool known = raft_term_at(r, i, &terms[i - 1]);
-        ASSERT(known);
-    }
-    sim_check_recover(m->cluster->check, m->id, status.term, status.vote, terms, status.last);
-    mem_free(terms);
-}
-
-/* ---- what it sends ---- */
-
-static void watch_message(struct sim_member *m, const struct raft_message *message)
-{
-    struct sim_check *check = m->cluster->check;
-    struct raft_status status;
-    bool hypothetical = message->pre && (message->type == RAFT_VOTE || !message->reject);
-    raft_status_get(engine_raft(m->engine), &status);
-    if (!hypothetical) sim_check_says(check, m->id, message->term, status.durable_term);
-    if (message->reject || message->pre) return;
-    if (message->type == RAFT_APPEND_REPLY) sim_check_says_stored(check, m->id, message->index, status.stable);
-    if (message->type == RAFT_VOTE_REPLY) sim_check_says_vote(check, m->id, message->term, message->to);
-    if (message->type == RAFT_VOTE) sim_check_says_vote(check, m->id, message->term, (raft_id)m->id);
-}
+/* ---- what is sent ---- */
 
 void sim_watch_sent(void *ctx, int node, const struct buf *bytes)
 {
     struct sim_cluster *c = ctx;
-    struct sim_member *m = sim_cluster_member(c, node);
+    struct watched *n = &c->watch->members[node - 1];
+    const struct raft *r = n->member != NULL && n->member->engine != NULL ? engine_raft(n->member->engine) : NULL;
     const uint8_t *data = bytes->data;
     size_t size = bytes->size;
     struct frame frame;
     struct raft_message message;
+    struct raft_status status;
     struct err e;
     int more;
+    if (!prng_chance(&c->watch->prng, SENT_CHECKED)) return;
     while ((more = frame_reader_next(&c->reader, &data, &size, &frame, &e)) == 1) {
-        /* Entries are hashed when they are read: that would be half of the simulator's work. */
-        bool promise = frame.type == FRAME_MESSAGE && frame.entries_size == 0;
-        if (!promise || engine_raft(m->engine) == NULL) continue;
+        if (frame.type != FRAME_MESSAGE || r == NULL) continue;
         if (message_read(&frame, &message, &e) != OK) break;
-        watch_message(m, &message);
+        raft_status_get(r, &status);
+        tell_message(n, &message, &status);
         message_free(&message);
     }
     if (more != 0 || size > 0) sim_check_fail(c->check, node, "sends what is no frame: %s", e.text);

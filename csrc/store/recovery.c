@@ -100,7 +100,8 @@ static int check_header(struct store *s, const struct found *f, struct err *e)
     return OK;
 }
 
-/* A spare is opened for use; one of the wrong size, which holds nothing, is removed. */
+/* A spare is opened for use, and mended if a copy of its header is damaged: the write that will make it live may be
+ * torn in the other one. One of the wrong size, which holds nothing, is removed. */
 static int add_spare(struct store *s, struct found *f, struct err *e)
 {
     char path[FORMAT_PATH_MAX];
@@ -113,7 +114,8 @@ static int add_spare(struct store *s, struct found *f, struct err *e)
         mem_free(f->segment);
         return io_remove(s->io, path, e) == OK ? io_sync_dir(s->io, s->dir, e) : e->code;
     }
-    int status = io_open(s->io, path, IO_OPEN_WRITE | IO_OPEN_DIRECT, &f->segment->handle, e);
+    int status = f->damaged ? keeper_recycle(&s->keeper, f->segment, e)
+                            : io_open(s->io, path, IO_OPEN_WRITE | IO_OPEN_DIRECT, &f->segment->handle, e);
     if (status == OK) segments_push(&s->spares, f->segment);
     else mem_free(f->segment);
     return status;

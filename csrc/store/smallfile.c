@@ -91,13 +91,15 @@ static int check(const struct buf *data, enum smallfile_kind kind, const char *p
     if (memcmp(p, magic, sizeof magic) != 0) {
         return err_set(e, ERR_CORRUPT, "%s: damaged at offset 0: it does not begin as such a file does", path);
     }
+    if (get_u64(p + 24) != body_hash(p, p + HEADER, data->size - HEADER)) {
+        return err_set(e, ERR_CORRUPT, "%s: damaged: the checksum of bytes 0..%zu differs", path, data->size - 1);
+    }
     if (get_u32(p + 8) > VERSION) {
         return err_set(e, ERR_VERSION, "%s: written in format %u, this program reads up to %u: use a newer one", path,
                        (unsigned)get_u32(p + 8), VERSION);
     }
-    if (get_u32(p + 12) != (uint32_t)kind || get_u32(p + 16) != data->size - HEADER ||
-        get_u64(p + 24) != body_hash(p, p + HEADER, data->size - HEADER)) {
-        return err_set(e, ERR_CORRUPT, "%s: damaged: the checksum of bytes 0..%zu differs", path, data->size - 1);
+    if (get_u32(p + 12) != (uint32_t)kind || get_u32(p + 16) != data->size - HEADER) {
+        return err_set(e, ERR_CORRUPT, "%s: damaged: its header does not fit its name and size", path);
     }
     return OK;
 }

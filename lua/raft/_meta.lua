@@ -124,4 +124,75 @@ function node:close() end
 ---Afterwards every other method raises.
 function node:destroy() end
 
+-- ---- simulation (lua_simulation.c): a cluster of Lua states, below raft.sim ----
+
+---The kinds of faults, by name.
+---@type string[]
+core.simulation_faults = {}
+
+---@class raft.core.simulation
+local simulation = {} -- luacheck: ignore 241
+
+---A cluster whose nodes start soon. code: of sim_process.lua; boot: what it is called with, packed; closely_from: from
+---that index on, digests are taken after every command and kept.
+---@param options { seed: integer, nodes: integer, election_timeout: number, heartbeat: number, faults: string[],
+---  code: string, boot: string, closely_from: integer?, trace: boolean? }
+---@return raft.core.simulation
+function core.simulation(options) end
+
+---Runs until something is told: kind, node, token and bytes as a process told it; "ended", node, life, "crashed" or
+---"closed"; "timer", 0, token; "failure", text; or "go on", after a while.
+---@return string kind, integer|string|nil node, integer? token, string? bytes
+function simulation:advance() end
+---Tells "timer" after so many simulated seconds.
+---@param seconds number
+---@param token integer
+function simulation:after(seconds, token) end
+---Calls a function of sim_process.lua in a node's state that is up (0: the witness), now, with plain values.
+---@param id integer
+---@param name string
+function simulation:ask(id, name, ...) end
+---The same, and the node takes its turn soon.
+function simulation:request(id, name, ...) end
+---Makes a state without a node: 0.
+function simulation:witness() end
+function simulation:start(id) end
+function simulation:crash(id) end
+---@return string? why it is not done
+function simulation:wipe(id) end
+function simulation:pause(id, on) end
+function simulation:cut(from, to, on) end
+function simulation:slow(from, to, seconds) end
+function simulation:heal() end
+---@return "down"|"starting"|"running"
+function simulation:state(id) end
+---@return boolean its disk is: it takes no part any more
+function simulation:lost(id) end
+---@return integer the number of its present process
+function simulation:life(id) end
+---@return boolean a check has
+function simulation:failed() end
+---@return integer index
+function simulation:applied(id) end
+---@return integer index, anywhere
+function simulation:committed() end
+---@return number seconds
+function simulation:time() end
+---@return integer
+function simulation:hash() end
+---@return integer index of the last command that was applied anywhere
+function simulation:last() end
+---What was applied at an index; result: of the node that applied it first, packed, or the message of what it raised.
+---@return { time: number, session: integer, sequence: integer, command: string, result: string, raised: boolean,
+---  node: integer }?
+function simulation:command(index) end
+---How two machines part first: their results at index, or their states after it (digest). equal: the last index
+---before it after which the second was like the others.
+---@return { index: integer, equal: integer, digest: boolean, [1]: table, [2]: table }?
+function simulation:divergence() end
+---@return string? text, for raft.diagram
+function simulation:trace() end
+---Also __gc and __close; twice is harmless. Afterwards every other method raises.
+function simulation:close() end
+
 return core

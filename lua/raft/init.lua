@@ -74,6 +74,26 @@ function raft.node(options, callback)
   return nodes.new(options, callback)
 end
 
+---@class raft.sim_options
+---@field machine string|fun(): raft.Machine  a module's name, or a function that makes it and has captured nothing
+---@field nodes? integer    1 to 9; default 3
+---@field seed? integer     decides everything that happens; default 1
+---@field seeds? integer    runs so many, from seed on; default 1
+---@field faults? "all"|string[]|false  what the seeds bring upon the cluster: network partitions links crashes pauses
+---clocks disks rot wipes; default false: only what the test does
+---@field node? table       options of raft.node for each of them, such as election_timeout; by default it logs nothing
+---@field trace? string     path of an HTML file, in which a failure is drawn
+
+---Runs body(sim) on a simulated cluster, for each seed. Raises when the test fails, when the machine turns out to be
+---not deterministic, or when a promise of raft is broken, with the seed and the line that replays it: RAFT_SEED=... in
+---the environment runs that seed alone. See raft.Sim.
+---@param options raft.sim_options
+---@param body fun(sim: raft.Sim): ...
+---@return any ... what body returned the last time
+function raft.sim(options, body)
+  return require "raft.sim".run(options, body)
+end
+
 local OUTCOMES = {
   no_leader = "no", busy = "no", too_large = "no", full = "no", refused = "no", closed = "no", fault = "no",
   query = "no", locked = "no", address = "no", foreign = "no", corrupt = "no", version = "no", io = "no",

@@ -301,6 +301,23 @@ local function can_pump()
   return not busy and not (attached and attached.loop_mode and attached.loop_mode())
 end
 
+local simulated = false    -- the body of raft.sim is running: nothing real may be waited for
+
+---Is the body of raft.sim running now? Returns what was said before.
+---@param on boolean
+function loop.simulate(on)
+  local was = simulated
+  simulated = on
+  return was
+end
+
+---Raises inside the body of raft.sim.
+local function refuse_simulated(name)
+  if simulated then
+    error(name .. " is of the real world: inside raft.sim use sim:run, sim:go and the nodes sim[1], ...", 3)
+  end
+end
+
 ---Who waits for an answer: the callback, our coroutine, or the main chunk (a box). Raises where nothing can wait.
 ---Precondition of `wait`, before anything is handed over.
 ---@param callback function?
@@ -311,6 +328,9 @@ function loop.waiter(callback, name, level)
   if current then
     error(ELSEWHERE:format(name, "inside apply or a function given to read",
       "use the applied event, or raft.go from there"), level or 3)
+  end
+  if simulated then
+    error(ELSEWHERE:format(name, "inside raft.sim", "use sim:run, sim:go and the nodes sim[1], ..."), level or 3)
   end
   if callback then return callback end
   local co, main = running()
@@ -374,6 +394,7 @@ end
 ---@param fn async fun(...)
 function loop.go(fn, ...)
   check_function(fn, "raft.go")
+  refuse_simulated("raft.go")
   local arguments = table.pack(...)
   push(spawn(function() fn(table.unpack(arguments, 1, arguments.n)) end))
 end
@@ -393,6 +414,7 @@ end
 ---@param fn fun()
 function loop.after(s, fn)
   check_seconds(s, "raft.after")
+  refuse_simulated("raft.after")
   check_function(fn, "raft.after")
   set_timer(now() + s, push, fn)
 end
@@ -431,6 +453,7 @@ end
 ---@overload fun(): "stop"|"SIGINT"|"SIGTERM"
 function loop.run(main)
   if main ~= nil then check_function(main, "raft.run") end
+  refuse_simulated("raft.run")
   if driving then error("raft.run is already running", 2) end
   if busy or current then error("raft.run cannot be called from inside the loop", 2) end
   core.signals(true)

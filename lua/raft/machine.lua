@@ -1,4 +1,5 @@
 -- The user's state machine, in one of three forms, as an instance that one life of one node owns.
+local core = require "raft.core"
 
 local machine = {}
 
@@ -34,6 +35,30 @@ function machine.new(given)
     instance:init()
   end
   return instance, instance.apply
+end
+
+---The state of an instance as one value: what its snapshot returns, else its own fields (but functions, which a machine
+---that was made by a function has among them).
+local function state_of(instance)
+  if instance.snapshot then return instance:snapshot() end
+  local state = {}
+  for name, value in next, instance do
+    if type(value) ~= "function" then state[name] = value end
+  end
+  return state
+end
+
+---What two instances in the same state have in common, and no others: what digest returns, else all of the state,
+---packed. Raises for what cannot be packed, naming it.
+---@param instance raft.Machine
+---@return string
+function machine.digest(instance)
+  if not instance.digest then return core.pack(state_of(instance), "machine") end
+  local digest = instance:digest()
+  if type(digest) ~= "string" then
+    error("raft: machine.digest must return a string, got " .. type(digest), 0)
+  end
+  return digest
 end
 
 return machine

@@ -587,7 +587,7 @@ local ABANDONED = { __close = function(guard)
   if guard.node then guard.node:__close() end
 end }
 
-local node = {}
+local node = { methods = Node, events = EVENTS }
 
 ---@async
 ---@param given raft.node_options

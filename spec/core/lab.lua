@@ -228,7 +228,7 @@ function node_class:status() return self.core:status() end
 function node_class:terms()
   local list = {}
   local s = self:status()
-  for i = s.first, s.last do list[#list + 1] = self.core:term(i) end
+  for k = 1, s.last - s.first + 1 do list[k] = self.core:term(s.first + k - 1) end
   return list
 end
 

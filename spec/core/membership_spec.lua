@@ -557,6 +557,11 @@ describe("a leader that is removed", function()
     c:deliver(lab.to(2))
     c:deliver(function(m) return m.from == 2 and m.type == "append_reply" end)
     assert.same({ "leader", 1 }, { c.nodes[1]:status().role, c.nodes[1]:status().commit })  -- 1 and 2 are not enough
+    c:deliver(lab.to(3))
+    c:deliver(function(m) return m.type == "append_reply" end)
+    local told = {}
+    for _, m in ipairs(of_type(c.pool, "heartbeat")) do told[m.to] = m.commit end
+    assert.same({ [2] = 2, [3] = 2 }, told)         -- its last word: what is committed
     c:deliver()
     assert.same({ "follower", true }, { c.nodes[1]:status().role, c.nodes[1]:status().removed })
     local leader = c:leader()                       -- elected at once, without waiting for a timeout
@@ -582,6 +587,7 @@ describe("a leader that is removed", function()
     assert(c:change(1, { "remove", 1 }))
     c:crash(1)
     c:restart(1)
+    c:take()
     c.cut[2] = nil
     assert.equal("2||", conf(c, 1))
     c:advance(10 * T)

@@ -137,6 +137,12 @@ describe("compaction", function()
     assert(n:step { type = "append", term = 5, index = 5, log_term = 1, entries = {} })
     m = of_type(n:flush(), "append_reply")[1]
     assert.same({ true, 4, 1 }, { m.reject, m.hint, m.log_term })
+
+    n = follower { log = { 3, 3, 3, 3, 3 }, applied = 4 }
+    n:snapshot(4)
+    assert(n:step { type = "append", term = 5, index = 5, log_term = 1, entries = {} })  -- no leader can have that
+    m = of_type(n:flush(), "append_reply")[1]
+    assert.same({ true, 4, 3 }, { m.reject, m.hint, m.log_term })
   end)
 end)
 

@@ -280,6 +280,12 @@ describe("an allocation that fails", function()
       transcript[#transcript + 1] = ("batch %d %d %d %d"):format(out.seq, out.first, out.last, out.commit)
       return out.seq
     end
+    local function settle()
+      while n.core:has_ready() do
+        local seq = take()
+        if seq > 0 then call("persisted", seq, now) end
+      end
+    end
     local function reply(type, from, more)
       more.type, more.from, more.to, more.term = type, from, 1, more.term or n:status().term
       call("step", more, now)
@@ -295,15 +301,33 @@ describe("an allocation that fails", function()
       last = take()
     end
     call("persisted", last, now)
-    reply("append_reply", 2, { index = 200 })
+    for id = 2, 3 do reply("append_reply", id, { index = 200 }) end
     take()
+    for i = 1, 10 do
+      call("read", i, now)
+      local index = call("change", { { i % 2 == 1 and "add" or "remove", 6 } }, now)
+      settle()
+      for id = 2, 3 do reply("append_reply", id, { index = index }) end
+      settle()
+    end
+    call("change", { { "remove", 4 }, { "remove", 5 } }, now)  -- a joint configuration, and what comes after it
+    settle()
+    for id = 2, 3 do reply("append_reply", id, { index = n:status().last }) end
+    settle()
+    call("propose", 20)
     call("tick", lab.S * 3 + 1)
     local entries = {}
     for i = 1, 300 do entries[i] = { term = 3 + i // 100, size = 2 } end
-    reply("append", 2, { term = 9, index = 150, log_term = 1, entries = entries })
-    call("persisted", take(), now)
+    reply("append", 2, { term = 9, index = n:status().last - 20, log_term = 1, entries = entries })
+    settle()
     reply("vote", 3, { term = 10, index = 999, log_term = 9 })
     call("campaign", now)
+    take()
+    local conf = { voters = { 1, 2, 3 }, learners = { 7, 8 } }
+    call("step", { type = "snapshot", from = 2, to = 1, term = 11, index = 9999, log_term = 10, conf = conf }, now)
+    entries = {}
+    for i = 1, 40 do entries[i] = { term = 11, size = 0, type = "config", conf = conf } end
+    reply("append", 2, { term = 11, index = 9999, log_term = 10, entries = entries })
     take()
     transcript[#transcript + 1] = table.concat(n:terms(), " ")
     return n

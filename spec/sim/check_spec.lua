@@ -69,6 +69,13 @@ describe("the checker of simulated clusters", function()
     check:append(2, 1, 201)
   end)
 
+  broken({ "entries that turn out to be different when they are stamped", "log matching" }, function(check)
+    check:append(1, 1, 0)
+    check:append(2, 1, 0)
+    check:hash(1, 2, 200)
+    check:hash(2, 2, 201)
+  end)
+
   broken({ "the same entry after different ones", "log matching" }, function(check)
     check:term(1, 3, 0, 3)
     check:term(2, 3, 0, 3)
@@ -179,6 +186,57 @@ describe("the checker of simulated clusters", function()
     check:recover(2, 1, 3, { 1 })
   end)
 
+  broken({ "a disk without what was durable, while its node runs", "durability" }, function(check)
+    check:disk(1, 1, 1, { 1 })
+    check:disks()
+    assert.is_nil(check:failure())
+    check:disk(2, 1, 1, {})
+  end)
+
+  broken({ "a disk with an older term than was durable", "durability" }, function(check) check:disk(2, 0, 0, { 1 }) end)
+
+  broken({ "a committed entry that a majority of disks does not hold", "durability" }, function(check)
+    for node = 1, 2 do
+      check:append(node, 1, 200)
+      check:stable(node, 2)
+    end
+    check:commit(1, 2)
+    check:term(2, 2, 3, 2)
+    check:truncate(2, 1)
+    check:disk(1, 1, 1, { 1, 1 })
+    check:disk(2, 2, 3, { 1 })
+    check:disk(3, 1, 1, { 1 })
+    assert.is_nil(check:failure())
+    check:disks()
+  end)
+
+  it("does not hold a damaged disk against its node, until it has to be whole again", function()
+    local check = healthy()
+    check:damaged(2)
+    for node = 1, 3 do check:disk(node, 1, 1, node == 2 and {} or { 1 }) end
+    check:disks()
+    assert.is_nil(check:failure())
+    check:crash(2)
+    check:recover(2, 1, 1, { 1 })
+    check:disk(2, 1, 1, {})
+    assert.matches("durability: its disk holds a log up to 0, 1 was durable", check:failure(), 1, true)
+  end)
+
+  it("lets others count on what a disk held before it was lost, and on nothing after", function()
+    local check = healthy()
+    for node = 1, 2 do
+      check:append(node, 1, 200)
+      check:stable(node, 2)
+    end
+    check:lost(2) -- it has told the leader before
+    check:commit(1, 2)
+    assert.is_nil(check:failure())
+    check:append(1, 1, 300)
+    check:stable(1, 3)
+    check:commit(1, 3)
+    assert.matches("durability: index 3 of term 1 is committed, but on 1 of 3 disks", check:failure(), 1, true)
+  end)
+
   broken({ "a term that falls", "order" }, function(check) check:term(2, 0, 0, 0) end)
   broken({ "a vote that changes", "order" }, function(check) check:term(2, 1, 3, 1) end)
   broken({ "a commit index that falls", "order" }, function(check) check:commit(2, 0) end)
@@ -223,6 +281,20 @@ describe("the checker of simulated clusters", function()
     check:acknowledge(2, 2, 2)
   end)
 
+  broken({ "a proposal ordered before what was acknowledged before it began", "linearizability" }, function(check)
+    second(check)
+    for node = 1, 2 do
+      check:append(node, 1, 300)
+      check:stable(node, 3)
+    end
+    check:commit(1, 3)
+    check:apply(1, 2, 2, 6000)
+    check:apply(1, 3, 3, 6000)
+    check:acknowledge(1, 3, 3)
+    check:propose(2)
+    check:acknowledge(1, 2, 2)
+  end)
+
   broken({ "a barrier that is passed too early", "linearizability" }, function(check)
     second(check)
     check:apply(1, 2, 2, 6000)
@@ -239,5 +311,14 @@ describe("the checker of simulated clusters", function()
   broken({ "an acknowledged value that is lost", "durability" }, function(check)
     for node = 1, 3 do check:crash(node) end
     check:finish()
+  end)
+
+  it("looks at the disks of a running cluster", function()
+    local seen
+    for seed = 1, 10 do
+      local failure = core.sim({ seed = seed, nodes = 3, seconds = 20, faults = { "lies" } }).failure
+      seen = seen or (failure and failure:match("its disk holds"))
+    end
+    assert.equal("its disk holds", seen)
   end)
 end)

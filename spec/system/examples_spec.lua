@@ -63,6 +63,17 @@ describe("the example", function()
     end
   end)
 
+  it("sim.lua catches the mistake, by the same command each time, and lets the other machine pass", function()
+    local first = example("sim.lua", "2")
+    assert.equal(0, (first:wait()), first.output)
+    assert.matches("the machine is not deterministic: index %d+, command { take = true }\n  node %d: apply returned",
+      first.output)
+    assert.matches("the careful machine passed\n$", first.output)
+    local again = example("sim.lua", "2")
+    again:wait()
+    assert.equal(first.output, again.output)
+  end)
+
   it("luv_app.lua counts its ticks, and goes on counting when it is run again", function()
     for _, expected in ipairs { "tick 1\ntick 2\ntick 3\n", "tick 4\ntick 5\ntick 6\n" } do
       local app = example("luv_app.lua", dir .. "/app", "3")

@@ -1,0 +1,172 @@
+#include "sim/sim_machine.h"
+
+#include "base/mem.h"
+#include "sim/sim_trace.h"
+
+#define VALUE_BYTES 8u
+#define PENDING_BYTES (64u << 20)
+#define CLUSTER_NAME "sim"
+
+/* ---- the state machine, and the ends of calls ---- */
+
+static bool call_take(struct sim_member *m, uint64_t sequence, struct sim_call *out)
+{
+    for (size_t i = 0; i < m->n_calls; i++) {
+        if (m->calls[i].sequence != sequence) continue;
+        *out = m->calls[i];
+        m->calls[i] = m->calls[--m->n_calls];
+        return true;
+    }
+    sim_check_fail(m->cluster->check, m->id, "call %" PRIu64 " was answered that is not open", sequence);
+    return false;
+}
+
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
+                                  struct buf *result)
+{
+    struct sim_member *m = ctx;
+    (void)result;
+    struct sim_check *check = m->cluster->check;
+    if (command->payload_size < VALUE_BYTES) {
+        sim_check_fail(check, m->id, "index %" PRIu64 " is no command of ours", command->index);
+        return HOST_GO_ON;
+    }
+    uint64_t value = get_u64(command->payload);
+    sim_check_apply(check, m->id, command->index, value, time_us);
+    struct sim_call call;
+    if (sequence == 0 || !call_take(m, sequence, &call)) return HOST_GO_ON;
+    if (call.value != value) {
+        sim_check_fail(check, m->id, "call %" PRIu64 " of value %" PRIu64 " is answered with value %" PRIu64,
+                       sequence, call.value, value);
+    }
+    sim_check_acknowledge(check, m->id, command->index, value);
+    m->cluster->acknowledged++;
+    sim_trace_add(m->cluster->config.trace, SIM_TRACE_COMMAND, sim_world_now(m->cluster->world), m->id, "value",
+                  command->index, "%" PRIu64, value);
+    return HOST_GO_ON;
+}
+
+/* Codes that say for certain that no copy of a proposal entered any log. */
+static bool is_refusal(int code)
+{
+    return code == ERR_NOT_LEADER || code == ERR_FULL || code == ERR_TOO_LARGE || code == ERR_CLOSED ||
+           code == ERR_FAULT || code == ERR_REFUSED;
+}
+
+static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
+{
+    (void)id;
+    struct sim_member *m = ctx;
+    struct sim_check *check = m->cluster->check;
+    struct sim_call call;
+    if (!call_take(m, sequence, &call)) return;
+    if (code == OK && call.value == 0) {
+        sim_check_barrier(check, m->id, call.began);
+    } else if (code == OK) {
+        sim_check_fail(check, m->id, "value %" PRIu64 " has passed at index %" PRIu64 " without an apply", call.value,
+                       index);
+    } else if (!is_refusal(code) && code != ERR_TIMEOUT && code != ERR_UNKNOWN) {
+        sim_check_fail(check, m->id, "value %" PRIu64 " ended with %s", call.value, err_name(code));
+    } else if (call.value != 0 && is_refusal(code)) {
+        sim_check_refuse(check, m->id, call.value);
+    }
+}
+
+static void on_started(void *ctx, int code)
+{
+    (void)ctx;
+    (void)code;
+}
+
+static void on_changed(void *ctx, const struct server_status *status)
+{
+    (void)ctx;
+    (void)status;
+}
+
+static void on_closed(void *ctx)
+{
+    struct sim_member *m = ctx;
+    if (m->n_calls > 0) sim_check_fail(m->cluster->check, m->id, "%zu calls are open after closing", m->n_calls);
+}
+
+/* ---- the process ---- */
+
+static void machine_start(struct sim_member *m)
+{
+    static const struct host_machine machine = {
+        .apply = on_apply, .done = on_done, .started = on_started, .changed = on_changed, .closed = on_closed};
+    struct sim_cluster *c = m->cluster;
+    struct engine_config config = {
+        .dir = m->dir, .name = CLUSTER_NAME, .id = (raft_id)m->id,
+        .election_timeout_us = c->config.election_timeout_us, .heartbeat_us = c->config.heartbeat_us,
+        .pending = c->config.pending, .command_bytes = c->config.command_bytes,
+        .cache_bytes = c->config.cache_bytes, .segment_bytes = c->config.segment_bytes, .spares = 2,
+    };
+    for (int id = 1; id <= c->config.nodes; id++) {
+        char address[32];
+        sim_member_address(id, address);
+        int rv = members_add(&config.members, (raft_id)id, address, NULL);
+        ASSERT(rv == OK);
+    }
+    struct host_config host = {.pending = config.pending, .pending_bytes = PENDING_BYTES};
+    sim_member_open(m, &config, &host, &machine, m);
+    sim_member_run(m);
+}
+
+static uint64_t machine_turn(struct sim_member *m)
+{
+    uint64_t entries = 1 + prng_below(sim_world_prng(m->cluster->world), m->cluster->config.host_entries);
+    return !m->closed && host_step(m->host, (uint32_t)entries) ? 0 : NEVER_US;
+}
+
+static void machine_close(struct sim_member *m)
+{
+    host_close(m->host);
+}
+
+static void machine_end(struct sim_member *m)
+{
+    sim_member_free(m);
+    m->n_calls = 0;
+}
+
+const struct sim_program sim_machine = {.start = machine_start, .turn = machine_turn, .close = machine_close,
+                                         .end = machine_end};
+
+/* ---- calls ---- */
+
+static void call_add(struct sim_member *m, struct sim_call call)
+{
+    void *calls = m->calls;
+    bool grown = mem_grow(&calls, &m->calls_capacity, m->n_calls + 1, sizeof(call));
+    ASSERT(grown);
+    m->calls = calls;
+    m->calls[m->n_calls++] = call;
+}
+
+int sim_member_propose(struct sim_member *m, uint32_t bytes)
+{
+    struct sim_cluster *c = m->cluster;
+    if (!m->running) return ERR_CLOSED;
+    struct sim_call call = {.value = ++c->next_value};
+    struct block *block = entry_reserve(RAFT_ENTRY_COMMAND, MAX(bytes, VALUE_BYTES));
+    ASSERT(block != NULL);
+    sim_check_propose(c->check, call.value);
+    memset(block->bytes + ENTRY_HEADER, (int)(call.value & 0xff), MAX(bytes, VALUE_BYTES));
+    put_u64(block->bytes + ENTRY_HEADER, call.value);
+    entry_seal(block);
+    int rv = host_propose(m->host, block, &call.sequence);
+    if (rv == OK) call_add(m, call);
+    else sim_check_refuse(c->check, m->id, call.value);
+    return rv;
+}
+
+int sim_member_barrier(struct sim_member *m)
+{
+    if (!m->running) return ERR_CLOSED;
+    struct sim_call call = {.began = sim_check_acknowledged(m->cluster->check)};
+    int rv = host_barrier(m->host, &call.sequence);
+    if (rv == OK) call_add(m, call);
+    return rv;
+}

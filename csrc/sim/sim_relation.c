@@ -1,0 +1,881 @@
+#include "sim/sim_relation.h"
+
+#include "base/mem.h"
+#include "sim/sim_queue.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define VOTES_KEPT 16u /* terms of which a vote is remembered: replies may wait for the disk while terms go by */
+
+/* What a server has been told by, and knows of, another one. */
+struct peer {
+    raft_id id;
+    raft_index match, next; /* leader (figure 3.1, volatile state on leaders) */
+    uint64_t contact_us;    /* leader: its last reply in this term */
+    bool granted, refused;  /* candidate: what it said in this round */
+    raft_term welcome;      /* it may be told that it would get a vote, in terms up to this one (9.6) */
+};
+
+/* A batch that is on its way to the disk. */
+struct batch {
+    raft_index last;
+    raft_term term;
+    raft_id vote;
+};
+
+/* The end of a log, as a candidate told it. */
+struct claim {
+    raft_term term;
+    raft_index index;
+    raft_term log_term;
+};
+
+/* Figure 3.1: the state of one server. */
+struct server {
+    raft_id id;
+    struct raft_conf conf;
+    uint64_t election_timeout_us, heartbeat_us;
+    bool corrupt; /* it has found a contradiction and takes no more inputs */
+
+    /* Persistent state, and how far it is on disk. The log is the checker's. */
+    raft_term term, durable_term;
+    raft_id vote, durable_vote;
+    raft_index last, stable;
+    struct batch *batches; /* number n at n & (capacity - 1), for done < n <= handed */
+    size_t batches_capacity;
+    uint64_t handed, done;
+    raft_index handed_last, truncated; /* entries handed to the disk; from where on it has to forget, 0 = nothing */
+    raft_term handed_term;
+    raft_id handed_vote;
+
+    /* Volatile state. */
+    raft_index commit, ready_commit, applied; /* ready: told to the state machine */
+    enum raft_role role;
+    raft_id leader;
+    uint64_t heard_us; /* from this term's leader; 0 = never */
+    uint64_t deadline_us; /* the end of its election timeout */
+    raft_index verified; /* up to here its log is known to be the leader's */
+    struct claim claims[2]; /* what it asked for votes with; [1]: for pre-votes */
+    bool asking;            /* candidate: only whether an election would be won (9.6) */
+    bool own_vote;
+    struct {
+        raft_term term;
+        raft_id vote;
+    } votes[VOTES_KEPT]; /* term t at t % VOTES_KEPT */
+    raft_term led; /* the last term that it led: to which match belongs */
+    bool leftover; /* the last output ran out of memory, and what it had gathered comes with the next */
+    struct peer peers[RAFT_MEMBERS_MAX];
+    size_t n_peers;
+};
+
+struct sim_relation {
+    struct sim_check *check;
+    int nodes;
+    struct server servers[SIM_CHECK_NODES + 1]; /* from 1 */
+};
+
+/* A step under judgement: s is the state before, and becomes the state that the rules lead to. */
+struct step {
+    struct sim_check *check;
+    int node;
+    struct server *s;
+    const struct raft_input *input;
+    const struct sim_core *after;
+    bool next_free;   /* a leader may send again from elsewhere after this input */
+    bool timer_reset; /* a new election timeout has begun */
+    bool log_judged;
+};
+
+struct sim_relation *sim_relation_new(struct sim_check *check, int nodes)
+{
+    ASSERT(nodes >= 1 && nodes <= SIM_CHECK_NODES);
+    struct sim_relation *r = mem_zero(1, sizeof *r);
+    if (r == NULL) return NULL;
+    r->check = check;
+    r->nodes = nodes;
+    return r;
+}
+
+void sim_relation_free(struct sim_relation *r)
+{
+    for (int node = 1; r != NULL && node <= r->nodes; node++) mem_free(r->servers[node].batches);
+    mem_free(r);
+}
+
+/* ---- complaints ---- */
+
+static const char *const message_names[RAFT_MESSAGE_TYPES] = {
+    [RAFT_APPEND] = "append",       [RAFT_APPEND_REPLY] = "append reply",
+    [RAFT_HEARTBEAT] = "heartbeat", [RAFT_HEARTBEAT_REPLY] = "heartbeat reply",
+    [RAFT_VOTE] = "vote request",   [RAFT_VOTE_REPLY] = "vote reply",
+};
+
+static const char *const input_names[] = {
+    [RAFT_INPUT_START] = "start",         [RAFT_INPUT_TICK] = "tick",
+    [RAFT_INPUT_STEP] = "message",        [RAFT_INPUT_PROPOSE] = "proposal",
+    [RAFT_INPUT_PERSISTED] = "persisted", [RAFT_INPUT_APPLIED] = "applied",
+    [RAFT_INPUT_UNREACHABLE] = "unreachable", [RAFT_INPUT_RANGE_SENT] = "range sent",
+    [RAFT_INPUT_CAMPAIGN] = "campaign",   [RAFT_INPUT_STEP_DOWN] = "step down",
+    [RAFT_INPUT_READY] = "output",
+};
+
+/* section: of the dissertation. */
+static void wrong(const struct step *x, const char *section, const char *format, ...) PRINTF_LIKE(3, 4);
+static void wrong(const struct step *x, const char *section, const char *format, ...)
+{
+    char text[SIM_FAILURE_MAX / 2], what[80];
+    const struct raft_message *m = x->input->message;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (m == NULL) snprintf(what, sizeof what, "%s", input_names[x->input->type]);
+    else snprintf(what, sizeof what, "%s%s from %" PRIu64 " of term %" PRIu64, m->pre ? "pre-" : "",
+                  message_names[m->type], m->from, m->term);
+    sim_check_fail(x->check, x->node, "relation (%s): on %s %s", section, what, text);
+}
+
+/* ---- majorities (3.4, 3.5; joint ones 4.3) ---- */
+
+static struct peer *peer_of(struct server *s, raft_id id)
+{
+    for (size_t i = 0; i < s->n_peers; i++) {
+        if (s->peers[i].id == id) return &s->peers[i];
+    }
+    return NULL;
+}
+
+/* A number of each voter: its match index, or when it was heard of, or 1 for a vote. */
+typedef uint64_t (*value_of)(const struct step *x, raft_id id);
+
+static bool majority_has(const struct step *x, const raft_id *ids, size_t n, value_of value, uint64_t least)
+{
+    size_t have = 0;
+    for (size_t i = 0; i < n; i++) have += value(x, ids[i]) >= least;
+    return 2 * have > n;
+}
+
+static bool quorum_has(const struct step *x, value_of value, uint64_t least)
+{
+    const struct raft_conf *c = &x->s->conf;
+    return majority_has(x, c->voters, c->n_voters, value, least) &&
+           (c->n_outgoing == 0 || majority_has(x, c->outgoing, c->n_outgoing, value, least));
+}
+
+/* The largest number that a quorum has: one of the voters' own. */
+static uint64_t quorum_reaches(const struct step *x, value_of value)
+{
+    const struct raft_conf *c = &x->s->conf;
+    uint64_t best = 0;
+    for (size_t i = 0; i < (size_t)c->n_voters + c->n_outgoing; i++) {
+        uint64_t v = value(x, i < c->n_voters ? c->voters[i] : c->outgoing[i - c->n_voters]);
+        if (v > best && quorum_has(x, value, v)) best = v;
+    }
+    return best;
+}
+
+static uint64_t match_of(const struct step *x, raft_id id)
+{
+    const struct peer *p = peer_of(x->s, id);
+    return p != NULL ? p->match : x->s->stable; /* its own copy counts when it is on its disk (10.2.1) */
+}
+
+static uint64_t contact_of(const struct step *x, raft_id id)
+{
+    const struct peer *p = peer_of(x->s, id);
+    return p != NULL ? p->contact_us : x->input->now;
+}
+
+static uint64_t grant_of(const struct step *x, raft_id id)
+{
+    const struct peer *p = peer_of(x->s, id);
+    return p != NULL ? p->granted : x->s->own_vote;
+}
+
+static uint64_t hope_of(const struct step *x, raft_id id)
+{
+    const struct peer *p = peer_of(x->s, id);
+    return p == NULL || !p->refused;
+}
+
+static bool is_voter(const struct server *s, raft_id id)
+{
+    for (size_t i = 0; i < s->conf.n_voters; i++) {
+        if (s->conf.voters[i] == id) return true;
+    }
+    for (size_t i = 0; i < s->conf.n_outgoing; i++) {
+        if (s->conf.outgoing[i] == id) return true;
+    }
+    return false;
+}
+
+/* ---- logs ---- */
+
+/* Before the step. */
+static raft_term term_at(const struct step *x, raft_index index)
+{
+    return sim_check_term_at(x->check, x->node, index);
+}
+
+/* Does a log that ends in (term, index) hold all that this one may have committed (3.6.1)? */
+static bool is_up_to_date(const struct step *x, raft_index index, raft_term term)
+{
+    raft_term own = term_at(x, x->s->last);
+    return term > own || (term == own && index >= x->s->last);
+}
+
+static void judge_log(const struct step *x, raft_index kept, const struct raft_entry *entries, size_t n)
+{
+    const struct sim_core *a = x->after;
+    if (a->kept != kept || a->n_added != n || a->last != kept + n) {
+        wrong(x, "3.5", "its log keeps %" PRIu64 " of %" PRIu64 " entries and gains %zu, up to %" PRIu64 "; by the rules "
+              "it keeps %" PRIu64 " and gains %zu", a->kept, x->s->last, a->n_added, a->last, kept, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        raft_term term = entries != NULL ? entries[i].term : x->s->term;
+        if (a->added[i] == term) continue;
+        wrong(x, "3.5", "its log gains an entry of term %" PRIu64 " at index %" PRIu64 "; by the rules it is of term %"
+              PRIu64, a->added[i], kept + 1 + i, term);
+    }
+}
+
+/* What the disk will report was written before: it says nothing of what replaces it. */
+static void cut_log(struct server *s, raft_index kept)
+{
+    s->last = kept;
+    s->stable = MIN(s->stable, kept);
+    for (uint64_t seq = s->done + 1; seq <= s->handed; seq++) {
+        struct batch *batch = &s->batches[seq & (s->batches_capacity - 1)];
+        batch->last = MIN(batch->last, kept);
+    }
+    if (s->handed_last > kept) {
+        s->handed_last = kept;
+        s->truncated = s->truncated == 0 ? kept + 1 : MIN(s->truncated, kept + 1);
+    }
+}
+
+/* The log keeps entries up to kept and gains n more: those of the message, or of the present term. */
+static void expect_log(struct step *x, raft_index kept, const struct raft_entry *entries, size_t n)
+{
+    x->log_judged = true;
+    judge_log(x, kept, entries, n);
+    if (kept < x->s->last) cut_log(x->s, kept);
+    x->s->last = kept + n;
+}
+
+/* ---- terms and roles (3.3, 3.4) ---- */
+
+static void forget_votes(struct server *s)
+{
+    for (size_t i = 0; i < s->n_peers; i++) s->peers[i].granted = s->peers[i].refused = false;
+    s->own_vote = false;
+}
+
+static void follow(struct step *x, raft_id leader)
+{
+    struct server *s = x->s;
+    if (s->role == RAFT_LEADER) x->timer_reset = true;
+    s->role = RAFT_FOLLOWER;
+    s->leader = leader;
+    s->asking = false;
+    forget_votes(s);
+}
+
+static void enter_term(struct server *s, raft_term term, raft_id vote)
+{
+    s->term = term;
+    s->vote = vote;
+    s->leader = 0;
+    s->heard_us = 0;
+    s->verified = 0;
+    s->votes[term % VOTES_KEPT].term = term;
+    s->votes[term % VOTES_KEPT].vote = vote;
+}
+
+/* A later term has been heard of: whoever this was, it is a follower now (3.3). */
+static void adopt_term(struct step *x, raft_term term)
+{
+    enter_term(x->s, term, 0);
+    follow(x, 0);
+}
+
+static void vote_for(struct server *s, raft_id candidate)
+{
+    s->vote = candidate;
+    s->votes[s->term % VOTES_KEPT].vote = candidate;
+}
+
+/* Has it heard of a leader within the shortest election timeout (4.2.3)? A leader, of a quorum (6.2)? */
+static bool hears_leader(const struct step *x)
+{
+    const struct server *s = x->s;
+    uint64_t heard_us = s->role == RAFT_LEADER ? quorum_reaches(x, contact_of) : s->heard_us;
+    return s->leader != 0 && heard_us != 0 && x->input->now < heard_us + s->election_timeout_us;
+}
+
+/* Won: nothing is known of the others' logs, and an empty entry is the first of its term (figure 3.1; 6.4). */
+static void lead(struct step *x)
+{
+    struct server *s = x->s;
+    s->role = RAFT_LEADER;
+    s->leader = s->id;
+    s->led = s->term;
+    for (size_t i = 0; i < s->n_peers; i++) {
+        struct peer *p = &s->peers[i];
+        p->match = 0;
+        p->next = s->last + 1;
+        p->contact_us = x->input->now;
+    }
+    expect_log(x, s->last, NULL, 1);
+}
+
+/* A new term, and the first vote of it (3.4). */
+static void stand(struct step *x)
+{
+    struct server *s = x->s;
+    enter_term(s, s->term + 1, s->id);
+    forget_votes(s);
+    s->asking = false;
+    x->timer_reset = true;
+    s->claims[0] = (struct claim){.term = s->term, .index = s->last, .log_term = term_at(x, s->last)};
+}
+
+/* A candidate may see that it has won, or that it cannot win any more (3.4). */
+static void count_votes(struct step *x)
+{
+    struct server *s = x->s;
+    const struct sim_core *a = x->after;
+    if (s->role != RAFT_CANDIDATE) return;
+    /* Its own vote is one that it could take back, until it is on its disk (3.8). A pre-vote binds nobody (9.6). */
+    s->own_vote = s->asking || (s->durable_term == s->term && s->durable_vote == s->id);
+    if (a->role == RAFT_FOLLOWER && a->term == s->term) {
+        if (!quorum_has(x, hope_of, 1)) follow(x, 0);
+        return;
+    }
+    bool goes_on = s->asking ? a->term > s->term : a->role == RAFT_LEADER;
+    if (!goes_on) return;
+    if (!quorum_has(x, grant_of, 1)) {
+        wrong(x, s->asking ? "9.6" : "3.4", "it %s term %" PRIu64 " without the votes of a quorum",
+              s->asking ? "stands for election in" : "leads", a->term);
+    }
+    if (s->asking) stand(x);
+    else lead(x);
+}
+
+/* Asks whether it would win: changes neither term nor vote (9.6). */
+static void ask(struct step *x)
+{
+    struct server *s = x->s;
+    if (!is_voter(s, s->id)) wrong(x, "4.2.2", "it campaigns without being a voter");
+    s->role = RAFT_CANDIDATE;
+    s->leader = 0;
+    s->asking = true;
+    x->timer_reset = true;
+    s->claims[1] = (struct claim){.term = s->term + 1, .index = s->last, .log_term = term_at(x, s->last)};
+    forget_votes(s);
+    count_votes(x);
+}
+
+/* ---- time ---- */
+
+static void on_tick(struct step *x)
+{
+    struct server *s = x->s;
+    uint64_t now = x->input->now;
+    if (s->role == RAFT_LEADER) {
+        /* A leader that no majority answers leads nobody (6.2). It looks with every heartbeat. */
+        uint64_t deadline_us = quorum_reaches(x, contact_of) + s->election_timeout_us;
+        bool resigns = x->after->role == RAFT_FOLLOWER && x->after->term == s->term;
+        if (resigns && now < deadline_us) wrong(x, "6.2", "it steps down though a quorum answers");
+        if (!resigns && now >= deadline_us + s->heartbeat_us) wrong(x, "6.2", "it leads on, and no quorum answers");
+        if (resigns) follow(x, 0);
+        return;
+    }
+    if (now < s->deadline_us) return;
+    x->timer_reset = true;
+    if (is_voter(s, s->id)) ask(x);
+}
+
+static void on_campaign(struct step *x)
+{
+    if (x->s->role != RAFT_LEADER && is_voter(x->s, x->s->id)) ask(x);
+}
+
+static void on_step_down(struct step *x)
+{
+    if (x->s->role == RAFT_LEADER) follow(x, 0);
+}
+
+/* ---- elections ---- */
+
+/* A pre-vote changes nothing; whether the answer may be yes is remembered (9.6). */
+static void on_pre_vote(struct step *x, const struct raft_message *m)
+{
+    struct peer *p = peer_of(x->s, m->from);
+    bool would = m->term > x->s->term && is_up_to_date(x, m->index, m->log_term) && !hears_leader(x);
+    if (would) p->welcome = MAX(p->welcome, m->term);
+}
+
+static void on_vote(struct step *x, const struct raft_message *m)
+{
+    struct server *s = x->s;
+    if (m->term > s->term) {
+        if (hears_leader(x)) return; /* it is not disturbed by who has lost touch (4.2.3) */
+        adopt_term(x, m->term);
+    }
+    if (m->term < s->term) return;
+    /* First come, first served, and only for who has all that may be committed (3.4, 3.6.1). Once a leader of the term
+     * is known nobody needs the vote any more. */
+    bool free = s->vote == 0 && is_up_to_date(x, m->index, m->log_term);
+    if (x->after->vote == m->from && s->vote == 0) {
+        if (!free) wrong(x, "3.6.1", "it votes for a candidate whose log is behind its own");
+        vote_for(s, m->from);
+        x->timer_reset = true;
+    } else if (s->vote == m->from) {
+        x->timer_reset = x->after->deadline_us != s->deadline_us;
+    } else if (free && s->leader == 0) {
+        wrong(x, "3.4", "it refuses the first candidate of a term whose log is good enough");
+    }
+}
+
+static void on_vote_reply(struct step *x, const struct raft_message *m)
+{
+    struct server *s = x->s;
+    struct peer *p = peer_of(s, m->from);
+    if (m->reject && m->term > s->term) {
+        adopt_term(x, m->term);
+        return;
+    }
+    bool answers = s->role == RAFT_CANDIDATE && m->pre == s->asking &&
+                   (m->reject || m->term == s->claims[m->pre].term);
+    if (!answers) return;
+    if (m->reject) p->refused = true;
+    else p->granted = true;
+    count_votes(x);
+}
+
+/* ---- replication: followers (3.5) ---- */
+
+/* The leader of the term has spoken: who stood against it has lost (3.4). */
+static void hear_leader(struct step *x, raft_id leader)
+{
+    struct server *s = x->s;
+    if (s->leader != 0 && s->leader != leader) {
+        wrong(x, "3.4", "it follows %" PRIu64 ", and %" PRIu64 " leads the same term", leader, s->leader);
+    }
+    follow(x, leader);
+    s->heard_us = x->input->now;
+    x->timer_reset = true;
+}
+
+/* Figure 3.1, AppendEntries RPC, receiver implementation 2 .. 5. */
+static void on_append(struct step *x, const struct raft_message *m)
+{
+    struct server *s = x->s;
+    hear_leader(x, m->from);
+    if (m->index > s->last || term_at(x, m->index) != m->log_term) return;
+    uint32_t known = 0; /* entries of the message that are here already */
+    while (known < m->n_entries && m->index + known < s->last &&
+           term_at(x, m->index + known + 1) == m->entries[known].term) known++;
+    raft_index kept = known < m->n_entries ? m->index + known : s->last; /* only a conflict cuts what follows */
+    if (kept < MAX(s->commit, s->verified)) {
+        wrong(x, "3.6.3", "it cuts entries from %" PRIu64 " on; committed are those up to %" PRIu64 ", up to %" PRIu64
+              " they are the leader's", kept + 1, s->commit, s->verified);
+    }
+    expect_log(x, kept, m->entries + known, m->n_entries - known);
+    raft_index covered = m->index + m->n_entries;
+    s->verified = MAX(s->verified, covered);
+    s->commit = MAX(s->commit, MIN(m->commit, covered));
+}
+
+static void on_heartbeat(struct step *x, const struct raft_message *m)
+{
+    struct server *s = x->s;
+    hear_leader(x, m->from);
+    if (m->commit > s->last) wrong(x, "3.5", "it takes a commit index beyond its log");
+    s->commit = MAX(s->commit, m->commit);
+}
+
+/* ---- replication: leaders ---- */
+
+/* Figure 3.1, rules for leaders, last: only entries of the present term are committed by counting copies (3.6.2). */
+static void commit_by_counting(struct step *x)
+{
+    struct server *s = x->s;
+    raft_index reached = quorum_reaches(x, match_of);
+    if (reached > s->commit && term_at(x, reached) == s->term) s->commit = reached;
+}
+
+static void on_append_reply(struct step *x, const struct raft_message *m)
+{
+    struct peer *p = peer_of(x->s, m->from);
+    p->contact_us = x->input->now;
+    x->next_free = true;
+    if (m->reject) return;
+    p->match = MAX(p->match, m->index);
+    commit_by_counting(x);
+}
+
+static void on_heartbeat_reply(struct step *x, const struct raft_message *m)
+{
+    peer_of(x->s, m->from)->contact_us = x->input->now;
+    x->next_free = true; /* what was sent before and has not arrived is sent again */
+}
+
+/* ---- messages in ---- */
+
+static void on_message(struct step *x)
+{
+    const struct raft_message *m = x->input->message;
+    struct server *s = x->s;
+    if (peer_of(s, m->from) == NULL) {
+        wrong(x, "3.1", "it listens to who is no member");
+        return;
+    }
+    if (m->type == RAFT_VOTE) {
+        if (m->pre) on_pre_vote(x, m);
+        else on_vote(x, m);
+        return;
+    }
+    if (m->type == RAFT_VOTE_REPLY) {
+        on_vote_reply(x, m);
+        return;
+    }
+    if (m->term < s->term) return; /* (3.3) */
+    if (m->term > s->term) adopt_term(x, m->term);
+    if (m->type == RAFT_APPEND) on_append(x, m);
+    if (m->type == RAFT_HEARTBEAT) on_heartbeat(x, m);
+    if (m->type == RAFT_APPEND_REPLY && s->role == RAFT_LEADER) on_append_reply(x, m);
+    if (m->type == RAFT_HEARTBEAT_REPLY && s->role == RAFT_LEADER) on_heartbeat_reply(x, m);
+}
+
+/* ---- clients, the disk, the state machine ---- */
+
+/* A leader only ever appends to its log (3.5, figure 3.2). */
+static void on_propose(struct step *x)
+{
+    if (x->s->role != RAFT_LEADER) wrong(x, "3.5", "it appends without being the leader");
+    expect_log(x, x->s->last, NULL, x->input->n);
+}
+
+static void on_persisted(struct step *x)
+{
+    struct server *s = x->s;
+    if (x->input->seq <= s->done || x->input->seq > s->handed) {
+        wrong(x, "3.8", "batch %" PRIu64 " is acknowledged, those on their way are %" PRIu64 " .. %" PRIu64,
+              x->input->seq, s->done + 1, s->handed);
+        return;
+    }
+    const struct batch *batch = &s->batches[x->input->seq & (s->batches_capacity - 1)];
+    s->done = x->input->seq;
+    s->stable = MAX(s->stable, batch->last);
+    s->durable_term = batch->term;
+    s->durable_vote = batch->vote;
+    count_votes(x);
+    if (s->role == RAFT_LEADER) commit_by_counting(x);
+}
+
+static void on_applied(struct step *x)
+{
+    struct server *s = x->s;
+    if (x->input->index < s->applied || x->input->index > s->ready_commit) {
+        wrong(x, "3.5", "index %" PRIu64 " is applied after %" PRIu64 ", up to %" PRIu64 " may be", x->input->index,
+              s->applied, s->ready_commit);
+    }
+    s->applied = x->input->index;
+}
+
+static void on_resend(struct step *x)
+{
+    x->next_free = true;
+}
+
+/* ---- output: the disk ---- */
+
+static void batch_add(struct server *s, struct batch batch)
+{
+    size_t need = (size_t)(s->handed - s->done) + 1, old = s->batches_capacity;
+    if (need > old) { /* its capacity is a power of two: 0, 8, 16, ... */
+        struct batch *bigger = NULL;
+        size_t capacity = 0;
+        sim_grow((void **)&bigger, &capacity, need, sizeof batch);
+        for (uint64_t seq = s->done + 1; seq <= s->handed; seq++) {
+            bigger[seq & (capacity - 1)] = s->batches[seq & (old - 1)];
+        }
+        mem_free(s->batches);
+        s->batches = bigger;
+        s->batches_capacity = capacity;
+    }
+    s->handed++;
+    s->batches[s->handed & (s->batches_capacity - 1)] = batch;
+}
+
+/* What figure 3.1 calls persistent is handed to the disk as it changes, in order and without gaps (3.8). */
+static void judge_batch(struct step *x, const struct raft_ready *out)
+{
+    struct server *s = x->s;
+    bool vote = s->term != s->handed_term || s->vote != s->handed_vote;
+    if (out->term != s->term || out->vote != s->vote || (vote && !out->vote_changed)) {
+        wrong(x, "3.8", "it hands out term %" PRIu64 " and vote %" PRIu64 "%s", out->term, out->vote,
+              out->vote_changed ? "" : ", not to be stored");
+    }
+    if (out->truncate_from != s->truncated || out->first != s->handed_last + 1 || out->last > s->last ||
+        out->last + 1 < out->first) {
+        wrong(x, "3.8", "it hands out entries %" PRIu64 " .. %" PRIu64 " to be stored, void from %" PRIu64 "; the disk "
+              "was given those up to %" PRIu64 ", void from %" PRIu64, out->first, out->last, out->truncate_from,
+              s->handed_last, s->truncated);
+    }
+    bool anything = out->vote_changed || out->truncate_from != 0 || out->last >= out->first;
+    if (anything != (out->seq != 0) || (anything && out->seq != s->handed + 1)) {
+        wrong(x, "3.8", "batch %" PRIu64 " follows batch %" PRIu64, out->seq, s->handed);
+    }
+    if (!anything) return;
+    batch_add(s, (struct batch){.last = out->last, .term = out->term, .vote = out->vote});
+    s->handed_last = out->last;
+    s->handed_term = out->term;
+    s->handed_vote = out->vote;
+    s->truncated = 0;
+}
+
+/* ---- output: messages ---- */
+
+/* A vote stands once it is on disk, or once a later term is: then it cannot be given again (3.8). */
+static bool has_voted(const struct server *s, raft_term term, raft_id candidate)
+{
+    bool known = s->votes[term % VOTES_KEPT].term == term;
+    if (known && s->votes[term % VOTES_KEPT].vote != candidate) return false;
+    return term < s->durable_term || (term == s->durable_term && s->durable_vote == candidate);
+}
+
+static void judge_vote(const struct step *x, const struct raft_message *m)
+{
+    const struct claim *c = &x->s->claims[m->pre];
+    if (m->term == c->term && (m->index != c->index || m->log_term != c->log_term)) {
+        wrong(x, "3.6.1", "it asks for votes with a log that ends at (%" PRIu64 ", %" PRIu64 "), its own ended at (%"
+              PRIu64 ", %" PRIu64 ")", m->index, m->log_term, c->index, c->log_term);
+    }
+    if (m->pre ? m->term > c->term : !has_voted(x->s, m->term, x->s->id)) {
+        wrong(x, "3.4", "it asks for %svotes in term %" PRIu64 ", for which it does not stand", m->pre ? "pre-" : "",
+              m->term);
+    }
+}
+
+static void judge_vote_reply(const struct step *x, const struct raft_message *m)
+{
+    if (m->reject) return;
+    if (m->pre ? m->term > peer_of(x->s, m->to)->welcome : !has_voted(x->s, m->term, m->to)) {
+        wrong(x, m->pre ? "9.6" : "3.4", "it grants %" PRIu64 " a %svote in term %" PRIu64, m->to,
+              m->pre ? "pre-" : "", m->term);
+    }
+}
+
+/* Figure 3.1, rules for leaders: what starts at nextIndex, after the entry before it. */
+static void judge_append(struct step *x, const struct raft_message *m)
+{
+    struct server *s = x->s;
+    struct peer *p = peer_of(s, m->to);
+    raft_index covered = m->index + m->n_entries;
+    if (s->leftover) return; /* of an earlier output: the server drops it if it is out of date */
+    if (s->role != RAFT_LEADER || m->term != s->term) {
+        wrong(x, "3.4", "it sends entries in term %" PRIu64 ", which it does not lead", m->term);
+        return;
+    }
+    if (covered > s->last || term_at(x, m->index) != m->log_term || m->index + 1 != p->next || m->commit > s->commit) {
+        wrong(x, "3.5", "it sends %" PRIu64 " %u entries after (%" PRIu64 ", %" PRIu64 ") with commit index %" PRIu64
+              "; its log has (%" PRIu64 ", %" PRIu64 ") there, next is %" PRIu64 ", its commit index %" PRIu64, m->to,
+              m->n_entries, m->index, m->log_term, m->commit, m->index, term_at(x, m->index), p->next, s->commit);
+    }
+    const struct sim_peer *now = x->after->peers;
+    while (now < x->after->peers + x->after->n_peers && now->id != m->to) now++;
+    if (now < x->after->peers + x->after->n_peers && now->next > covered) p->next = covered + 1; /* else a probe */
+}
+
+/* It may be late: then it was sent by who led before. What it says still holds: match and commit only grew. */
+static void judge_heartbeat(const struct step *x, const struct raft_message *m)
+{
+    const struct server *s = x->s;
+    raft_index match = peer_of(x->s, m->to)->match;
+    if (m->term != s->led) {
+        wrong(x, "3.4", "it sends a heartbeat in term %" PRIu64 ", which it does not lead", m->term);
+    } else if (m->commit > MIN(match, s->commit)) {
+        wrong(x, "3.5", "its heartbeat tells %" PRIu64 " of commit index %" PRIu64 ", which has confirmed %" PRIu64
+              " of its %" PRIu64, m->to, m->commit, match, s->commit);
+    }
+}
+
+/* What a follower says it has is on its disk, and is what the leader has (3.5, 10.2.1). Of an earlier term: it was. */
+static void judge_append_reply(const struct step *x, const struct raft_message *m)
+{
+    const struct server *s = x->s;
+    if (m->reject) {
+        if (m->hint > m->index) wrong(x, "3.5", "it refuses entries after %" PRIu64 ", but not before", m->index);
+        return;
+    }
+    if (m->term < s->term) return;
+    if (m->index > MIN(s->verified, s->stable) || (s->leader != 0 && m->to != s->leader)) {
+        wrong(x, "3.5", "it acknowledges entries up to %" PRIu64 " to %" PRIu64 "; up to %" PRIu64 " they are the "
+              "leader's, up to %" PRIu64 " on disk", m->index, m->to, s->verified, s->stable);
+    }
+}
+
+static void judge_message(struct step *x, const struct raft_message *m)
+{
+    struct server *s = x->s;
+    bool hypothetical = m->pre && (m->type == RAFT_VOTE || !m->reject);
+    if (m->from != s->id || peer_of(s, m->to) == NULL || m->type == 0 || m->type >= RAFT_MESSAGE_TYPES) {
+        wrong(x, "3.1", "it sends a message from %" PRIu64 " to %" PRIu64, m->from, m->to);
+        return;
+    }
+    if (!hypothetical && m->term > s->durable_term) {
+        wrong(x, "3.8", "it sends a %s of term %" PRIu64 ", and term %" PRIu64 " is on disk", message_names[m->type],
+              m->term, s->durable_term);
+    }
+    if (m->type == RAFT_VOTE) judge_vote(x, m);
+    if (m->type == RAFT_VOTE_REPLY) judge_vote_reply(x, m);
+    if (m->type == RAFT_APPEND) judge_append(x, m);
+    if (m->type == RAFT_APPEND_REPLY) judge_append_reply(x, m);
+    if (m->type == RAFT_HEARTBEAT) judge_heartbeat(x, m);
+    if (m->type == RAFT_HEARTBEAT_REPLY && m->term == s->term && m->index > s->verified) {
+        wrong(x, "3.5", "it has received entries up to %" PRIu64 ", up to %" PRIu64 " they are the leader's", m->index,
+              s->verified);
+    }
+}
+
+static void on_ready(struct step *x)
+{
+    struct server *s = x->s;
+    const struct raft_ready *out = x->input->ready;
+    judge_batch(x, out);
+    for (size_t i = 0; i < out->n_messages; i++) judge_message(x, &out->messages[i]);
+    x->next_free = s->leftover;
+    s->leftover = false;
+    for (size_t i = 0; i < s->n_peers; i++) s->peers[i].welcome = 0;
+    if (out->commit != MIN(s->commit, s->stable) || out->commit < s->ready_commit) {
+        wrong(x, "3.5", "entries up to %" PRIu64 " may be applied; up to %" PRIu64 " they are committed, up to %" PRIu64
+              " on disk", out->commit, s->commit, s->stable);
+    }
+    s->ready_commit = out->commit;
+}
+
+/* ---- the start, and the end of a step ---- */
+
+/* A server comes back as a follower, with what its disk holds and nothing else (3.8). */
+static void on_start(struct step *x)
+{
+    const struct raft_config *config = x->input->config;
+    const struct raft_initial *initial = x->input->initial;
+    struct server *s = x->s;
+    mem_free(s->batches);
+    *s = (struct server){
+        .id = config->id,
+        .conf = initial->conf,
+        .election_timeout_us = config->election_timeout_us,
+        .heartbeat_us = config->heartbeat_us,
+        .term = initial->term, .durable_term = initial->term, .handed_term = initial->term,
+        .vote = initial->vote, .durable_vote = initial->vote, .handed_vote = initial->vote,
+        .last = initial->last, .stable = initial->last, .handed_last = initial->last,
+        .commit = initial->applied, .ready_commit = initial->applied, .applied = initial->applied,
+        .role = RAFT_FOLLOWER,
+    };
+    x->timer_reset = true;
+    const raft_id *lists[] = {s->conf.voters, s->conf.outgoing, s->conf.learners};
+    const size_t counts[] = {s->conf.n_voters, s->conf.n_outgoing, s->conf.n_learners};
+    for (size_t list = 0; list < COUNT_OF(lists); list++) {
+        for (size_t i = 0; i < counts[list]; i++) {
+            raft_id id = lists[list][i];
+            if (id != s->id && peer_of(s, id) == NULL) s->peers[s->n_peers++].id = id;
+        }
+    }
+}
+
+static const char *role_of(enum raft_role role, bool asking)
+{
+    if (role == RAFT_LEADER) return "leader";
+    return role == RAFT_FOLLOWER ? "follower" : asking ? "pre-candidate" : "candidate";
+}
+
+static void same_number(const struct step *x, const char *section, const char *what, uint64_t is, uint64_t ought)
+{
+    if (is == ought) return;
+    wrong(x, section, "%s is %" PRIu64 "; by the rules it is %" PRIu64, what, is, ought);
+}
+
+/* A leader counts only on what each follower has confirmed, and sends from there on (figure 3.1). */
+static void same_peers(struct step *x)
+{
+    struct server *s = x->s;
+    for (size_t i = 0; i < x->after->n_peers; i++) {
+        const struct sim_peer *is = &x->after->peers[i];
+        struct peer *p = peer_of(s, is->id);
+        if (p == NULL) {
+            wrong(x, "3.4", "it knows of %" PRIu64 ", which is no member", is->id);
+            return;
+        }
+        same_number(x, "3.5", "what it counts on of a peer", is->match, p->match);
+        if (x->next_free) p->next = is->next;
+        same_number(x, "3.5", "what it sends next to a peer", is->next, p->next);
+        if (is->next <= is->match || is->next > s->last + 1) {
+            wrong(x, "3.5", "it sends %" PRIu64 " entries from %" PRIu64 " on, which has %" PRIu64 " of %" PRIu64,
+                  is->id, is->next, is->match, s->last);
+        }
+    }
+}
+
+/* An election timeout begins when a leader is heard of, a vote given, an election begun, and at no other time (3.4). */
+static void same_timer(struct step *x)
+{
+    struct server *s = x->s;
+    uint64_t is = x->after->deadline_us, first = x->input->now + s->election_timeout_us;
+    if (s->role == RAFT_LEADER) return;
+    if (!x->timer_reset) {
+        same_number(x, "3.4", "the end of its election timeout", is, s->deadline_us);
+        return;
+    }
+    uint64_t longest = s->election_timeout_us * (x->input->type == RAFT_INPUT_STEP_DOWN ? 3 : 1);
+    if (is < first || is >= first + longest) {
+        wrong(x, "3.4", "its election timeout ends in %" PRId64 " us", (int64_t)(is - x->input->now));
+    }
+    s->deadline_us = is;
+}
+
+static void same_state(struct step *x)
+{
+    struct server *s = x->s;
+    const struct sim_core *a = x->after;
+    same_number(x, "3.3", "its term", a->term, s->term);
+    same_number(x, "3.4", "its vote", a->vote, s->vote);
+    if (a->role != s->role || a->asking != s->asking) {
+        wrong(x, "3.4", "it is a %s; by the rules it is a %s", role_of(a->role, a->asking), role_of(s->role, s->asking));
+    }
+    same_number(x, "3.4", "its leader", a->leader, s->leader);
+    same_number(x, "3.8", "its durable term", a->durable_term, s->durable_term);
+    same_number(x, "3.8", "its durable index", a->stable, s->stable);
+    same_number(x, "3.5", "its commit index", a->commit, s->commit);
+    same_number(x, "3.5", "its applied index", a->applied, s->applied);
+    if (!x->log_judged) expect_log(x, s->last, NULL, 0);
+    if (s->role == RAFT_LEADER) same_peers(x);
+    same_timer(x);
+}
+
+void sim_relation_step(struct sim_relation *r, int node, const struct raft_input *input, const struct sim_core *after)
+{
+    static void (*const rules[])(struct step *) = {
+        [RAFT_INPUT_START] = on_start,       [RAFT_INPUT_TICK] = on_tick,
+        [RAFT_INPUT_STEP] = on_message,      [RAFT_INPUT_PROPOSE] = on_propose,
+        [RAFT_INPUT_PERSISTED] = on_persisted, [RAFT_INPUT_APPLIED] = on_applied,
+        [RAFT_INPUT_UNREACHABLE] = on_resend, [RAFT_INPUT_RANGE_SENT] = on_resend,
+        [RAFT_INPUT_CAMPAIGN] = on_campaign, [RAFT_INPUT_STEP_DOWN] = on_step_down,
+        [RAFT_INPUT_READY] = on_ready,
+    };
+    ASSERT(node >= 1 && node <= r->nodes);
+    struct server *s = &r->servers[node];
+    struct step x = {.check = r->check, .node = node, .s = s, .input = input, .after = after};
+    if (sim_check_failure(r->check) != NULL || (s->corrupt && input->type != RAFT_INPUT_START)) return;
+    s->corrupt = input->result == ERR_CORRUPT || after->corrupt;
+    if (s->corrupt) return;
+    if (input->result == OK) rules[input->type](&x);
+    if (input->type == RAFT_INPUT_READY && input->result != OK) s->leftover = x.next_free = true;
+    same_state(&x);
+}

@@ -1,0 +1,1 @@
+require "spec.sim.swarm".describe(4, 4)

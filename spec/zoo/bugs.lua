@@ -1,0 +1,702 @@
+-- The bugs of the zoo: what goes wrong, where, the old lines (exactly once in that file), the new ones in their place,
+-- and how it would hurt. Most are classics: each has been in some implementation of Raft, or in the literature.
+-- spec/zoo/zoo_spec.lua checks that all of them can still be planted, make zoo that the simulator catches them.
+return {
+  -- ---- elections: votes and terms ----
+  {
+    name = "a vote is answered before it is durable",
+    file = "csrc/core/elections.c",
+    old = [[outbox_put(&r->outbox, &reply, granted && m->pre ? 0 : r->vote_after);]],
+    new = [[outbox_put(&r->outbox, &reply, 0);]],
+    harm = "after a crash the node votes for another candidate in the same term: two leaders",
+  },
+  {
+    name = "a candidate asks for votes before its own is durable, and counts it",
+    file = "csrc/core/elections.c",
+    old = [[outbox_put(&r->outbox, &m, r->prevoting ? 0 : r->vote_after);]],
+    new = [[outbox_put(&r->outbox, &m, 0);
+        if (!r->prevoting) r->own_vote = VOTE_GRANTED;]],
+    harm = "it wins, appends, crashes, forgets the term and wins it once more with another entry",
+  },
+  {
+    name = "the vote is not stored with the term",
+    file = "csrc/server/ready.c",
+    old = [[.vote = ready->vote,]],
+    new = [[.vote = 0,]],
+    harm = "after a crash the node votes again in the same term",
+  },
+  {
+    name = "the vote is forgotten over a restart",
+    file = "csrc/core/raft.c",
+    old = [[r->vote = r->durable_vote = initial->vote;]],
+    new = [[r->vote = r->durable_vote = 0;]],
+    harm = "after a crash the node votes again in the same term",
+  },
+  {
+    name = "a new term is not stored unless an entry is",
+    file = "csrc/core/raft.c",
+    old = [[out->vote_changed = r->vote_changed;]],
+    new = [[out->vote_changed = r->vote_changed && out->last >= out->first;]],
+    harm = "after a crash the node is in an earlier term and votes in it again",
+  },
+  {
+    name = "stepping back within a term clears the vote",
+    file = "csrc/core/roles.c",
+    old = [[if (term > r->term) set_term(r, term);]],
+    new = [[if (term > r->term) set_term(r, term);
+    else r->vote = 0;]],
+    harm = "a candidate that lost votes once more in the same term",
+  },
+  {
+    name = "a node votes for every candidate that asks",
+    file = "csrc/core/elections.c",
+    old = [[bool unbound = m->pre || r->vote == m->from || (r->vote == 0 && r->leader == 0);]],
+    new = [[bool unbound = m->pre || r->vote != r->config.id;
+    if (unbound && !m->pre && r->vote != m->from) r->vote = 0;]],
+    harm = "two leaders in one term",
+  },
+  {
+    name = "logs are compared by length alone before a vote",
+    file = "csrc/core/log.c",
+    old = [[return term > mine || (term == mine && index >= log->last);]],
+    new = [[return (term > 0 || mine == 0) && index >= log->last;]],
+    harm = "a leader without a committed entry",
+  },
+  {
+    name = "logs are compared by term alone before a vote",
+    file = "csrc/core/log.c",
+    old = [[return term > mine || (term == mine && index >= log->last);]],
+    new = [[return term > mine || (term == mine && index + 1 >= log->last);]],
+    harm = "a leader without the newest committed entry",
+  },
+  {
+    name = "a late grant of an earlier term counts",
+    file = "csrc/core/elections.c",
+    old = [[m->pre == r->prevoting && (m->reject || m->term == asked);]],
+    new = [[m->pre == r->prevoting && (m->reject || m->term <= asked);]],
+    harm = "two leaders in one term",
+  },
+  {
+    name = "grants of a pre-vote count as votes",
+    file = "csrc/core/elections.c",
+    old = [[r->role == RAFT_CANDIDATE && m->pre == r->prevoting && (m->reject || m->term == asked);]],
+    new = [[r->role == RAFT_CANDIDATE && (m->reject || m->term == asked);]],
+    harm = "a leader that a quorum has not voted for, and two of them in one term",
+  },
+  {
+    name = "the tally of the pre-vote is carried over into the election",
+    file = "csrc/core/roles.c",
+    old = [[forget_votes(r); /* its own counts when it is durable (raft_persisted) */]],
+    new = [[r->own_vote = VOTE_MISSING;]],
+    harm = "a leader that nobody has voted for",
+  },
+  {
+    name = "half of the votes are enough",
+    file = "csrc/core/quorum.c",
+    old = [[size_t granted = 0, refused = 0, majority = n / 2 + 1;]],
+    new = [[size_t granted = 0, refused = 0, majority = n / 2;]],
+    harm = "two leaders in one term",
+  },
+  {
+    name = "a node that lost touch unseats a leader that the others hear",
+    file = "csrc/core/elections.c",
+    old = [[bool disturbs = m->term > r->term && role_has_live_leader(r, now);]],
+    new = [[bool disturbs = false;]],
+    harm = "whoever comes back from a partition costs an election",
+  },
+  {
+    name = "a refused candidate ignores the later term it is told of",
+    file = "csrc/core/elections.c",
+    old = [[if (m->reject && m->term > r->term) {]],
+    new = [[if (m->reject && !m->pre && m->term > r->term) {]],
+    harm = "the only node that could win asks in too low a term, for ever: no leader",
+  },
+  {
+    name = "a leader of an earlier term is not told of the later one",
+    file = "csrc/core/raft.c",
+    old = [[if (m->type != RAFT_APPEND && m->type != RAFT_HEARTBEAT) return;]],
+    new = [[if (m->type != RAFT_VOTE) return;]],
+    harm = "a node that got a later term alone never comes back into the cluster",
+  },
+  {
+    name = "an earlier leader is told of the new term before that is durable",
+    file = "csrc/core/raft.c",
+    old = [[struct raft_message reply = state_message(r, RAFT_HEARTBEAT_REPLY, m->from);
+    outbox_put(&r->outbox, &reply, r->vote_after);]],
+    new = [[struct raft_message reply = state_message(r, RAFT_HEARTBEAT_REPLY, m->from);
+    outbox_put(&r->outbox, &reply, 0);]],
+    harm = "a message above the durable term: after a crash the node takes it back",
+  },
+  {
+    name = "a new leader counts its peers as silent",
+    file = "csrc/core/roles.c",
+    old = [[p->contact_us = now; /* a term's grace, not a word: else a new leader would step down at once */]],
+    new = [[p->contact_us = 0;]],
+    harm = "every leader steps down at its first tick: no progress",
+  },
+  {
+    name = "a term heard of in passing puts off the node's own election",
+    file = "csrc/core/roles.c",
+    old = [[if (r->role != RAFT_FOLLOWER && r->role != RAFT_CANDIDATE) role_wait(r, now);]],
+    new = [[role_wait(r, now);]],
+    harm = "a node with an old log keeps all others from electing anybody",
+  },
+  {
+    name = "the election timeout is taken for milliseconds",
+    file = "csrc/core/roles.c",
+    old = [[r->election_at_us = now + timeout_us + prng_below(&r->prng, timeout_us);]],
+    new = [[r->election_at_us = now + timeout_us / 1000 + prng_below(&r->prng, timeout_us) / 1000;]],
+    harm = "elections without end",
+  },
+  {
+    name = "heartbeats are as rare as elections",
+    file = "csrc/core/replication.c",
+    old = [[r->heartbeat_at_us = now + r->config.heartbeat_us;]],
+    new = [[r->heartbeat_at_us = now + 2 * r->config.election_timeout_us;]],
+    harm = "no leader keeps its followers",
+  },
+
+  {
+    name = "a candidate that nobody answers never asks again",
+    file = "csrc/core/raft.c",
+    old = [[return r->role == RAFT_LEADER ? r->heartbeat_at_us : r->election_at_us;]],
+    new = [[if (r->role == RAFT_CANDIDATE) return NEVER_US;
+    return r->role == RAFT_LEADER ? r->heartbeat_at_us : r->election_at_us;]],
+    harm = "votes that were lost on the way leave the cluster without a leader",
+  },
+  {
+    name = "a leader that hears of no majority goes on leading",
+    file = "csrc/core/raft.c",
+    old = [[if (now >= role_quorum_contact(r, now) + r->config.election_timeout_us) role_follow(r, r->term, 0, now);
+    else replication_heartbeat(r, now);]],
+    new = [[replication_heartbeat(r, now);]],
+    harm = "its clients wait for it while the others have another leader",
+  },
+  {
+    name = "a leader's word does not put off a follower's election",
+    file = "csrc/core/roles.c",
+    old = [[r->leader_contact_us = now;
+    role_wait(r, now);]],
+    new = [[r->leader_contact_us = now;]],
+    harm = "a healthy leader is challenged all the time",
+  },
+
+  -- ---- the log: matching, commitment ----
+  {
+    name = "an entry of an earlier term is committed by counting its copies",
+    file = "csrc/core/replication.c",
+    old = [[if (reached <= r->log.commit || log_term(&r->log, reached) != r->term) return;]],
+    new = [[if (reached <= r->log.commit) return;]],
+    harm = "the entry is overwritten later though it was committed (dissertation figure 3.7)",
+  },
+  {
+    name = "a follower commits up to the end of its own log",
+    file = "csrc/core/replication.c",
+    old = [[follow_commit(r, MIN(m->commit, covered));]],
+    new = [[follow_commit(r, MIN(m->commit, r->log.last));]],
+    harm = "a divergent tail is committed and applied",
+  },
+  {
+    name = "a heartbeat tells the leader's commit index, whatever the follower has confirmed",
+    file = "csrc/core/replication.c",
+    old = [[m.commit = MIN(p->match, r->log.commit);
+        m.context = now;]],
+    new = [[m.commit = r->log.commit;
+        m.context = now;]],
+    harm = "a follower commits entries that are not the leader's",
+  },
+  {
+    name = "a follower acknowledges what is not durable yet",
+    file = "csrc/core/replication.c",
+    old = [[raft_index durable = MIN(r->verified, r->log.stable);]],
+    new = [[raft_index durable = r->verified;]],
+    harm = "committed entries are lost with a crash",
+  },
+  {
+    name = "a follower takes its whole log for agreed",
+    file = "csrc/core/replication.c",
+    old = [[r->verified = MAX(r->verified, covered);]],
+    new = [[r->verified = r->log.last;]],
+    harm = "it acknowledges entries that the leader does not have",
+  },
+  {
+    name = "what an earlier leader has shown to agree is acknowledged to the next one",
+    file = "csrc/core/roles.c",
+    old = [[r->verified = r->acked = 0;]],
+    new = [[r->acked = 0;]],
+    harm = "a follower acknowledges entries that the new leader does not have",
+  },
+  {
+    name = "a leader counts its own copy before it is durable",
+    file = "csrc/core/replication.c",
+    old = [[return r->log.stable; /* its own copy counts when it is durable, like any other */]],
+    new = [[return r->log.last;]],
+    harm = "committed entries are lost with a crash",
+  },
+  {
+    name = "a new leader keeps what followers had confirmed to an earlier term of its own",
+    file = "csrc/core/roles.c",
+    old = [[p->match = p->commit_sent = 0;]],
+    new = [[p->commit_sent = 0;]],
+    harm = "entries are committed that a follower has cut off meanwhile",
+  },
+  {
+    name = "the term of the entry before is not compared",
+    file = "csrc/core/replication.c",
+    old = [[if (m->index > r->log.last || log_term(&r->log, m->index) != m->log_term) {]],
+    new = [[if (m->index > r->log.last) {]],
+    harm = "logs with the same entry differ before it",
+  },
+  {
+    name = "every append cuts off what comes after it",
+    file = "csrc/core/replication.c",
+    old = [[if (log_term(&r->log, index) == m->entries[i].term) continue;
+            if (index <= agreed(r)) return state_corrupt(r);]],
+    new = [[if (index <= r->log.commit) continue;]],
+    harm = "an old append, delivered late, voids entries that were acknowledged",
+  },
+  {
+    name = "an acknowledgement from before a truncation covers what came after it",
+    file = "csrc/core/replication.c",
+    old = [[outbox_clamp(&r->outbox, index - 1);]],
+    new = [[]],
+    harm = "an entry counts as durable because another one at its index was",
+  },
+  {
+    name = "what is durable is not taken back by a truncation",
+    file = "csrc/core/log.c",
+    old = [[log->stable = MIN(log->stable, from - 1);]],
+    new = [[]],
+    harm = "entries are acknowledged that are in no file",
+  },
+  {
+    name = "one acknowledged batch stands for all that were handed out",
+    file = "csrc/core/outbox.c",
+    old = [[struct raft_batch newest = o->batches[n - 1];]],
+    new = [[struct raft_batch newest = o->batches[o->n_batches - 1];]],
+    harm = "entries are acknowledged while they are on their way to the disk",
+  },
+  {
+    name = "messages leave when their batch is handed out, not when it is durable",
+    file = "csrc/core/outbox.c",
+    old = [[if (after <= o->done) {]],
+    new = [[if (after <= o->handed) {]],
+    harm = "votes and terms are told before they are durable",
+  },
+  {
+    name = "entries are applied before they are durable here",
+    file = "csrc/core/raft.c",
+    old = [[out->commit = MIN(r->log.commit, r->log.stable);]],
+    new = [[out->commit = r->log.commit;]],
+    harm = "a caller is told that its command is done, by a node that forgets it in a crash",
+  },
+  {
+    name = "after a restart the whole log counts as committed",
+    file = "csrc/core/log.c",
+    old = [[log->commit = log->applied = initial->applied;]],
+    new = [[log->commit = log->applied = initial->last;]],
+    harm = "entries are applied that the next leader voids",
+  },
+  {
+    name = "entries leave memory before they are durable or committed",
+    file = "csrc/core/log.c",
+    old = [[raft_index safe = MIN(log->stable, log->commit);]],
+    new = [[raft_index safe = log->last;]],
+    harm = "what is to be stored is not there any more",
+  },
+
+  -- ---- replication: liveness ----
+  {
+    name = "a rejected probe is sent again to the same place",
+    file = "csrc/core/replication.c",
+    old = [[progress_become_probe(p, agree + 1);]],
+    new = [[progress_become_probe(p, MAX(agree + 1, p->next));]],
+    harm = "a follower whose log differs never catches up",
+  },
+  {
+    name = "a probe whose answer was lost is never sent again",
+    file = "csrc/core/replication.c",
+    old = [[if (p->state == PROGRESS_PROBE) p->probe_sent = false;
+    else if (m->index <= r->log.last) progress_find_lost(p, m->index, m->context);]],
+    new = [[if (p->state != PROGRESS_PROBE && m->index <= r->log.last) progress_find_lost(p, m->index, m->context);]],
+    harm = "a follower never catches up",
+  },
+  {
+    name = "appends that were lost are never sent again",
+    file = "csrc/core/replication.c",
+    old = [[else if (m->index <= r->log.last) progress_find_lost(p, m->index, m->context);]],
+    new = [[]],
+    harm = "a follower never catches up",
+  },
+  {
+    name = "a lost acknowledgement is never repeated",
+    file = "csrc/core/replication.c",
+    old = [[if (m->commit < r->acked) r->ack_due = true;]],
+    new = [[]],
+    harm = "in a quiet cluster the last command is never committed",
+  },
+  {
+    name = "a new leader appends no entry of its term",
+    file = "csrc/core/roles.c",
+    old = [[log_append(&r->log, &empty);]],
+    new = [[(void)empty;]],
+    harm = "what earlier leaders left is not committed until somebody proposes",
+  },
+  {
+    name = "looking for where two logs agree stops at a term's beginning",
+    file = "csrc/core/log.c",
+    old = [[index = run->start - 1;]],
+    new = [[index = run->start;]],
+    harm = "the node hangs",
+  },
+
+  -- ---- the log on disk ----
+  {
+    name = "everything queued is acknowledged with the write in flight",
+    file = "csrc/store/writer.c",
+    old = [[uint64_t now = io_now(s->io), seq = w->writing.seq;]],
+    new = [[uint64_t now = io_now(s->io), seq = w->last_seq;]],
+    harm = "acknowledged entries and votes are lost with a crash",
+  },
+  {
+    name = "an append is acknowledged with its first part",
+    file = "csrc/store/writer.c",
+    old = [[if (i < a->n) break;
+        b.seq = a->seq;]],
+    new = [[b.seq = a->seq;
+        if (i < a->n) break;]],
+    harm = "acknowledged entries are lost with a crash",
+  },
+  {
+    name = "a failed write is taken for done",
+    file = "csrc/store/writer.c",
+    old = [[if (w->status != OK) {
+        latch(s);
+    } else {]],
+    new = [[{]],
+    harm = "acknowledged entries are not on the disk",
+  },
+  {
+    name = "after a failed write the log goes on with the next",
+    file = "csrc/store/writer.c",
+    old = [[if (w->status != OK) {
+        latch(s);
+    } else {]],
+    new = [[if (w->status != OK) {
+        w->next_batch++;
+        writer_kick(s);
+    } else {]],
+    harm = "the log has a hole, and what comes after it is acknowledged",
+  },
+  {
+    name = "the used part of a block is not written again with its rest",
+    file = "csrc/store/writer.c",
+    old = [[memmove(w->staging, w->staging + (tail - w->at), (size_t)(current->end - tail));]],
+    new = [[memset(w->staging, 0, (size_t)(current->end - tail));]],
+    harm = "a write destroys the end of the one before it",
+  },
+  {
+    name = "a segment's name is not made durable",
+    file = "csrc/store/segments.c",
+    old = [[if (status == OK) status = io_sync_dir(k->io, k->dir, e);
+        if (status == OK) return OK;]],
+    new = [[if (status == OK) return OK;]],
+    harm = "a whole segment of the log is lost with a crash",
+  },
+  {
+    name = "a small file's name is not made durable",
+    file = "csrc/store/smallfile.c",
+    old = [[if (status == OK) status = io_sync_dir(io, dir, e);]],
+    new = [[]],
+    harm = "a directory loses its identity with a crash",
+  },
+  {
+    name = "the header of a segment is written once",
+    file = "csrc/store/format.c",
+    old = [[memcpy(block + SEGMENT_COPY, block, SEGMENT_HEADER);]],
+    new = [[]],
+    harm = "a torn write leaves a segment without a header: the node cannot start",
+  },
+  {
+    name = "both copies of the epoch are written to the same place",
+    file = "csrc/store/epoch.c",
+    old = [[io_write(io, file, IO_BLOCK, copy, sizeof copy, e);]],
+    new = [[io_write(io, file, 0, copy, sizeof copy, e);]],
+    harm = "a torn write leaves no whole copy: the node cannot start",
+  },
+  {
+    name = "the epoch is not bumped at a start",
+    file = "csrc/store/recovery.c",
+    old = [[.life = MAX(s->epoch.life + 1, io_wall(s->io)),]],
+    new = [[.life = s->epoch.life,]],
+    harm = "sequences of two lives are the same: new commands are taken for applied ones",
+  },
+  {
+    name = "a torn tail is taken for rot",
+    file = "csrc/store/recovery.c",
+    old = [[find_later(&w, f, f->segment->end + 8, r->next, &later, &h, e);]],
+    new = [[find_later(&w, f, f->segment->end, r->next - 1, &later, &h, e);]],
+    harm = "a node does not start after a crash",
+  },
+  {
+    name = "rot is taken for a torn tail",
+    file = "csrc/store/recovery.c",
+    old = [[if (status == OK && later) {]],
+    new = [[if (status == OK && later && s->map.last == 0) {]],
+    harm = "acknowledged entries are cut off, silently",
+  },
+  {
+    name = "recovery ignores truncations",
+    file = "csrc/store/recovery.c",
+    old = [[if (h->truncate_from != 0) map_truncate(&s->map, h->truncate_from);]],
+    new = [[if (h->truncate_from != 0 && h->count == 0) map_truncate(&s->map, h->truncate_from);]],
+    harm = "void entries are back after a restart",
+  },
+  {
+    name = "recovery ignores votes but those in a segment's header",
+    file = "csrc/store/recovery.c",
+    old = [[s->vote = h->vote;
+    }]],
+    new = [[}]],
+    harm = "after a crash the node votes again in the same term",
+  },
+  {
+    name = "a truncation does not forget where the void entries are",
+    file = "csrc/store/map.c",
+    old = [[m->last = index - 1;
+    if (index < m->first) {
+        m->first = index;
+        m->base_term = 0;
+    }
+    m->jump = true;]],
+    new = [[m->last = index - 1;
+    if (index < m->first) {
+        m->first = index;
+        m->base_term = 0;
+    }]],
+    harm = "reading the log comes to the void version of an entry",
+  },
+  {
+    name = "a batch goes on over a later truncation",
+    file = "csrc/store/writer.c",
+    old = [[if (!head && (a->truncate_from != 0 || (i < a->n && !fits(&b, a->blocks[i], limit)))) break;]],
+    new = [[if (!head && i < a->n && !fits(&b, a->blocks[i], limit)) break;]],
+    harm = "the truncation voids what was there before the batch, not what the batch adds first",
+  },
+  {
+    name = "a wiped directory comes back under its old incarnation",
+    file = "csrc/store/recovery.c",
+    old = [[do s->identity.incarnation = io_random(s->io);]],
+    new = [[do s->identity.incarnation = 1;]],
+    harm = "a voter that has forgotten its vote and its entries votes on",
+  },
+
+  {
+    name = "preparing a segment that failed once is never tried again",
+    file = "csrc/store/segments.c",
+    old = [[k->retry_at = k->status == OK ? 0 : io_now(s->io) + STORE_RETRY_US;]],
+    new = [[k->retry_at = k->status == OK ? 0 : NEVER_US;]],
+    harm = "a disk that was full for a moment stops the node for good",
+  },
+  {
+    name = "room that has come back is not told",
+    file = "csrc/store/store.c",
+    old = [[} else if (room != s->has_room) {]],
+    new = [[} else if (room < s->has_room) {]],
+    harm = "a leader whose disk was full for a moment refuses everything for ever",
+  },
+
+  -- ---- proposals and sessions ----
+  {
+    name = "a command that was proposed twice is applied twice",
+    file = "csrc/server/sessions.c",
+    old = [[bool seen = e->sequence < session->lowest || (*word_of(session, e->sequence) & bit) != 0;]],
+    new = [[bool seen = e->sequence < session->lowest;]],
+    harm = "exactly once is twice",
+  },
+  {
+    name = "a copy of a settled command is new again",
+    file = "csrc/server/sessions.c",
+    old = [[bool seen = e->sequence < session->lowest || (*word_of(session, e->sequence) & bit) != 0;]],
+    new = [[bool seen = (*word_of(session, e->sequence) & bit) != 0;]],
+    harm = "exactly once is twice",
+  },
+  {
+    name = "every proposal says that none before it is awaited",
+    file = "csrc/server/host.c",
+    old = [[(uint32_t)(h->next - h->lowest));]],
+    new = [[0);]],
+    harm = "a command that is overtaken by a later one is taken for applied",
+  },
+  {
+    name = "a proposal on its way counts as never handed over",
+    file = "csrc/server/proposals.c",
+    old = [[proposal->copies++;]],
+    new = [[]],
+    harm = "a caller is told for certain that nothing happened, and it does",
+  },
+  {
+    name = "giving up is answered as if nothing had been handed over",
+    file = "csrc/server/proposals.c",
+    old = [[proposal->copies == 0 ? ERR_NOT_LEADER : ERR_TIMEOUT);]],
+    new = [[ERR_NOT_LEADER);]],
+    harm = "a caller is told for certain that nothing happened, and it does",
+  },
+  {
+    name = "closing is answered as if nothing had been handed over",
+    file = "csrc/server/proposals.c",
+    old = [[proposal->copies == 0 ? code : ERR_UNKNOWN);]],
+    new = [[code);]],
+    harm = "a caller is told for certain that nothing happened, and it does",
+  },
+  {
+    name = "one refused copy stands for all",
+    file = "csrc/server/proposals.c",
+    old = [[if (final && proposal->copies == 0) refuse(e, sequences[i], code);]],
+    new = [[if (final) refuse(e, sequences[i], code);]],
+    harm = "a caller is told for certain that nothing happened, and another copy is applied",
+  },
+  {
+    name = "proposals are not sent again when the leader changes",
+    file = "csrc/server/proposals.c",
+    old = [[e->retry_at_us = 0;
+        pending_resend_all(&e->pending);]],
+    new = [[e->retry_at_us = 0;]],
+    harm = "a node that becomes the leader itself never proposes what it had forwarded",
+  },
+  {
+    name = "proposals of which nothing is heard are not sent again",
+    file = "csrc/server/engine.c",
+    old = [[pending_resend_late(&e->pending, now, 2 * e->config.election_timeout_us);]],
+    new = [[(void)now;]],
+    harm = "a call whose forward was lost is never answered",
+  },
+  {
+    name = "a leader's barrier does not go through the log",
+    file = "csrc/server/proposals.c",
+    old = [[pending_add(&e->pending, block);
+]],
+    new = [[pending_add(&e->pending, block);
+    if (entry_view(block).type == RAFT_ENTRY_BARRIER && e->leader == e->identity.node) {
+        refuse(e, sequence, OK);
+        return;
+    }
+]],
+    harm = "a leader that has been replaced and does not know it reads stale state",
+  },
+  {
+    name = "any earlier barrier is passed with a later one",
+    file = "csrc/server/host.c",
+    old = [[h->applied = e.index;
+    if (++h->batch_at < h->batch->n) return;]],
+    new = [[h->applied = e.index;
+    if (e.type == RAFT_ENTRY_EMPTY && call_is_open(h, h->lowest) && call_at(h, h->lowest)->bytes == ENTRY_HEADER) {
+        call_end(h, h->lowest, OK, e.index);
+    }
+    if (++h->batch_at < h->batch->n) return;]],
+    harm = "a barrier is passed before what was acknowledged when it began: a stale read",
+  },
+  {
+    name = "the leader's clock is believed as it is",
+    file = "csrc/server/host.c",
+    old = [[h->applied_time_us = MAX(h->applied_time_us, e.time_us);]],
+    new = [[h->applied_time_us = e.time_us;]],
+    harm = "the time that a state machine sees falls when the leader changes",
+  },
+
+  -- ---- from the log to the state machine ----
+  {
+    name = "reading old entries goes on beyond the commit index",
+    file = "csrc/server/feed.c",
+    old = [[.last = MIN(MIN(status.window - 1, feed->commit), most),]],
+    new = [[.last = MIN(status.window - 1, most),]],
+    harm = "after a restart entries are applied that are void",
+  },
+  {
+    name = "the feed skips an entry after a full batch",
+    file = "csrc/server/feed.c",
+    old = [[feed->next += batch->n;]],
+    new = [[feed->next += batch->n + (batch->n == CHANNEL_BATCH_ENTRIES);]],
+    harm = "an entry is never applied",
+  },
+  {
+    name = "a feed that has read once never reads again",
+    file = "csrc/server/feed.c",
+    old = [[feed->reading = false;
+    if (batch != NULL) {]],
+    new = [[if (batch != NULL) {]],
+    harm = "after a restart a node applies one batch and stops",
+  },
+  {
+    name = "older entries are read again while they are being read",
+    file = "csrc/server/feed.c",
+    old = [[while (going && e->phase == ENGINE_RUNNING && !feed->reading && feed->next <= feed->commit &&]],
+    new = [[while (going && e->phase == ENGINE_RUNNING && feed->next <= feed->commit &&]],
+    harm = "entries come to the state machine twice",
+  },
+  {
+    name = "batches that were applied are not given back",
+    file = "csrc/server/host.c",
+    old = [[h->batch = NULL;
+    channel_request(h->channel, back);]],
+    new = [[h->batch = NULL;
+    (void)back;]],
+    harm = "when all credits are used up, a node applies no more",
+  },
+  {
+    name = "committed batches flow without credits",
+    file = "csrc/server/feed.c",
+    old = [[while (going && e->phase == ENGINE_RUNNING && !feed->reading && feed->next <= feed->commit &&
+           feed->n_lent < CHANNEL_BATCHES) {]],
+    new = [[while (going && e->phase == ENGINE_RUNNING && !feed->reading && feed->next <= feed->commit) {]],
+    harm = "a host that is slow makes a queue overflow",
+  },
+  {
+    name = "a host that has used up its turn does not ask for another",
+    file = "csrc/server/host.c",
+    old = [[h->stepping = false;
+    return more;]],
+    new = [[h->stepping = false;
+    return more && h->batch != NULL;]],
+    harm = "a notice lies in the queue, and nobody is woken for it",
+  },
+
+  -- ---- links ----
+  {
+    name = "a range that was read for a peer keeps its reader busy",
+    file = "csrc/server/ranges.c",
+    old = [[range->reading = false;]],
+    new = [[]],
+    harm = "a follower that is far behind is sent one range and never another",
+  },
+  {
+    name = "a range of an earlier leadership is sent",
+    file = "csrc/server/ranges.c",
+    old = [[if (status.role != RAFT_LEADER || status.term != range->message.term) return false;]],
+    new = [[((struct range *)range)->message.term = status.term;]],
+    harm = "a node that does not lead appends to the logs of others",
+  },
+  {
+    name = "the pause between attempts to connect has no bound",
+    file = "csrc/server/links.c",
+    old = [[uint64_t doubled_us = MIN(MAX(2 * peer->backoff_us, LINKS_BACKOFF_MIN_US), longest_us);]],
+    new = [[uint64_t doubled_us = MAX(8 * peer->backoff_us, LINKS_BACKOFF_MIN_US);
+    (void)longest_us;]],
+    harm = "after a partition two nodes do not find each other again",
+  },
+  {
+    name = "a link that was admitted goes on counting as a stranger's",
+    file = "csrc/server/links.c",
+    old = [[p->strangers--;
+    struct buf frame = {0};]],
+    new = [[struct buf frame = {0};]],
+    harm = "after some reconnecting nobody is let in any more",
+  },
+  {
+    name = "a link that was lost is not dialled again",
+    file = "csrc/server/links.c",
+    old = [[if (peer->state == DIAL_IDLE) return peer->dial_at_us;]],
+    new = [[if (peer->state == DIAL_IDLE) return peer->down[0] != '\0' ? NEVER_US : peer->dial_at_us;]],
+    harm = "two nodes that lost each other never find each other again",
+  },
+}
