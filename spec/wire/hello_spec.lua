@@ -65,12 +65,13 @@ describe("a hello", function()
   end)
 
   it("is refused when its name or list is longer than any may be", function()
-    local fixed = frame_of(wire.hello(lab.hello)).meta:sub(1, 45)
-    local function sent(name, list)
-      return { type = 1, meta = fixed .. string.pack("<s2s2", name, list), entries = "" }
+    local fixed = frame_of(wire.hello(lab.hello)).meta:sub(1, 62)
+    local function sent(name, list, address)
+      return { type = 1, meta = fixed .. string.pack("<s2s2s2", name, list, address or ""), entries = "" }
     end
-    assert.equal("bank", wire.hello_read(sent("bank", "")).name)
-    for _, frame in ipairs { sent(("n"):rep(65), ""), sent("bank", ("l"):rep(2049)), sent(("n"):rep(4000), "") } do
+    assert.equal("bank", wire.hello_read(sent("bank", "", ("a"):rep(255))).name)
+    for _, frame in ipairs { sent(("n"):rep(65), ""), sent("bank", ("l"):rep(2049)), sent(("n"):rep(4000), ""),
+      sent("bank", "", ("a"):rep(256)) } do
       local _, _, code = wire.hello_read(frame)
       assert.equal("corrupt", code)
     end
