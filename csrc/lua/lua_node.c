@@ -23,6 +23,9 @@ enum slot {
     SLOT_HALTED,
     SLOT_CLOSED,
     SLOT_FAILED,
+    SLOT_SAVE,
+    SLOT_LOAD,
+    SLOT_SNAPSHOT,
     SLOT_APPLIED, /* may be nil; read anew at each step */
     SLOTS = SLOT_APPLIED
 };
@@ -31,6 +34,7 @@ static const char *const slot_names[SLOTS + 1] = {
     [SLOT_MACHINE] = "machine", [SLOT_APPLY] = "apply",     [SLOT_RESULT] = "result",   [SLOT_RAISED] = "raised",
     [SLOT_DONE] = "done",       [SLOT_STARTED] = "started", [SLOT_CHANGED] = "changed", [SLOT_HALTED] = "halted",
     [SLOT_CLOSED] = "closed",   [SLOT_FAILED] = "failed",   [SLOT_APPLIED] = "applied",
+    [SLOT_SAVE] = "save",       [SLOT_LOAD] = "load",       [SLOT_SNAPSHOT] = "snapshot",
 };
 
 /* The part of a status whose change is news. */
@@ -51,8 +55,9 @@ struct lua_node {
     struct lua_server *server;
     struct host *host;     /* the server's */
     lua_State *thread;     /* the machine's; anchored by the userdata, like the packer */
-    struct lua_packer *packer;
+    struct lua_packer *packer, *packer2; /* two: keys and values, first and second results */
     uint32_t command_bytes;
+    bool snapshot_apart;
     uint64_t born_us;
     struct news news;
     bool stop_on_error;
@@ -132,8 +137,54 @@ struct apply_call {
     struct lua_node *node;
     const struct entry *command;
     uint64_t time_us, sequence;
+    struct buf *result; /* NULL, or where what it came to is kept for the client's next try */
     enum stage stage;
 };
+
+/* What is kept of a client's command: what apply returned, or how it failed. */
+enum kept { KEPT_VALUES = 'v', KEPT_ERROR = 'e' };
+
+/* Two packed values, one after the other, with the size of the first one before them. Raises as packing does; false: no
+ * memory. */
+static bool append_pair(lua_State *L, struct lua_node *n, int first, int second, const char *what, struct buf *out)
+{
+    size_t size, size2, start = out->size;
+    const uint8_t *bytes = lua_packer_pack(L, n->packer, first, what, &size);
+    const uint8_t *bytes2 = lua_packer_pack(L, n->packer2, second, what, &size2);
+    uint8_t *at = buf_extend(out, 4 + size + size2);
+    if (at == NULL) return false;
+    put_u32(out->data + start, (uint32_t)size);
+    memcpy(at + 4, bytes, size);
+    memcpy(at + 4 + size, bytes2, size2);
+    return true;
+}
+
+/* Pushes two values; false (and pushes a message instead): these are not such bytes. */
+static bool push_pair(lua_State *L, const uint8_t *data, size_t size)
+{
+    uint32_t first = size >= 4 ? get_u32(data) : 0;
+    if (size < 4 || first > size - 4) {
+        lua_pushliteral(L, "not a pair of packed values");
+        return false;
+    }
+    return lua_unpack_value(L, data + 4, first) && lua_unpack_value(L, data + 4 + first, size - 4 - first);
+}
+
+/* A result that cannot be kept is an error on every node alike. */
+static int keep_values(lua_State *L)
+{
+    struct apply_call *c = lua_touserdata(L, 1);
+    buf_append(c->result, &(uint8_t){KEPT_VALUES}, 1);
+    if (!append_pair(L, c->node, 2, 3, "result", c->result)) return luaL_error(L, "not enough memory");
+    return 0;
+}
+
+static void keep_error(struct buf *result, const char *message)
+{
+    result->size = 0;
+    buf_append(result, &(uint8_t){KEPT_ERROR}, 1);
+    buf_append(result, message, strlen(message));
+}
 
 /* (apply, machine, result, applied, struct apply_call). One protected call for all three stages: that is what an apply
  * costs beyond the machine's own code. */
@@ -153,6 +204,13 @@ static int apply_body(lua_State *L)
     lua_pushnumber(L, time);
     lua_call(L, 4, 2); /* 7 and 8: what it returned */
     c->node->applying = false;
+    if (c->result != NULL) {
+        lua_pushcfunction(L, keep_values);
+        lua_pushlightuserdata(L, c);
+        lua_pushvalue(L, 7);
+        lua_pushvalue(L, 8);
+        lua_call(L, 3, 0);
+    }
 
     c->stage = STAGE_TELL;
     if (!lua_isnil(L, 4)) {
@@ -204,6 +262,7 @@ static enum host_verdict apply_failed(struct lua_node *n, const struct apply_cal
     }
     const struct argument arguments[] = {INTEGER(c->sequence), INTEGER(c->command->index), TEXT(message),
                                          TEXT(trace)};
+    if (c->result != NULL) keep_error(c->result, message);
     if (n->stop_on_error) return halt(n, trace);
     tell(n, SLOT_RAISED, COUNT_OF(arguments), arguments);
     return HOST_GO_ON;
@@ -213,10 +272,9 @@ static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64
                                   struct buf *result)
 {
     struct lua_node *n = ctx;
-    (void)result;
     if (n->muted) return HOST_HALT; /* there is no machine any more */
     lua_State *T = n->thread;
-    struct apply_call call = {n, command, time_us, sequence, STAGE_DECODE};
+    struct apply_call call = {n, command, time_us, sequence, result, STAGE_DECODE};
     lua_pushcfunction(T, apply_body);
     lua_pushvalue(T, SLOT_APPLY);
     lua_pushvalue(T, SLOT_MACHINE);
@@ -245,6 +303,8 @@ static const char *done_text(int code)
     case ERR_REFUSED: return "a later life of this node has taken over";
     case ERR_BUSY: return "too many commands are under way";
     case ERR_TOO_LARGE: return "the command is too large for the leader";
+    case ERR_NO_RESULT: return "the command was applied, but a snapshot has overtaken its result";
+    case ERR_EXPIRED: return "the session is gone, or has gone on: an earlier try may have been applied";
     default: return "the command was refused";
     }
 }
@@ -297,8 +357,160 @@ static void on_closed(void *ctx)
     if (!n->muted) tell(n, SLOT_CLOSED, 0, NULL);
 }
 
+/* ---- a client's command once more ---- */
+
+struct repeat_call {
+    struct lua_node *node;
+    uint64_t sequence;
+    const uint8_t *result;
+    size_t size;
+};
+
+/* (result callback, struct repeat_call) */
+static int repeat_body(lua_State *L)
+{
+    const struct repeat_call *c = lua_touserdata(L, 2);
+    lua_settop(L, 1);
+    lua_pushinteger(L, (lua_Integer)c->sequence);
+    if (!push_pair(L, c->result + 1, c->size - 1)) return lua_error(L);
+    lua_call(L, 3, 0);
+    return 0;
+}
+
+static void on_repeat(void *ctx, uint64_t sequence, const uint8_t *result, size_t size)
+{
+    struct lua_node *n = ctx;
+    lua_State *T = n->thread;
+    if (n->muted) return;
+    if (result == NULL || size == 0) {
+        on_done(ctx, sequence, ERR_NO_RESULT, 0, 0);
+        return;
+    }
+    if (result[0] == KEPT_ERROR) {
+        char message[ERR_TEXT_MAX];
+        size_t shown = MIN(size - 1, sizeof message - 1);
+        memcpy(message, result + 1, shown);
+        message[shown] = '\0';
+        tell(n, SLOT_DONE, 4, (const struct argument[]){INTEGER(sequence), TEXT("apply"), TEXT(message), INTEGER(0)});
+        return;
+    }
+    struct repeat_call call = {n, sequence, result, size};
+    lua_pushcfunction(T, repeat_body);
+    lua_pushvalue(T, SLOT_RESULT);
+    lua_pushlightuserdata(T, &call);
+    if (lua_pcall(T, 2, 0, SLOT_HANDLER) != LUA_OK)
+        tell(n, SLOT_FAILED, 1, &TEXT(lua_type(T, -1) == LUA_TSTRING ? lua_tostring(T, -1) : "error"));
+    lua_settop(T, SLOTS);
+}
+
+/* ---- snapshots ---- */
+
+struct save_call {
+    struct lua_node *node;
+    struct snapshot_writer *writer;
+};
+
+/* write(key, value), for the machine's save. */
+static int write_record(lua_State *L)
+{
+    struct save_call *c = lua_touserdata(L, lua_upvalueindex(1));
+    luaL_argcheck(L, !lua_isnil(L, 1), 1, "a key cannot be nil");
+    lua_settop(L, 2);
+    size_t size, size2;
+    uint8_t head[4];
+    const uint8_t *key = lua_packer_pack(L, c->node->packer, 1, "key", &size);
+    const uint8_t *value = lua_packer_pack(L, c->node->packer2, 2, "machine", &size2);
+    if (size2 > SNAPSHOT_RECORD_MAX - 4 - size) return luaL_error(L, "a record of a snapshot is at most 1 GiB");
+    put_u32(head, (uint32_t)size);
+    snapshot_write_record_begin(c->writer, SNAPSHOT_MACHINE, 4 + size + size2);
+    snapshot_write_record_bytes(c->writer, head, sizeof head);
+    snapshot_write_record_bytes(c->writer, key, size);
+    if (snapshot_write_record_bytes(c->writer, value, size2) != OK) return luaL_error(L, "%s", c->writer->error.text);
+    return 0;
+}
+
+/* (save, struct save_call) */
+static int save_body(lua_State *L)
+{
+    lua_pushcclosure(L, write_record, 1);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+/* In a child this is the last that is ever done with this state: no finaliser shall run in two processes. */
+static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
+{
+    struct lua_node *n = ctx;
+    lua_State *T = n->thread;
+    struct save_call call = {n, w};
+    bool collects = n->snapshot_apart && lua_gc(T, LUA_GCISRUNNING);
+    if (collects) lua_gc(T, LUA_GCSTOP);
+    int top = lua_gettop(T), rv = OK;
+    lua_pushcfunction(T, save_body);
+    lua_pushvalue(T, SLOT_SAVE);
+    lua_pushlightuserdata(T, &call);
+    if (lua_pcall(T, 2, 0, SLOT_HANDLER) != LUA_OK) {
+        const char *text = lua_type(T, -1) == LUA_TSTRING ? lua_tostring(T, -1) : "error without a message";
+        rv = w->status != OK ? w->status : err_set(e, ERR_INVALID, "%s", text);
+        if (w->status != OK) *e = w->error;
+    }
+    lua_settop(T, top);
+    if (collects) lua_gc(T, LUA_GCRESTART);
+    return rv;
+}
+
+struct load_call {
+    enum host_load step;
+    const uint8_t *record;
+    size_t size;
+};
+
+/* (load, struct load_call): load("begin"), load("record", key, value), load("end") -> machine, its apply */
+static int load_body(lua_State *L)
+{
+    static const char *const steps[] = {"begin", "record", "end"};
+    const struct load_call *c = lua_touserdata(L, 2);
+    lua_settop(L, 1);
+    lua_pushstring(L, steps[c->step]);
+    if (c->step == HOST_LOAD_RECORD && !push_pair(L, c->record, c->size)) return lua_error(L);
+    lua_call(L, lua_gettop(L) - 1, 2);
+    return 2;
+}
+
+static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+{
+    struct lua_node *n = ctx;
+    lua_State *T = n->thread;
+    struct load_call call = {step, record, size};
+    if (n->muted) return HOST_HALT;
+    lua_pushcfunction(T, load_body);
+    lua_pushvalue(T, SLOT_LOAD);
+    lua_pushlightuserdata(T, &call);
+    enum host_verdict verdict = HOST_GO_ON;
+    if (lua_pcall(T, 2, 2, SLOT_HANDLER) != LUA_OK) {
+        verdict = halt(n, lua_type(T, -1) == LUA_TSTRING ? lua_tostring(T, -1) : "error without a message");
+    } else if (step == HOST_LOAD_END) {
+        lua_replace(T, SLOT_APPLY);
+        lua_replace(T, SLOT_MACHINE);
+    }
+    lua_settop(T, SLOTS);
+    return verdict;
+}
+
+static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t took_us)
+{
+    struct lua_node *n = ctx;
+    bool failed = order->error.code != OK;
+    const struct argument arguments[] = {INTEGER(order->what.index), INTEGER(order->what.size), INTEGER(took_us),
+                                         TEXT(failed ? order->error.text : NULL),
+                                         TEXT(failed ? err_name(order->error.code) : NULL)};
+    if (!n->muted) tell(n, SLOT_SNAPSHOT, COUNT_OF(arguments), arguments);
+}
+
 static const struct host_machine machine = {
-    .apply = on_apply, .done = on_done, .started = on_started, .changed = on_changed, .closed = on_closed};
+    .apply = on_apply, .repeat = on_repeat, .done = on_done, .started = on_started, .changed = on_changed,
+    .closed = on_closed, .save = on_save, .load = on_load, .snapshot = on_snapshot,
+};
 
 /* ---- life ---- */
 
@@ -426,6 +638,16 @@ static void read_config(lua_State *L, struct engine_config *c)
     read_members(L, &c->members);
 }
 
+static void read_snapshot(lua_State *L, struct engine_config *c, struct host_config *host)
+{
+    host->snapshot_bytes = (uint64_t)field_integer(L, "snapshot_bytes", 0, LUA_MAXINTEGER);
+    host->snapshot_entries = (uint64_t)field_integer(L, "snapshot_entries", 0, LUA_MAXINTEGER);
+    c->keep = (uint64_t)field_integer(L, "snapshot_keep", 0, LUA_MAXINTEGER);
+    lua_getfield(L, 1, "snapshot_apart");
+    host->snapshot_apart = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+}
+
 /* The machine's thread, with what it calls in its slots, from the callbacks at index 2. Leaves it on the stack. */
 static lua_State *new_thread(lua_State *L)
 {
@@ -456,9 +678,10 @@ static int node_new(lua_State *L)
     read_config(L, &config);
     struct host_config host = {.pending = config.pending,
                                .pending_bytes = (uint64_t)field_integer(L, "pending_bytes", 1, LUA_MAXINTEGER)};
+    read_snapshot(L, &config, &host);
     const struct lua_place *place = lua_place_of(L);
     place->prepare(L);
-    struct lua_node **box = lua_newuserdatauv(L, sizeof *box, 3);
+    struct lua_node **box = lua_newuserdatauv(L, sizeof *box, 4);
     *box = NULL;
     luaL_setmetatable(L, NODE_CLASS);
     lua_State *thread = new_thread(L);
@@ -467,11 +690,15 @@ static int node_new(lua_State *L)
     lua_setiuservalue(L, -2, 2);
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 3);
+    struct lua_packer *packer2 = lua_packer_new(L);
+    lua_setiuservalue(L, -2, 4);
 
     struct lua_node *n = node_create(L, place, &config, &host, &e);
     if (n == NULL) return lua_room_fail(L, &e);
     n->thread = thread;
     n->packer = packer;
+    n->packer2 = packer2;
+    n->snapshot_apart = host.snapshot_apart;
     n->stop_on_error = lua_toboolean(L, 3);
     if (place->run(n->server, &e) != OK) {
         node_free(n);
@@ -528,6 +755,44 @@ static int node_propose(lua_State *L)
     code = block == NULL ? ERR_BUSY : host_propose(n->host, block, &sequence);
     if (code != OK) return fail_call(L, code);
     lua_pushinteger(L, (lua_Integer)sequence);
+    return 1;
+}
+
+/* node:client(session, sequence, cmd) -> sequence of the call; session 0: opens one */
+static int node_client(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    size_t size;
+    uint64_t sequence;
+    lua_Integer session = luaL_checkinteger(L, 2), number = luaL_checkinteger(L, 3);
+    lua_settop(L, 4);
+    const uint8_t *payload = lua_packer_pack(L, n->packer, 4, "cmd", &size);
+    if (size > n->command_bytes) return fail_with(L, ERR_TOO_LARGE, "the command is larger than command_bytes allows");
+    int code = refusal(n);
+    if (code != OK) return fail_call(L, code);
+    struct block *block = entry_reserve(RAFT_ENTRY_CLIENT, 16 + size);
+    if (block != NULL) {
+        put_u64(block->bytes + ENTRY_HEADER, (uint64_t)session);
+        put_u64(block->bytes + ENTRY_HEADER + 8, (uint64_t)number);
+        memcpy(block->bytes + ENTRY_HEADER + 16, payload, size);
+        entry_seal(block);
+    }
+    code = block == NULL ? ERR_BUSY : host_propose(n->host, block, &sequence);
+    if (code != OK) return fail_call(L, code);
+    lua_pushinteger(L, (lua_Integer)sequence);
+    return 1;
+}
+
+/* node:snapshot() -> true: `snapshot` is called later; or the index of the newest one, if it is of this very state */
+static int node_snapshot(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    struct err e;
+    if (!n->started) return fail_call(L, ERR_CLOSED);
+    int code = host_snapshot(n->host, &e);
+    if (code == OK) lua_pushboolean(L, 1);
+    else if (code == ERR_EXIST) lua_pushinteger(L, (lua_Integer)host_applied(n->host));
+    else return lua_room_fail(L, &e);
     return 1;
 }
 
@@ -703,6 +968,9 @@ static void set_engine_status(lua_State *L, const struct server_status *s, uint6
     set_age(L, "leader_age", now_us, s->role == RAFT_LEADER ? now_us : s->leader_contact_us);
     set_integer(L, "log_bytes", s->log_bytes);
     set_integer(L, "log_segments", s->log_segments);
+    set_integer(L, "snapshot_index", s->snapshot_index);
+    set_seconds(L, "snapshot_time", s->snapshot_time_us);
+    set_integer(L, "snapshot_bytes", s->snapshot_bytes);
     set_seconds(L, "sync", s->sync_us);
     set_text(L, "disk", s->disk);
     if (s->disk_free != UINT64_MAX) set_integer(L, "disk_free", s->disk_free);
@@ -727,6 +995,7 @@ static int node_status(lua_State *L)
     set_seconds(L, "applied_time", host_applied_time(n->host));
     set_integer(L, "pending", host_pending(n->host));
     set_integer(L, "sessions", host_sessions(n->host));
+    set_boolean(L, "snapshotting", host_snapshotting(n->host));
     set_age(L, "uptime", now_us, n->born_us);
     return 1;
 }
@@ -734,7 +1003,8 @@ static int node_status(lua_State *L)
 void lua_node_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"propose", node_propose},   {"barrier", node_barrier},     {"cancel", node_cancel},
+        {"propose", node_propose},   {"client", node_client},       {"snapshot", node_snapshot},
+        {"barrier", node_barrier},     {"cancel", node_cancel},
         {"step", node_step},         {"stepping", node_stepping},   {"applying", node_applying},
         {"applied", node_applied},   {"id", node_id},               {"close", node_close_method},
         {"destroy", node_destroy},   {"status", node_status},       {"__gc", node_gc},

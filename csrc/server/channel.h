@@ -111,7 +111,9 @@ struct member_status {
     char address[ADDRESS_MAX + 1];
     bool connected;
     char down[ERR_TEXT_MAX]; /* why the link is down, for people; "" = never tried or up */
-    const char *state;       /* on the leader: "probe" "replicate"; NULL elsewhere. Static memory */
+    bool learner;            /* follows, and does not vote */
+    const char *state;       /* on the leader: "probe" "replicate" "snapshot"; NULL elsewhere. Static memory */
+    bool caught_up;          /* on the leader: a learner that could be promoted */
     raft_index match;        /* on the leader */
     uint64_t rtt_us, contact_us; /* on the leader; 0 = not known. contact: io_now of its last word */
 };
@@ -122,9 +124,16 @@ struct server_status {
     raft_id id, leader;      /* leader 0 = none known */
     raft_term term;
     raft_index first, last, durable, commit;
+    bool learner;            /* this node has no vote (yet) */
+    bool removed;            /* it was a member, and is none any more */
+    bool changing;           /* a change of the members is open */
+    raft_id transfer;        /* leader: to whom it is handing over; 0 = nobody */
+    raft_index conf_index;   /* of the configuration that members are from; 0 = the first one */
     bool ready;              /* a leader is known and, on itself, has committed in its term */
     uint64_t elections;
     uint64_t leader_contact_us; /* io_now of the leader's last word; 0 = never */
+    raft_index snapshot_index;   /* of the newest snapshot; 0 = there is none */
+    uint64_t snapshot_time_us, snapshot_bytes;
     uint64_t log_bytes;
     uint32_t log_segments;
     uint64_t sync_us;        /* the last durable write took this long */

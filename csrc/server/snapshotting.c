@@ -34,8 +34,9 @@ static void on_ended(void *ctx, int status, const struct err *reason)
     struct engine *e = ctx;
     if (status != OK) e->taking.error = *reason;
     else e->taking.what = store_snapshot(e->store);
-    taking_end(e);
     if (status == OK) snapshotting_taken(e);
+    if (e->phase == ENGINE_RUNNING) status_publish(e, io_now(e->io)); /* whoever hears of it finds it in the status */
+    taking_end(e);
 }
 
 static void taking_done(struct io_job *job)

@@ -61,6 +61,10 @@ function core.unpack(data) end
 ---@field pending_bytes integer
 ---@field command_bytes integer
 ---@field cache_bytes integer
+---@field snapshot_bytes integer    0: no such limit
+---@field snapshot_entries integer  0: no such limit
+---@field snapshot_keep integer
+---@field snapshot_apart boolean    in a child process
 
 ---What a node calls, always from node:step (never from another method), on a Lua thread of the node's own that has no
 ---hook. All run under a protected call; an error in one of them other than apply is handed to `failed`.
@@ -74,6 +78,11 @@ function core.unpack(data) end
 ---@field applied (fun(index: integer, time: number, cmd: any, a: any, b: any))?
 ---ended without apply; code nil: a barrier has been passed, at index
 ---@field done fun(sequence: integer, code: string?, message: string?, index: integer)
+---writes the machine's state; write(key, value), key not nil. In a child process, or as if it were one
+---@field save fun(write: fun(key: any, value: any))
+---a snapshot takes the place of the state; "end" returns the new machine and its apply
+---@field load fun(step: "begin"|"record"|"end", key: any, value: any): table?, function?
+---@field snapshot fun(index: integer, bytes: integer, us: integer, message: string?, code: string?)
 ---@field started fun(code: string?, message: string?)
 ---@field changed fun()   role, leader, term, ready, phase, disk, fault or a peer's connection differ from the last call
 ---the machine cannot go on: stack overflow, out of memory, or apply raised and stop_on_error

@@ -44,6 +44,8 @@ local nodes = require "raft.node"
 ---| "query"      # the function given to read or wait raised
 ---| "timeout"    # no answer in time
 ---| "unknown"    # the node stopped while the command was under way
+---| "expired"    # the client's session is gone, or has gone on: an earlier try may have been applied
+---| "no_result"  # applied, but a snapshot has overtaken what apply returned here
 ---| "apply"      # apply raised: counted as applied, everywhere
 ---| "locked"     # raft.node: another process has the directory open
 ---| "address"    # raft.node: cannot listen there
@@ -97,7 +99,8 @@ end
 local OUTCOMES = {
   no_leader = "no", busy = "no", too_large = "no", full = "no", refused = "no", closed = "no", fault = "no",
   query = "no", locked = "no", address = "no", foreign = "no", corrupt = "no", version = "no", io = "no",
-  invalid = "no", memory = "no", timeout = "maybe", unknown = "maybe", apply = "yes",
+  invalid = "no", memory = "no", timeout = "maybe", unknown = "maybe", expired = "maybe",
+  apply = "yes", no_result = "yes",
 }
 
 ---Was the command applied? "no": certainly not; "maybe"; "yes", also when nothing failed (code nil).

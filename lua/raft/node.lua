@@ -52,13 +52,15 @@ end
 ---| "peer_up"      # { id }
 ---| "peer_down"    # { id, reason }
 ---| "applied"      # { index, time, cmd, results, replay }; replay: it was in this node's log when it started
+---| "snapshot"     # { index, bytes, seconds, from, error }: one was taken here, or could not be (error); or one of
+---another node or life has taken the place of this node's state (from = "snapshot", index)
 ---| "apply_error"  # { index, message, traceback }
 ---| "slow"         # { what = "disk", seconds }
 ---| "full"         # { free }: the disk has no room for new entries
 ---| "fault"        # { message }: the node stops itself
 ---| "closed"       # { reason }
 ---| "*"            # all of them; the second argument is the event's name
-local EVENTS = { leader = true, role = true, ready = true, peer_up = true, peer_down = true, applied = true,
+local EVENTS = { snapshot = true, leader = true, role = true, ready = true, peer_up = true, peer_down = true, applied = true,
   apply_error = true, slow = true, full = true, fault = true, closed = true, ["*"] = true }
 
 local function call_handlers(list, data, event)
@@ -226,6 +228,127 @@ local function on_closed(self)
   end
 end
 
+---The values that follow, now or by a callback later.
+local function answer(callback, ...)
+  if not callback then return ... end
+  push(callback, ...)
+end
+
+-- ---- snapshots ----
+
+---Whoever waits for one gets it.
+local function on_snapshot(self, index, bytes, seconds, message, code)
+  if message then
+    self.snapshot_error = message
+    self.log("warn", "no snapshot: " .. message, { index = index, error = message })
+    emit(self, "snapshot", { index = index, seconds = seconds, error = message })
+  else
+    self.snapshot_error = nil
+    self.log("info", ("snapshot at index %d: %d bytes in %.3f s"):format(index, bytes, seconds),
+      { index = index, bytes = bytes, seconds = seconds })
+    emit(self, "snapshot", { index = index, bytes = bytes, seconds = seconds })
+  end
+  local waiting = self.snapshots
+  self.snapshots = {}
+  for _, record in ipairs(waiting) do
+    local waiter = self.open[record]
+    self.open[record] = nil
+    if waiter then push(waiter, not message and index or nil, message, code) end
+  end
+end
+
+---A snapshot has taken the place of the state.
+local function on_restored(self)
+  self.log("info", "the state was restored from a snapshot", {})
+  emit(self, "snapshot", { from = "snapshot" })
+end
+
+local function snapshot_expired() return "the snapshot is not ready yet", "timeout" end
+
+---Takes a snapshot of the state machine now: its index once it is durable; the log behind it can then go. Snapshots are
+---also taken by themselves: see raft.node's option `snapshot`.
+---@async
+---@param opts? raft.call_options
+---@param callback? fun(index: integer?, message: string?, code: raft.code?)
+---@return integer? index
+---@return string? message
+---@return raft.code? code
+---@overload async fun(self: raft.Node, callback: fun(index: integer?, message: string?, code: raft.code?))
+function Node:snapshot(opts, callback)
+  local timeout
+  timeout, callback = call_options("node:snapshot", opts, callback)
+  local waiter = new_waiter(callback, "node:snapshot")
+  if self.ended then return answer(callback, refusal(self)) end
+  local index, message, code = self.core:snapshot()
+  if index ~= true then return answer(callback, index, message, code) end
+  local record = { expired = snapshot_expired }
+  self.open[record] = waiter
+  self.snapshots[#self.snapshots + 1] = record
+  if timeout then deadline(self, record, timeout) end
+  return wait(waiter)
+end
+
+-- ---- sessions of programs outside the cluster ----
+
+---A session of a program outside: commands with numbers of its own, each applied once, whatever node it is sent to.
+---@class raft.Session
+---@field id integer   to go on with it at another node: node:session(id)
+---@field package node raft.Node
+local Session = {}
+Session.__index = Session
+Session.__name = "raft.session"
+
+---Proposes command number seq (from 1, ascending; one at a time). The last one once more gives what it gave before.
+---@async
+---@param seq integer
+---@param cmd any
+---@param opts? raft.call_options
+---@param callback? fun(a: any, b: any, code: raft.code?)
+---@return any a
+---@return any b
+---@return raft.code? code "expired": the session is gone (idle for an hour), or has gone on; an earlier try may have applied
+---@overload async fun(self: raft.Session, seq: integer, cmd: any, callback: fun(a: any, b: any, code: raft.code?))
+function Session:propose(seq, cmd, opts, callback)
+  local node, timeout = self.node, nil
+  if math.type(seq) ~= "integer" or seq < 1 then error("session:propose: seq must be an integer above 0", 2) end
+  timeout, callback = call_options("session:propose", opts, callback)
+  local waiter = new_waiter(callback, "session:propose")
+  if node.ended then return answer(callback, refusal(node)) end
+  local sequence, message, code = node.core:client(self.id, seq, cmd)
+  if not sequence then return answer(callback, nil, message, code) end
+  node.open[sequence] = waiter
+  deadline(node, sequence, timeout or node.timeout)
+  return wait(waiter)
+end
+
+local function new_session(self, id) return setmetatable({ id = id, node = self }, Session) end
+
+---A session for a program outside the cluster: a new one, or with id one that was opened on any node.
+---@async
+---@param id? integer
+---@param opts? raft.call_options
+---@return raft.Session?
+---@return string? message
+---@return raft.code? code
+function Node:session(id, opts)
+  if id ~= nil then
+    if math.type(id) ~= "integer" or id < 1 then error("node:session: id must be an integer above 0", 2) end
+    return new_session(self, id)
+  end
+  local timeout = call_options("node:session", opts, nil)
+  local waiter = new_waiter(nil, "node:session")
+  if self.ended then return refusal(self) end
+  local sequence, message, code = self.core:client(0, 0, nil)
+  if not sequence then return nil, message, code end
+  self.open[sequence] = waiter
+  self.opening[sequence] = true
+  deadline(self, sequence, timeout or self.timeout)
+  local opened
+  opened, message, code = wait(waiter)
+  if not opened then return nil, message, code end
+  return new_session(self, opened)
+end
+
 -- ---- reads: all that come while a barrier is under way share the next one ----
 
 local function call_reader(self, fn)
@@ -265,12 +388,6 @@ end
 local function read_expired(self)
   if not self.leader then return "no leader was known in time", "no_leader" end
   return "no answer in time", "timeout"
-end
-
----The values that follow, now or by a callback later.
-local function answer(callback, ...)
-  if not callback then return ... end
-  push(callback, ...)
 end
 
 local function read_after_barrier(self, fn, waiter, timeout)
@@ -489,6 +606,8 @@ end
 ---@field sessions integer
 ---@field elections integer       that this node started
 ---@field log { bytes: integer, segments: integer }
+---@field snapshot { index: integer, time: number, bytes: integer, running: boolean, error: string? } the newest; index 0:
+---there is none. time: the leader's clock in it; error: why the last attempt failed
 ---@field disk { state: "ok"|"slow"|"full"|"failed", sync: number, free: integer? } sync: seconds that the last durable
 ---write took; free: bytes, when a segment of the log was last prepared
 ---@field fault string?
@@ -516,6 +635,9 @@ function Node:status()
   s.leader_address = address_of(s, s.leader)
   s.tolerates = shape_members(s, s.id)
   s.log = { bytes = s.log_bytes, segments = s.log_segments }
+  s.snapshot = { index = s.snapshot_index, time = s.snapshot_time, bytes = s.snapshot_bytes, running = s.snapshotting,
+    error = self.snapshot_error }
+  s.snapshot_index, s.snapshot_time, s.snapshot_bytes, s.snapshotting = nil, nil, nil, nil
   s.disk = { state = s.disk, sync = s.sync, free = s.disk_free }
   s.disk_free = nil
   s.fault = self.fault or s.fault_text
@@ -530,7 +652,8 @@ end
 
 -- ---- starting ----
 
-local function new_callbacks(self, instance, apply)
+local function new_callbacks(self, given, instance, apply)
+  local load = machines.loader(given)
   local function take(sequence)
     local waiter = self.open[sequence]
     self.open[sequence] = nil
@@ -555,9 +678,20 @@ local function new_callbacks(self, instance, apply)
     end,
     done = function(sequence, code, message, index)
       if sequence == self.passing then return pass_barrier(self, index, message, code) end
-      local waiter = take(sequence)
-      if waiter then push(waiter, nil, message, code) end
+      local waiter, opening = take(sequence), self.opening[sequence]
+      self.opening[sequence] = nil
+      if waiter then push(waiter, opening and not code and index or nil, message, code) end
     end,
+    save = function(write) machines.save(self.machine, write) end,
+    load = function(step, key, value)
+      local instance, loaded = load(step, key, value)
+      if instance then
+        self.machine = instance
+        on_restored(self)
+      end
+      return instance, loaded
+    end,
+    snapshot = function(index, bytes, us, message, code) on_snapshot(self, index, bytes, us / 1e6, message, code) end,
     started = function(code, message) on_started(self, code, message) end,
     changed = function() changed(self) end,
     halted = function(message) tell_fault(self, message) end,
@@ -569,7 +703,7 @@ end
 local function new_node(o)
   local self = setmetatable({
     id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, reads = {}, waits = {},
-    peers = {}, handlers = {}, ended = false, ready = false,
+    peers = {}, handlers = {}, snapshots = {}, opening = {}, ended = false, ready = false,
   }, Node)
   for event in pairs(EVENTS) do self.handlers[event] = {} end
   self.log = new_logger(self, o.log)
@@ -600,7 +734,7 @@ function node.new(given, callback)
   local instance, apply = machines.new(o.machine)
   local self = new_node(o)
   self.machine, self.starting = instance, waiter
-  self.callbacks = new_callbacks(self, instance, apply)
+  self.callbacks = new_callbacks(self, o.machine, instance, apply)
   local alone = #o.members == 0
   if alone then o.members = lone_members(o) end
   local message, code
@@ -609,6 +743,8 @@ function node.new(given, callback)
     listen = o.listen or alone and o.members[1] and o.members[1].address or nil,
     election_timeout = o.election_timeout, heartbeat = o.heartbeat, pending = o.pending,
     pending_bytes = o.pending_bytes, command_bytes = o.command_bytes, cache_bytes = o.cache_bytes,
+    snapshot_bytes = o.snapshot.bytes, snapshot_entries = o.snapshot.entries, snapshot_keep = o.snapshot.keep,
+    snapshot_apart = o.snapshot.background,
   }, self.callbacks, o.on_apply_error == "halt")
   if not self.core then return answer(callback, nil, message, code) end
   loop.register(self)

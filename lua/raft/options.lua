@@ -50,6 +50,7 @@ local KNOWN = {
   pending_bytes = { is_integer(1, math.maxinteger), "bytes above 0", 64 << 20 },
   command_bytes = { is_integer(1, 16 << 20), "bytes from 1 to 16 MiB", 1 << 20 },
   cache_bytes = { is_integer(0, 0xffffffff), "bytes below 4 GiB", 64 << 20 },
+  snapshot = { function(v) return type(v) == "table" end, "a table { bytes, entries, keep, background }" },
   on_apply_error = { function(v) return v == "continue" or v == "halt" end, '"continue" or "halt"', "continue" },
   log = { function(v) return v == false or type(v) == "function" or LEVELS[v] end,
     '"debug", "info", "warn", "error", a function (level, text, fields), or false', "info" },
@@ -132,6 +133,30 @@ local function check_times(o)
   end
 end
 
+local SNAPSHOT = {
+  bytes = { is_integer(0, math.maxinteger), "bytes, or 0 for no such limit", 64 << 20 },
+  entries = { is_integer(0, math.maxinteger), "a number of entries, or 0 for no such limit", 100000 },
+  keep = { is_integer(0, math.maxinteger), "a number of entries", 10000 },
+  background = { function(v) return type(v) == "boolean" end, "true or false", true },
+}
+
+---When snapshots are taken, with defaults.
+local function read_snapshot(given)
+  local snapshot = {}
+  for name, value in pairs(given or {}) do
+    local known = SNAPSHOT[name]
+    if not known then
+      fail("unknown option snapshot.%s%s", tostring(name), options.suggest(tostring(name), SNAPSHOT))
+    end
+    if not known[1](value) then fail("snapshot.%s must be %s, got %s", name, known[2], shown(value)) end
+    snapshot[name] = value
+  end
+  for name, known in pairs(SNAPSHOT) do
+    if snapshot[name] == nil then snapshot[name] = known[3] end
+  end
+  return snapshot
+end
+
 ---A checked copy with defaults; `members` in place of `cluster`.
 ---@param given raft.node_options
 ---@return table
@@ -153,6 +178,7 @@ function options.read(given)
   if not o.dir then fail("dir is missing: the directory that holds this node's log") end
   if not o.machine then fail("machine is missing: %s", KNOWN.machine[2]) end
   check_times(o)
+  o.snapshot = read_snapshot(o.snapshot)
   o.members = o.cluster and read_cluster(o.cluster) or {}
   if o.cluster and o.id then check_id_listed(o.id, o.members) end
   check_addresses_differ(o.members)
