@@ -1,5 +1,5 @@
-/* Does this node still lead? What a quorum's answers to heartbeats prove about the past (a round) and, clocks permitting,
- * about the near future (a lease); and the reads that rest on it (dissertation 6.4). */
+/* Does this node still lead? What a quorum's answers to heartbeats prove about the past (a round) and, clocks
+ * permitting, about the near future (a lease); and the reads that rest on it (dissertation 6.4). */
 #ifndef RAFT_CORE_LEASES_H
 #define RAFT_CORE_LEASES_H
 

@@ -1,12 +1,13 @@
 /* The log as the core knows it: terms of all entries as runs, the configurations in it, and a window of the newest
- * entries with their sizes and blocks (dissertation 3.5, 3.6, 5.1). A log of 10^8 entries costs a few runs and the window.
+ * entries with their sizes and blocks (dissertation 3.5, 3.6, 5.1). A log of 10^8 entries costs a few runs and the
+ * window.
  *
  *   first ........ commit ........ stable ........ handed ........ last
  *                        window ...................................last
  *
- * first: oldest that is not compacted; of the one before it the term is still known. stable: durable here. handed: given
- * out for persisting. window: first entry still in memory; what is not durable or not committed yet never leaves it.
- * commit <= last always; commit may pass stable (others were faster). */
+ * first: oldest that is not compacted; of the one before it the term is still known. stable: durable here. handed:
+ * given out for persisting. window: first entry still in memory; what is not durable or not committed yet never
+ * leaves it. commit <= last always; commit may pass stable (others were faster). */
 #ifndef RAFT_CORE_LOG_H
 #define RAFT_CORE_LOG_H
 
@@ -34,7 +35,8 @@ struct raft_log {
 int log_init(struct raft_log *log, const struct raft_initial *initial);
 void log_free(struct raft_log *log); /* drops the window's references */
 
-/* Room for n more entries, of them n_confs configurations, so that log_append cannot fail. ERR_NOMEM: nothing changed. */
+/* Room for n more entries, of them n_confs configurations, so that log_append cannot fail. ERR_NOMEM: nothing
+ * changed. */
 int log_reserve(struct raft_log *log, size_t n, size_t n_confs);
 /* Appends at last + 1 and takes a reference on its block. Preconditions: reserved; term >= the last one's. */
 void log_append(struct raft_log *log, const struct raft_entry *entry);
@@ -50,8 +52,8 @@ void log_evict(struct raft_log *log, uint64_t bytes);
 
 raft_term log_term(const struct raft_log *log, raft_index index); /* Precondition: first - 1 <= index <= last */
 raft_term log_last_term(const struct raft_log *log);
-/* Does this log hold what another one holds at (index, term), so that they agree up to there? Of what is compacted: yes,
- * it was committed. */
+/* Does this log hold what another one holds at (index, term), so that they agree up to there? Of what is compacted:
+ * yes, it was committed. */
 bool log_matches(const struct raft_log *log, raft_index index, raft_term term);
 /* The entry in the window; NULL when older. Precondition: index <= last. */
 struct raft_entry *log_entry(const struct raft_log *log, raft_index index);

@@ -1,5 +1,5 @@
-/* What the leader knows of one peer: how far its log agrees, what is on the way to it (dissertation 3.5, 10.2.1), whether
- * it keeps up (4.2.1). Candidates keep a peer's vote here.
+/* What the leader knows of one peer: how far its log agrees, what is on the way to it (dissertation 3.5, 10.2.1),
+ * whether it keeps up (4.2.1). Candidates keep a peer's vote here.
  *
  * PROBE: it is not known where the logs agree; one message at a time. REPLICATE: they agree up to match; messages are
  * pipelined within a window of messages and bytes. SNAPSHOT: what it needs next is compacted; a snapshot is on the way,
@@ -62,8 +62,9 @@ void progress_sent(struct raft_progress *p, raft_index last, uint32_t bytes, uin
 void progress_sent_late(struct raft_progress *p, raft_index named, raft_index last, uint64_t now);
 /* It confirmed entries up to index. true: that is news. */
 bool progress_confirm(struct raft_progress *p, raft_index index);
-/* Its catching up: a round begins when the leader has more than the peer, and ends when that has arrived; one that lasts
- * longer than timeout_us is slow, unless nothing is missing after it. Called when entries may have been added, have arrived, or time has passed. */
+/* Its catching up: a round begins when the leader has more than the peer, and ends when that has arrived; one that
+ * lasts longer than timeout_us is slow, unless nothing is missing after it. Called when entries may have been added,
+ * have arrived, or time has passed. */
 void progress_catch_up(struct raft_progress *p, raft_index last, uint64_t timeout_us, uint64_t now);
 /* It has received entries up to `received` when it answered a heartbeat sent at sent_us: what was sent to it before
  * that and lies beyond is lost. true: something was, and next goes back to send it again. */

@@ -373,21 +373,25 @@ void raft_range_sent(struct raft *r, raft_id peer, raft_index named, raft_index 
 void raft_snapshot_taken(struct raft *r, raft_index index)
 {
     snapshot_taken(r, index);
+    tell(r, (struct raft_input){RAFT_INPUT_SNAPSHOT_TAKEN, .index = index}, OK);
 }
 
 void raft_compact(struct raft *r, raft_index index)
 {
     snapshot_compact(r, index);
+    tell(r, (struct raft_input){RAFT_INPUT_COMPACT, .index = index}, OK);
 }
 
 void raft_snapshot_sent(struct raft *r, raft_id peer, bool ok)
 {
     struct raft_progress *p = state_peer(r, peer);
-    if (p != NULL && r->role == RAFT_LEADER) snapshot_sent(r, p, ok);
+    if (p == NULL || r->role != RAFT_LEADER) return;
+    snapshot_sent(r, p, ok);
+    tell(r, (struct raft_input){RAFT_INPUT_SNAPSHOT_SENT, .peer = peer}, OK);
 }
 
-int raft_change(struct raft *r, const struct raft_change *changes, size_t n, uint64_t now, raft_index *index,
-                raft_term *term)
+static int change(struct raft *r, const struct raft_change *changes, size_t n, uint64_t now, raft_index *index,
+                  raft_term *term)
 {
     int rv = reserve(r, 0);
     if (rv != OK) return rv;
@@ -400,6 +404,14 @@ int raft_change(struct raft *r, const struct raft_change *changes, size_t n, uin
     return OK;
 }
 
+int raft_change(struct raft *r, const struct raft_change *changes, size_t n, uint64_t now, raft_index *index,
+                raft_term *term)
+{
+    int rv = change(r, changes, n, now, index, term);
+    raft_index at = rv == OK ? *index : 0;
+    return tell(r, (struct raft_input){RAFT_INPUT_CHANGE, .now = now, .index = at}, rv);
+}
+
 void raft_peer_lost(struct raft *r, raft_id peer)
 {
     struct raft_progress *p = state_peer(r, peer);
@@ -408,23 +420,27 @@ void raft_peer_lost(struct raft *r, raft_id peer)
     p->catch_up = (struct catch_up){0};
     progress_become_probe(p, r->log.last + 1);
     r->dirty = true;
+    tell(r, (struct raft_input){RAFT_INPUT_PEER_LOST, .peer = peer}, OK);
 }
 
 int raft_transfer(struct raft *r, raft_id target, uint64_t now, raft_id *chosen)
 {
     if (r->corrupt) return ERR_CORRUPT;
-    return r->role == RAFT_LEADER ? transfer_start(r, target, now, chosen) : ERR_NOT_LEADER;
+    int rv = r->role == RAFT_LEADER ? transfer_start(r, target, now, chosen) : ERR_NOT_LEADER;
+    return tell(r, (struct raft_input){RAFT_INPUT_TRANSFER, .now = now, .peer = rv == OK ? *chosen : 0}, rv);
 }
 
 void raft_leader_lost(struct raft *r, uint64_t now)
 {
     election_on_leader_lost(r, now);
+    tell(r, (struct raft_input){RAFT_INPUT_LEADER_LOST, .now = now}, OK);
 }
 
 int raft_read(struct raft *r, uint64_t context, bool lease, uint64_t now)
 {
     if (r->corrupt) return ERR_CORRUPT;
-    return r->role == RAFT_LEADER ? lease_read(r, context, lease, now) : ERR_NOT_LEADER;
+    int rv = r->role == RAFT_LEADER ? lease_read(r, context, lease, now) : ERR_NOT_LEADER;
+    return tell(r, (struct raft_input){RAFT_INPUT_READ, .now = now}, rv);
 }
 
 /* ---- storage ---- */
@@ -464,8 +480,8 @@ bool raft_has_ready(const struct raft *r)
     return r->dirty;
 }
 
-/* Where the next batch ends. Not simply at the last entry: a batch is acknowledged as a whole, and of a large one nothing
- * would count before all of it is durable. */
+/* Where the next batch ends. Not simply at the last entry: a batch is acknowledged as a whole, and of a large one
+ * nothing would count before all of it is durable. */
 static raft_index batch_end(const struct raft *r)
 {
     uint64_t bytes = 0;
@@ -478,11 +494,11 @@ static raft_index batch_end(const struct raft *r)
     return end;
 }
 
-static void gather_batch(struct raft *r, struct raft_ready *out)
+static void gather_batch(struct raft *r, raft_index end, struct raft_ready *out)
 {
     struct raft_log *log = &r->log;
     out->first = log->handed + 1;
-    out->last = batch_end(r);
+    out->last = end;
     if (!r->vote_changed && !r->restore_due && log->truncated == 0 && log->handed == log->last) return;
     out->vote_changed = r->vote_changed;
     out->restore = r->restore_due ? r->snapshot : 0;
@@ -502,15 +518,18 @@ static int ready(struct raft *r, uint64_t now, struct raft_ready *out)
     if (rv == OK) rv = reads_reserve(&r->reads);
     if (rv != OK) return rv;
     log_evict(&r->log, r->config.cache_bytes);
+    /* Peers get nothing that is not handed out for persisting here, in this batch or before: only then has the caller
+     * given the core's own entries their blocks. */
+    raft_index end = batch_end(r);
     if (r->role == RAFT_LEADER) {
         lease_confirm(r, now);
         transfer_go_on(r);
-        rv = replication_send(r, now);
+        rv = replication_send(r, end, now);
     }
     if (rv != OK) return rv;
     replication_acknowledge(r);
     *out = (struct raft_ready){.term = r->term, .vote = r->vote};
-    gather_batch(r, out);
+    gather_batch(r, end, out);
     out->messages = outbox_lend(&r->outbox, &out->n_messages);
     out->reads = reads_lend(&r->reads, &out->n_reads);
     out->commit = MIN(r->log.commit, r->log.stable);

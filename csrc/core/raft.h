@@ -97,10 +97,10 @@ int raft_tick(struct raft *r, uint64_t now);
 /* When raft_tick next has something to do; NEVER_US when never. */
 uint64_t raft_deadline(const struct raft *r);
 
-/* A message from a peer. Messages of wrong shape or to another id, and answers of those that are no members, are refused
- * with ERR_INVALID and change nothing. (Requests of strangers are heard: they may know a configuration that is not here
- * yet, dissertation 4.1.) Entries that the core keeps get a reference; the caller drops its own afterwards, whatever the
- * result. OK also for what is out of date and ignored. ERR_NOMEM, ERR_CORRUPT. */
+/* A message from a peer. Messages of wrong shape or to another id, and answers of those that are no members, are
+ * refused with ERR_INVALID and change nothing. (Requests of strangers are heard: they may know a configuration that
+ * is not here yet, dissertation 4.1.) Entries that the core keeps get a reference; the caller drops its own
+ * afterwards, whatever the result. OK also for what is out of date and ignored. ERR_NOMEM, ERR_CORRUPT. */
 int raft_step(struct raft *r, const struct raft_message *m, uint64_t now);
 
 /* Leader: appends n entries (term is filled in by the core) at *first .. *first + n - 1 in *term, all or none. Takes
@@ -145,12 +145,12 @@ void raft_step_down(struct raft *r, uint64_t now);
 /* A snapshot that covers entries up to index is durable, and may be sent from now on. An older one than the last is
  * ignored (a received one may have overtaken it). Precondition: index was handed out as committed. */
 void raft_snapshot_taken(struct raft *r, raft_index index);
-/* The stored entries up to index are gone. Ignored when they were before. Keep some behind the newest snapshot, and those
- * behind one that is on its way to a peer: else it is sent in vain.
- * Precondition: index <= the newest snapshot's (taken or restored). */
+/* The stored entries up to index are gone. Ignored when they were before. Keep some behind the newest snapshot, and
+ * those behind one that is on its way to a peer: else it is sent in vain. Precondition: index <= the newest
+ * snapshot's (taken or restored). */
 void raft_compact(struct raft *r, raft_index index);
-/* Leader: the transfer to the peer has ended. ok: the peer has said that its core was given it; else it is tried again when
- * the peer is next heard of. */
+/* Leader: the transfer to the peer has ended. ok: the peer has said that its core was given it; else it is tried
+ * again when the peer is next heard of. */
 void raft_snapshot_sent(struct raft *r, raft_id peer, bool ok);
 
 /* ---- membership (dissertation 4) ----
@@ -199,9 +199,9 @@ void raft_peer_lost(struct raft *r, raft_id peer);
 int raft_transfer(struct raft *r, raft_id target, uint64_t now, raft_id *chosen);
 
 /* The leader's connection was closed, and it refuses a new one (or another incarnation answers): its process has most
- * likely died. A voter asks around after a short delay, different for each, at most once in T, and never while a lease is
- * promised; a member that was told this, or has not heard of the leader for T, grants it a pre-vote. Ignored without a
- * known leader. The leader's next word ends it. */
+ * likely died. A voter asks around after a short delay, different for each, at most once in T, and never while a
+ * lease is promised; a member that was told this, or has not heard of the leader for T, grants it a pre-vote. Ignored
+ * without a known leader. The leader's next word ends it. */
 void raft_leader_lost(struct raft *r, uint64_t now);
 
 /* ---- reads (dissertation 6.4) ---- */
@@ -229,8 +229,8 @@ struct raft_ready {
     bool vote_changed;        /* term and vote are to be persisted, in the same batch, before the entries */
     raft_term term;           /* current */
     raft_id vote;             /* current */
-    raft_index restore;       /* the snapshot of this index, given to raft_step, replaces the whole stored log (before the
-                                 entries of this batch) and the state machine: then raft_applied(restore); 0 = none.
+    raft_index restore;       /* the snapshot of this index, given to raft_step, replaces the whole stored log (before
+                                 the entries of this batch) and the state machine: then raft_applied(restore); 0 = none.
                                  `commit` reaches it when this batch is acknowledged */
     raft_term restore_term;   /* of that index */
     raft_index truncate_from; /* stored entries from here on are void; 0 = none */
@@ -253,9 +253,11 @@ int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out);
 /* The entry in the window, borrowed until the next input; NULL when it is older than the window (or beyond last). */
 const struct raft_entry *raft_entry_at(const struct raft *r, raft_index index);
 /* Gives an entry that the core itself appended (the empty one of an election, a configuration) its encoded block: the
- * core cannot encode. Takes a reference. Precondition: raft_entry_at(index)->block is NULL; to be done before the batch that holds it is stored. */
+ * core cannot encode. Takes a reference. Precondition: raft_entry_at(index)->block is NULL. To be done when
+ * the batch that holds it is handed out, before that is stored and before its messages are sent. */
 void raft_attach(struct raft *r, raft_index index, struct block *block);
-/* Term of an entry (0 for index 0); false when index is beyond the log, or compacted (but for the last compacted one). */
+/* Term of an entry (0 for index 0); false when index is beyond the log, or compacted (but for the last compacted
+ * one). */
 bool raft_term_at(const struct raft *r, raft_index index, raft_term *term);
 /* The configuration that governs a log ending at index (0: the first one), borrowed until the next input; NULL: not
  * known any more. With index = UINT64_MAX: the latest. */
@@ -277,8 +279,8 @@ struct raft_status {
     bool ready;               /* leader that has committed an entry of its own term */
     bool corrupt;
     bool voter, learner;      /* what it is by the latest configuration; a voter on its way to learner is both */
-    bool removed;             /* a member has told this node that it was removed. It does not campaign any more; a leader
-                                 that takes it for a member proves otherwise */
+    bool removed;             /* a member has told this node that it was removed. It does not campaign any more; a
+                                 leader that takes it for a member proves otherwise */
     bool joint;               /* the latest configuration is a joint one */
     bool changing;            /* a change of members is open */
     raft_index conf_index;    /* of the latest configuration */
@@ -318,6 +320,14 @@ enum raft_input_type {
     RAFT_INPUT_CAMPAIGN,
     RAFT_INPUT_STEP_DOWN,
     RAFT_INPUT_READY,
+    RAFT_INPUT_SNAPSHOT_TAKEN,
+    RAFT_INPUT_COMPACT,
+    RAFT_INPUT_SNAPSHOT_SENT,
+    RAFT_INPUT_CHANGE,
+    RAFT_INPUT_PEER_LOST,
+    RAFT_INPUT_TRANSFER,
+    RAFT_INPUT_LEADER_LOST,
+    RAFT_INPUT_READ,
 };
 
 /* One call of them: its arguments, and what it returned. */
@@ -330,8 +340,8 @@ struct raft_input {
     const struct raft_message *message; /* STEP */
     size_t n;                           /* PROPOSE: entries */
     uint64_t seq;                       /* PERSISTED */
-    raft_index index;                   /* APPLIED; RANGE_SENT: last */
-    raft_id peer;                       /* UNREACHABLE, RANGE_SENT */
+    raft_index index;                   /* APPLIED, SNAPSHOT_TAKEN, COMPACT; RANGE_SENT: last; CHANGE: of its entry */
+    raft_id peer;                       /* UNREACHABLE, RANGE_SENT, SNAPSHOT_SENT, PEER_LOST; TRANSFER: the chosen */
     const struct raft_ready *ready;     /* READY: the output, if the result is OK */
 };
 

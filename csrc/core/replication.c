@@ -193,17 +193,17 @@ void replication_heartbeat(struct raft *r, uint64_t now)
 
 /* How many entries from p->next on one message takes, and their bytes. Entries that are no longer in memory are named
  * by index alone; their sizes are not known here, so they fill the window and only one such message is on the way. */
-static uint32_t entries_for(const struct raft *r, const struct raft_progress *p, uint32_t *bytes)
+static uint32_t entries_for(const struct raft *r, const struct raft_progress *p, raft_index end, uint32_t *bytes)
 {
     const struct raft_log *log = &r->log;
     *bytes = 0;
-    if (p->next > log->last) return 0;
+    if (p->next > end) return 0;
     if (p->next < log->window) {
         *bytes = r->config.window_bytes;
         return (uint32_t)MIN(log->window - p->next, RANGE_ENTRIES_MAX);
     }
     uint32_t n = 0;
-    for (raft_index i = p->next; i <= log->last && n < RANGE_ENTRIES_MAX; i++, n++) {
+    for (raft_index i = p->next; i <= end && n < RANGE_ENTRIES_MAX; i++, n++) {
         uint32_t size = log_entry(log, i)->size;
         if (n > 0 && (uint64_t)*bytes + size > r->config.append_bytes) break;
         *bytes += size;
@@ -222,13 +222,13 @@ static void send_snapshot(struct raft *r, struct raft_progress *p)
     progress_become_snapshot(p, r->snapshot);
 }
 
-static void send_append(struct raft *r, struct raft_progress *p, uint64_t now)
+static void send_append(struct raft *r, struct raft_progress *p, raft_index end, uint64_t now)
 {
     uint32_t bytes;
     struct raft_message m = state_message(r, RAFT_APPEND, p->id);
     m.index = p->next - 1;
     m.log_term = log_term(&r->log, m.index);
-    m.n_entries = entries_for(r, p, &bytes);
+    m.n_entries = entries_for(r, p, end, &bytes);
     m.commit = r->log.commit;
     outbox_put(&r->outbox, &m, r->vote_after);
     raft_index covered = m.index + m.n_entries;
@@ -247,16 +247,16 @@ static void send_commit(struct raft *r, struct raft_progress *p)
     p->commit_sent = commit;
 }
 
-int replication_send(struct raft *r, uint64_t now)
+int replication_send(struct raft *r, raft_index end, uint64_t now)
 {
     ASSERT(r->role == RAFT_LEADER && r->durable_term == r->term);
     for (size_t i = 0; i < r->n_peers; i++) {
         struct raft_progress *p = &r->peers[i];
         while (!progress_is_paused(p, r->config.window_bytes) &&
-               (p->next <= r->log.last || p->state == PROGRESS_PROBE)) {
+               (p->next <= end || p->state == PROGRESS_PROBE)) {
             if (outbox_reserve(&r->outbox, COUNT_OF(r->outbox.held) + 2) != OK) return ERR_NOMEM;
             if (p->next < r->log.first) send_snapshot(r, p);
-            else send_append(r, p, now);
+            else send_append(r, p, end, now);
         }
         progress_catch_up(p, r->log.last, r->config.election_timeout_us, now);
         if (outbox_reserve(&r->outbox, COUNT_OF(r->outbox.held) + 1) != OK) return ERR_NOMEM;

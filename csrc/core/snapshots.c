@@ -3,8 +3,8 @@
 #include "core/peers.h"
 #include "core/roles.h"
 
-/* Log and state machine are replaced. Batches that are out already are acknowledged some time, but what they hold is void:
- * nothing new counts as durable before the batch that replaces the log does. */
+/* Log and state machine are replaced. Batches that are out already are acknowledged some time, but what they hold is
+ * void: nothing new counts as durable before the batch that replaces the log does. */
 static void restore(struct raft *r, const struct raft_message *m, uint64_t now)
 {
     log_restore(&r->log, m->index, m->log_term, m->conf);

@@ -119,7 +119,8 @@ static bool get_conf_field(lua_State *L, int index, struct raft_conf *out)
     return has;
 }
 
-/* Entries of the list at index as a userdata, pushed with another one for their configurations; NULL for an empty one. */
+/* Entries of the list at index as a userdata, pushed with another one for their configurations; NULL for an empty
+ * one. */
 static struct raft_entry *push_entries(lua_State *L, int index, size_t n)
 {
     struct raft_entry *entries = lua_newuserdatauv(L, MAX(n, 1) * sizeof *entries, 0);

@@ -1,5 +1,6 @@
-/* core.wire: the encodings of entries, frames, configurations and lists of members, for specs. Entries and frames are strings; a
- * frame that was read is a table { type, group, meta, entries }. core.mem_fail_at lets an allocation fail. */
+/* core.wire: the encodings of entries, frames, configurations and lists of members, for specs. Entries and frames
+ * are strings; a frame that was read is a table { type, group, meta, entries }. core.mem_fail_at lets an
+ * allocation fail. */
 #include "base/hash.h"
 #include "base/mem.h"
 #include "core/quorum.h"

@@ -356,7 +356,7 @@ end
 function cluster:see_reads(node)
   for context, index in pairs(node.read) do
     local least = self.reads[context]
-    if least and index > 0 then assert(index >= least, "a stale read: its index is below what was committed before it") end
+    assert(not least or index == 0 or index >= least, "a stale read: its index is below what was committed before it")
   end
 end
 
@@ -382,6 +382,8 @@ function cluster:pump(node)
     assert(out.truncate_from == 0 or out.truncate_from > committed, "a committed entry is cut off")
     for _, m in ipairs(out.messages) do
       see_message(node, m)
+      assert(m.type ~= "append" or m.n_entries == 0 or m.index + m.n_entries <= out.last,
+        "entries are sent that were not handed out for persisting")
       self.pool[#self.pool + 1] = m
     end
     for i = committed + 1, out.commit do self:see_commit(node, i) end
@@ -406,8 +408,8 @@ function cluster:report(m, ok)
   self:pump(sender)
 end
 
----Gives one message to its receiver, unless one of the two is cut off or down. Answers of one that is no member any more
----are refused; nothing else is.
+---Gives one message to its receiver, unless one of the two is cut off or down. Answers of one that is no member any
+---more are refused; nothing else is.
 function cluster:give(m)
   local node = self.nodes[m.to]
   if not node or self.cut[m.to] or self.cut[m.from] or node.down then

@@ -156,7 +156,7 @@ describe("a change", function()
     assert(c:change(2, { "remove", 3 }))
   end)
 
-  it("is refused until an entry of the leader's own term is committed: two leaders could count by lists that have no " ..
+  it("is refused until an entry of the leader's own term is committed: two leaders could count by lists without a " ..
     "majority in common", function()
     local c = lab.cluster { voters = { 1, 2, 3, 4 } }
     assert(c.nodes[1].core:campaign(c.clock.now))

@@ -259,7 +259,7 @@ describe("a lease", function()
     return leader(options)
   end
 
-  it("answers reads without a round, from the sending of heartbeats a quorum has answered, for T less the drift", function()
+  it("answers reads alone, from the sending of heartbeats a quorum has answered, for T less the drift", function()
     local n = leased()
     assert.is_nil(n.core:lease_until())
     n:tick()

@@ -449,7 +449,7 @@ describe("a received snapshot", function()
     end
   end)
 
-  it("with entries that follow it on the way: they are taken when it has come, and asked for when it has not", function()
+  it("with entries that follow it: they are taken when it has come, and asked for when it has not", function()
     local n = follower { log = { 1 } }
     assert(append(n, 10, 4, { 5, 5 }))
     assert.True(of_type(n:flush(), "append_reply")[1].reject)

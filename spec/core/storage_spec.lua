@@ -82,6 +82,23 @@ describe("batches", function()
     assert.equal(10, acknowledged(n))
   end)
 
+  it("hold what a leader sends: no entry leaves before it was handed out, the core's own behind a backlog neither",
+    function()
+      local n = lab.leader { voters = { 1, 2, 3 }, append_bytes = 1000, window_bytes = 100000 }
+      n:flush()
+      for id = 2, 3 do assert(n:step { type = "append_reply", from = id, term = 1, index = 1 }) end
+      n:flush()
+      assert(n.core:propose { 400, 400, 400, 400, 400 })
+      assert(n.core:change({ { "demote", 3 } }, n.clock.now))
+      local sent = {}
+      for out in n.ready, n do
+        for _, m in ipairs(out.messages) do
+          if m.to == 2 and m.n_entries > 0 then sent[#sent + 1] = { m.index + m.n_entries, out.last } end
+        end
+      end
+      assert.same({ { 3, 3 }, { 5, 5 }, { 7, 7 } }, sent)
+    end)
+
   it("are acknowledged to the leader while newer ones keep coming", function()
     local n = follower { term = 5 }
     append(n, 5, 0, 0, { 5 })

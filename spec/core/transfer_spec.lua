@@ -36,7 +36,9 @@ describe("a transfer", function()
     local m = of_type(c.pool, "timeout_now")[1]
     assert.same({ 1, 2, 1 }, { m.from, m.to, m.term })
     c:deliver(lab.of "timeout_now")
-    for _, vote in ipairs(of_type(c.pool, "vote")) do assert.same({ nil, true, 2 }, { vote.pre, vote.force, vote.term }) end
+    for _, vote in ipairs(of_type(c.pool, "vote")) do
+      assert.same({ false, true, 2 }, { vote.pre or false, vote.force, vote.term })
+    end
     c:deliver()
     assert.same({ "follower", "leader", 2 }, { role(c, 1), role(c, 2), c.nodes[3]:status().term })
   end)
@@ -77,7 +79,7 @@ describe("a transfer", function()
         for id = 2, 5 do
           if id ~= silent then
             assert(n:step { type = "append_reply", from = id, term = 1, index = id == behind and 2 or 3 })
-            assert(n:step { type = "heartbeat_reply", from = id, term = 1, context = 1, priority = priorities[id] or 0 })
+            assert(n:step { type = "heartbeat_reply", from = id, term = 1, context = 1, priority = priorities[id] })
           end
         end
         n.clock.now = n.clock.now + 2

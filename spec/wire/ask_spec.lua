@@ -22,8 +22,9 @@ describe("what a member asks of the leader", function()
     assert.same({ kind = 1, lease = false, target = 0, changes = {} }, asked { kind = 1 })
     assert.same({ kind = 3, lease = false, target = -2, changes = {} }, asked { kind = 3, target = -2 })
     local changes = {
-      { op = 1, id = 0, address = "d:4" }, { op = 1, id = 9, address = ("h"):rep(255) }, { op = 2, id = 3, address = "" },
-      { op = 3, id = 1, address = "" }, { op = 4, id = 2, address = "x:1" }, { op = 5, id = -1, address = "" },
+      { op = 1, id = 0, address = "d:4" }, { op = 1, id = 9, address = ("h"):rep(255) },
+      { op = 2, id = 3, address = "" }, { op = 3, id = 1, address = "" }, { op = 4, id = 2, address = "x:1" },
+      { op = 5, id = -1, address = "" },
     }
     assert.same({ kind = 2, lease = false, target = 0, changes = changes }, asked { kind = 2, changes = changes })
     local many = {}
