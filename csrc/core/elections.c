@@ -96,7 +96,8 @@ void election_on_leader_lost(struct raft *r, uint64_t now)
     r->leader_lost = true;
     if (!role_is_electable(r) || now < r->promised_until_us || now < r->hint_at_us) return;
     r->hint_at_us = now + r->config.election_timeout_us;
-    r->election_at_us = MIN(r->election_at_us, now + hint_delay_us(r));
+    uint64_t at_us = now + hint_delay_us(r); /* drawn once: MIN would draw it twice, and might end the wait later */
+    r->election_at_us = MIN(r->election_at_us, at_us);
 }
 
 /* The committed configuration is without this member: it should know. */

@@ -27,6 +27,7 @@ struct sim_core {
     raft_term term, durable_term;
     raft_id vote, leader;
     raft_index last, stable, commit, applied;
+    raft_index restored;  /* a snapshot up to here has taken the place of its log, in this step; 0 = none has */
     bool asking;          /* candidate: in a pre-vote */
     bool corrupt;
     uint64_t deadline_us; /* follower, candidate: the end of its election timeout */

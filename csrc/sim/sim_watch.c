@@ -109,6 +109,7 @@ static void look_at_core(struct watched *n, const struct raft *r, const struct r
     core->stable = status->stable;
     core->commit = status->commit;
     core->applied = status->applied;
+    core->restored = 0;
     core->asking = status->prevoting;
     core->corrupt = status->corrupt;
     core->deadline_us = raft_deadline(r);
