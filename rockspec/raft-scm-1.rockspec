@@ -155,6 +155,7 @@ build = {
     },
     ["raft._meta"] = "lua/raft/_meta.lua",
     raft = "lua/raft/init.lua",
+    ["raft.cli"] = "lua/raft/cli.lua",
     ["raft.diagram"] = "lua/raft/diagram.lua",
     ["raft.linear"] = "lua/raft/linear.lua",
     ["raft.loop"] = "lua/raft/loop.lua",
@@ -169,5 +170,6 @@ build = {
     ["raft.sim_report"] = "lua/raft/sim_report.lua",
     ["raft.sim_witness"] = "lua/raft/sim_witness.lua",
   },
+  install = { bin = { "lua/bin/raft" } },
 }
 test = { type = "command", command = "make test" }

@@ -47,14 +47,15 @@ static void push_entry(lua_State *L, const struct entry *entry)
 {
     static const char *const types[RAFT_ENTRY_TYPES] = {
         [RAFT_ENTRY_EMPTY] = "empty", [RAFT_ENTRY_COMMAND] = "command", [RAFT_ENTRY_BARRIER] = "barrier",
-        [RAFT_ENTRY_CONFIG] = "config"};
-    lua_createtable(L, 0, 8);
+        [RAFT_ENTRY_CONFIG] = "config", [RAFT_ENTRY_CLIENT] = "client"};
+    lua_createtable(L, 0, 10);
     set_integer(L, "index", entry->index);
     set_integer(L, "term", entry->term);
     set_integer(L, "time", entry->time_us);
     set_integer(L, "session", entry->session);
     set_integer(L, "epoch", entry->epoch);
     set_integer(L, "sequence", entry->sequence);
+    set_integer(L, "lowest", entry->sequence - entry->behind);
     set_integer(L, "size", entry->payload_size);
     set_text(L, "type", types[entry->type] != NULL ? types[entry->type] : "other");
 }

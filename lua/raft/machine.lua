@@ -39,7 +39,9 @@ end
 
 ---The state of an instance as one value: what its snapshot returns, else its own fields (but functions, which a machine
 ---that was made by a function has among them).
-local function state_of(instance)
+---@param instance raft.Machine
+---@return any
+function machine.state(instance)
   if instance.snapshot then return instance:snapshot() end
   local state = {}
   for name, value in next, instance do
@@ -130,7 +132,7 @@ end
 ---@param instance raft.Machine
 ---@return string
 function machine.digest(instance)
-  if not instance.digest then return core.pack(state_of(instance), "machine") end
+  if not instance.digest then return core.pack(machine.state(instance), "machine") end
   local digest = instance:digest()
   if type(digest) ~= "string" then
     error("raft: machine.digest must return a string, got " .. type(digest), 0)
