@@ -4,6 +4,7 @@
  * happens in a C function below a protected call. And the machine runs on a Lua thread of its own, whose hook is
  * cleared: the interpreter interrupts by a hook on the main thread, so that Ctrl-C cannot cut an apply in half. */
 #include "base/mem.h"
+#include "lua/lua_asks.h"
 #include "lua/lua_place.h"
 
 #define NODE_CLASS "raft.core.node"
@@ -45,7 +46,8 @@ struct news {
     enum server_phase phase;
     uint32_t connected; /* a bit a member */
     int fault;
-    bool ready;
+    bool ready, learner, removed;
+    raft_index conf_index;
     const char *disk;
 };
 
@@ -62,6 +64,7 @@ struct lua_node {
     struct news news;
     bool stop_on_error;
     bool stepping, applying;
+    bool joins;      /* it may have to ask for a place first, as long as that takes */
     bool started;    /* calls are accepted */
     bool closing;    /* or to be closed as soon as it has started */
     bool muted;      /* no callback any more */
@@ -300,6 +303,7 @@ static const char *done_text(int code)
     case ERR_CLOSED: return "the node is closed";
     case ERR_FULL: return "the leader's disk is full";
     case ERR_FAULT: return "the node has stopped after a fault";
+    case ERR_REMOVED: return "this node is no member of the cluster any more";
     case ERR_REFUSED: return "a later life of this node has taken over";
     case ERR_BUSY: return "too many commands are under way";
     case ERR_TOO_LARGE: return "the command is too large for the leader";
@@ -311,10 +315,10 @@ static const char *done_text(int code)
 
 static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
 {
-    (void)id;
     struct lua_node *n = ctx;
-    const struct argument arguments[] = {INTEGER(sequence), TEXT(code == OK ? NULL : err_name(code)),
-                                         TEXT(code == OK ? NULL : done_text(code)), INTEGER(index)};
+    const char *text = code == OK ? NULL : sequence >= HOST_FIRST_ASK ? lua_asks_text(code) : done_text(code);
+    const struct argument arguments[] = {INTEGER(sequence), TEXT(code == OK ? NULL : err_name(code)), TEXT(text),
+                                         INTEGER(index), INTEGER(id)};
     if (!n->muted) tell(n, SLOT_DONE, COUNT_OF(arguments), arguments);
 }
 
@@ -332,7 +336,8 @@ static void on_started(void *ctx, int code)
 static struct news news_of(const struct server_status *s)
 {
     struct news now = {.term = s->term, .leader = s->leader, .role = s->role, .phase = s->phase,
-                       .fault = s->fault, .ready = s->ready, .disk = s->disk};
+                       .fault = s->fault, .ready = s->ready, .learner = s->learner, .removed = s->removed,
+                       .conf_index = s->conf_index, .disk = s->disk};
     for (uint8_t i = 0; i < s->n_members; i++)
         if (s->members[i].connected) now.connected |= UINT32_C(1) << i;
     return now;
@@ -345,7 +350,8 @@ static void on_changed(void *ctx, const struct server_status *status)
     struct news now = news_of(status), *old = &n->news;
     bool same = now.term == old->term && now.leader == old->leader && now.role == old->role &&
                 now.phase == old->phase && now.connected == old->connected && now.fault == old->fault &&
-                now.ready == old->ready && now.disk == old->disk;
+                now.ready == old->ready && now.learner == old->learner && now.removed == old->removed &&
+                now.conf_index == old->conf_index && now.disk == old->disk;
     n->news = now;
     if (!same && !n->muted) tell(n, SLOT_CHANGED, 0, NULL);
 }
@@ -536,6 +542,7 @@ static struct lua_node *node_create(lua_State *L, const struct lua_place *place,
     n->host = n->server->host;
     n->born_us = io_now(n->server->io);
     n->command_bytes = config->command_bytes;
+    n->joins = config->n_join > 0;
     return n;
 }
 
@@ -549,7 +556,7 @@ static void node_close(struct lua_node *n)
 {
     if (n->closing || n->ended) return;
     n->closing = true;
-    if (n->started) host_close(n->host);
+    if (n->started || n->joins) host_close(n->host);
 }
 
 /* Closes and waits, without any callback. */
@@ -622,6 +629,24 @@ static void read_members(lua_State *L, struct members *members)
     lua_pop(L, 1);
 }
 
+/* Members to ask for a place: a list of addresses, or nil. */
+static void read_join(lua_State *L, struct engine_config *c)
+{
+    if (lua_getfield(L, 1, "join") == LUA_TTABLE) {
+        lua_Integer count = luaL_len(L, -1);
+        luaL_argcheck(L, count <= RAFT_MEMBERS_MAX, 1, "join has too many addresses");
+        for (lua_Integer i = 1; i <= count; i++) {
+            size_t size;
+            lua_geti(L, -1, i);
+            const char *address = luaL_checklstring(L, -1, &size);
+            luaL_argcheck(L, size <= ADDRESS_MAX, 1, "join: an address is too long");
+            memcpy(c->join[c->n_join++], address, size + 1);
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+}
+
 static void read_config(lua_State *L, struct engine_config *c)
 {
     memset(c, 0, sizeof *c);
@@ -635,7 +660,12 @@ static void read_config(lua_State *L, struct engine_config *c)
     c->command_bytes = (uint32_t)field_integer(L, "command_bytes", 1, ENTRY_PAYLOAD_MAX);
     c->cache_bytes = (uint32_t)field_integer(L, "cache_bytes", 0, UINT32_MAX);
     c->spares = SEGMENT_SPARES;
+    c->priority = (int32_t)field_integer(L, "priority", INT32_MIN, INT32_MAX);
+    lua_getfield(L, 1, "lease");
+    c->lease = lua_toboolean(L, -1);
+    lua_pop(L, 1);
     read_members(L, &c->members);
+    read_join(L, c);
 }
 
 static void read_snapshot(lua_State *L, struct engine_config *c, struct host_config *host)
@@ -733,7 +763,8 @@ static int fail_call(lua_State *L, int code)
 static int refusal(const struct lua_node *n)
 {
     if (n->started && host_status(n->host)->fault != 0) return ERR_FAULT;
-    return n->started && !n->closing && !n->ended ? OK : ERR_CLOSED;
+    if (!n->started || n->closing || n->ended) return ERR_CLOSED;
+    return host_status(n->host)->removed ? ERR_REMOVED : OK;
 }
 
 static int node_propose(lua_State *L)
@@ -804,6 +835,23 @@ static int node_barrier(lua_State *L)
     if (code == OK) code = host_barrier(n->host, &sequence);
     if (code != OK) return fail_call(L, code == ERR_NOMEM ? ERR_BUSY : code);
     lua_pushinteger(L, (lua_Integer)sequence);
+    return 1;
+}
+
+/* node:ask("read", lease) | ("transfer", id or 0) | ("change", changes) -> number of the call */
+static int node_ask(lua_State *L)
+{
+    static const char *const kinds[] = {"read", "change", "transfer", NULL};
+    struct lua_node *n = check_node(L);
+    uint64_t number;
+    struct ask_what what = {.kind = (uint8_t)(ASK_READ + luaL_checkoption(L, 2, NULL, kinds))};
+    if (what.kind == ASK_READ) what.lease = lua_toboolean(L, 3);
+    else if (what.kind == ASK_TRANSFER) what.target = (raft_id)luaL_checkinteger(L, 3);
+    else lua_asks_change(L, 3, &what);
+    int code = refusal(n);
+    if (code == OK) code = host_ask(n->host, &what, &number);
+    if (code != OK) return fail_with(L, code == ERR_NOMEM ? ERR_BUSY : code, lua_asks_text(code == ERR_NOMEM ? ERR_BUSY : code));
+    lua_pushinteger(L, (lua_Integer)number);
     return 1;
 }
 
@@ -936,15 +984,20 @@ static void push_member(lua_State *L, const struct member_status *m, uint64_t no
     set_text(L, "address", m->address);
     set_boolean(L, "connected", m->connected);
     set_text(L, "down", m->down);
+    set_text(L, "role", m->learner ? "learner" : "voter");
     set_text(L, "state", m->state);
+    if (m->state != NULL && m->learner) set_boolean(L, "caught_up", m->caught_up);
     if (m->state != NULL) set_integer(L, "match", m->match);
     if (m->rtt_us != 0) set_seconds(L, "rtt", m->rtt_us);
     set_age(L, "contact", now_us, m->contact_us);
 }
 
-static const char *role_name(enum raft_role role)
+/* A leader that has removed itself leads until that is committed. */
+static const char *role_name(const struct server_status *s)
 {
-    return role == RAFT_LEADER ? "leader" : role == RAFT_CANDIDATE ? "candidate" : "follower";
+    if (s->role == RAFT_LEADER) return "leader";
+    if (s->removed) return "removed";
+    return s->learner ? "learner" : s->role == RAFT_CANDIDATE ? "candidate" : "follower";
 }
 
 static const char *phase_name(enum server_phase phase)
@@ -956,7 +1009,7 @@ static const char *phase_name(enum server_phase phase)
 static void set_engine_status(lua_State *L, const struct server_status *s, uint64_t now_us)
 {
     set_text(L, "phase", phase_name(s->phase));
-    set_text(L, "role", role_name(s->role));
+    set_text(L, "role", role_name(s));
     if (s->leader != 0) set_integer(L, "leader", s->leader);
     set_integer(L, "term", s->term);
     set_integer(L, "first", s->first);
@@ -964,6 +1017,9 @@ static void set_engine_status(lua_State *L, const struct server_status *s, uint6
     set_integer(L, "durable", s->durable);
     set_integer(L, "commit", s->commit);
     set_boolean(L, "ready", s->ready);
+    set_boolean(L, "changing", s->changing);
+    if (s->transfer != 0) set_integer(L, "transfer", s->transfer);
+    set_integer(L, "conf_index", s->conf_index);
     set_integer(L, "elections", s->elections);
     set_age(L, "leader_age", now_us, s->role == RAFT_LEADER ? now_us : s->leader_contact_us);
     set_integer(L, "log_bytes", s->log_bytes);
@@ -1005,6 +1061,7 @@ void lua_node_open(lua_State *L)
     static const luaL_Reg methods[] = {
         {"propose", node_propose},   {"client", node_client},       {"snapshot", node_snapshot},
         {"barrier", node_barrier},     {"cancel", node_cancel},
+        {"ask", node_ask},
         {"step", node_step},         {"stepping", node_stepping},   {"applying", node_applying},
         {"applied", node_applied},   {"id", node_id},               {"close", node_close_method},
         {"destroy", node_destroy},   {"status", node_status},       {"__gc", node_gc},

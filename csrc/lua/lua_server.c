@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "core/raft.h"
+#include "lua/lua_asks.h"
 #include "lua/lua_room.h"
 #include "server/engine.h"
 #include "server/host.h"
@@ -641,16 +642,8 @@ static int servers_transfer(lua_State *L)
 /* w:change(node, { { "add" | "promote" | "demote" | "move" | "remove", id [, address] }, ... }) -> number */
 static int servers_change(lua_State *L)
 {
-    static const char *const ops[] = {"add", "promote", "demote", "move", "remove", NULL};
-    struct ask_what what = {.kind = ASK_CHANGE, .n = (uint8_t)luaL_len(L, 3)};
-    for (uint8_t i = 0; i < what.n; i++) {
-        lua_rawgeti(L, 3, i + 1);
-        for (int at = 1; at <= 3; at++) lua_rawgeti(L, 4, at);
-        what.changes[i].op = (uint8_t)(RAFT_ADD + luaL_checkoption(L, 5, NULL, ops));
-        what.changes[i].id = (raft_id)luaL_checkinteger(L, 6);
-        snprintf(what.changes[i].address, sizeof what.changes[i].address, "%s", luaL_optstring(L, 7, ""));
-        lua_settop(L, 3);
-    }
+    struct ask_what what;
+    lua_asks_change(L, 3, &what);
     return push_ask(L, server_arg(L), &what);
 }
 

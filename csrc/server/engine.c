@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 
+#define LEAVE_US US_PER_S             /* how long a leader that is closed tries to hand over */
 #define ALARM_APART_US US_PER_MS      /* at least, between two alarms */
 
 /* ---- life ---- */
@@ -102,6 +103,37 @@ static void wind_down(struct engine *e)
     else on_store_closed(e);
 }
 
+static void begin_closing(struct engine *e)
+{
+    if (e->phase == ENGINE_RUNNING) raft_step_down(e->raft, io_now(e->io));
+    if (e->phase == ENGINE_JOINING) joining_end(e);
+    if (e->phase == ENGINE_JOINING) e->start_code = err_set(&e->channel->start_error, ERR_CLOSED, "the node was closed");
+    if (e->phase == ENGINE_RUNNING || e->phase == ENGINE_JOINING || e->phase == ENGINE_FAILED)
+        e->phase = ENGINE_CLOSING;
+    e->leave_until_us = 0;
+    e->news = true;
+}
+
+/* A leader that is closed hands over first, so that the others need no timeout to notice. false: there is nobody. */
+static bool hand_over(struct engine *e)
+{
+    raft_id chosen;
+    uint64_t now = io_now(e->io);
+    if (e->phase != ENGINE_RUNNING || raft_transfer(e->raft, 0, now, &chosen) != OK) return false;
+    e->leave_until_us = now + LEAVE_US;
+    return true;
+}
+
+/* Another one leads, or nobody will take over in time. */
+static void leave_when_due(struct engine *e, uint64_t now)
+{
+    struct raft_status status;
+    if (e->leave_until_us == 0 || e->phase != ENGINE_RUNNING) return;
+    raft_status_get(e->raft, &status);
+    bool waits = status.role == RAFT_LEADER ? status.transfer != 0 : status.leader == 0;
+    if (!waits || now >= e->leave_until_us) begin_closing(e);
+}
+
 /* ---- events ---- */
 
 static void on_request(struct engine *e, struct ring_item item)
@@ -116,14 +148,9 @@ static void on_request(struct engine *e, struct ring_item item)
     case REQUEST_RESTORED: snapshotting_restored(e, item.pointer); break;
     case REQUEST_SETTLED: pending_remove(&e->pending, item.value); break;
     case REQUEST_CLOSE:
-    case REQUEST_HALT:
-        if (e->phase == ENGINE_RUNNING) raft_step_down(e->raft, io_now(e->io));
-        if (e->phase == ENGINE_JOINING) joining_end(e);
-        if (e->phase == ENGINE_JOINING) e->start_code = err_set(&e->channel->start_error, ERR_CLOSED, "the node was closed");
-        if (e->phase == ENGINE_RUNNING || e->phase == ENGINE_JOINING || e->phase == ENGINE_FAILED)
-            e->phase = ENGINE_CLOSING;
-        e->news = true;
+        if (!hand_over(e)) begin_closing(e);
         break;
+    case REQUEST_HALT: begin_closing(e); break;
     default: ASSERT(!"a known request");
     }
 }
@@ -185,6 +212,7 @@ static uint64_t next_alarm(const struct engine *e, uint64_t now)
     uint64_t at_us = MIN(MIN(raft_deadline(e->raft), links_deadline(e->links)),
                          MIN(store_deadline(e->store), stall_deadline(e)));
     at_us = MIN(at_us, MIN(asks_deadline(e), MIN(offers_deadline(e), fetch_deadline(e))));
+    if (e->leave_until_us != 0) at_us = MIN(at_us, e->leave_until_us);
     if (e->retry_at_us > now) at_us = MIN(at_us, e->retry_at_us);
     if (e->pending.lowest < e->pending.next) at_us = MIN(at_us, e->resend_at_us);
     /* What an alarm could not do for lack of memory is due at once, again and again. */
@@ -207,6 +235,7 @@ static void on_turn(void *ctx)
         feed_pump(e);
         links_flush(e->links);
     }
+    leave_when_due(e, io_now(e->io));
     if (e->phase == ENGINE_FAILED || e->phase == ENGINE_CLOSING) wind_down(e);
     uint64_t now = io_now(e->io);
     if (e->phase != ENGINE_CLOSED) status_publish(e, now);

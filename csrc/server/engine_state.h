@@ -76,6 +76,7 @@ struct restoring {
     bool reading, begun, ended;
     struct restore_part *parts; /* lent */
     uint32_t n_parts;
+    raft_index restored;        /* index of one that the host has loaded and the core was not told of; 0 = none */
 };
 
 /* A snapshot that this node, as leader, has offered to a peer, and keeps for it. */
@@ -142,6 +143,7 @@ struct engine {
     uint64_t retry_at_us;             /* proposals that were refused for now are tried again */
     uint64_t resend_at_us;            /* ... and those of which nothing was heard */
     uint64_t stalled_us;              /* start of the write whose stall has been reacted to; 0 = none stalls */
+    uint64_t leave_until_us;          /* closing, and still handing over; 0 = not */
     uint64_t alarmed_us;              /* when the last alarm rang */
     struct err fault;                 /* what stopped this node */
     int start_code;                   /* ERR_: starting failed late, told when all is closed */

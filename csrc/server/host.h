@@ -18,6 +18,8 @@
 
 struct host;
 
+#define HOST_FIRST_ASK (UINT64_C(1) << 62) /* numbers of asks start here, above all sequences */
+
 enum host_verdict { HOST_GO_ON, HOST_HALT };
 
 /* The steps in which a snapshot takes the place of the state machine's state. */
@@ -84,7 +86,7 @@ int host_propose(struct host *h, struct block *block, uint64_t *sequence);
 int host_barrier(struct host *h, uint64_t *sequence);
 /* Asks the leader, whoever it is: done(number, code, index, id) follows. ERR_BUSY: CHANNEL_ASKS are under way, try again
  * when one is done; ERR_CLOSED, ERR_FAULT, ERR_NOMEM: nothing was asked. With a read and a change, done() comes when
- * this node has applied the index it was told. *number: no sequence is as large. */
+ * this node has applied the index it was told. *number: HOST_FIRST_ASK or more. */
 int host_ask(struct host *h, const struct ask_what *what, uint64_t *number);
 /* Gives up waiting, for a sequence or a number: done() follows soon, with ERR_NOT_LEADER or ERR_TIMEOUT (or an apply that was faster). */
 void host_cancel(struct host *h, uint64_t sequence);

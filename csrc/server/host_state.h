@@ -9,8 +9,6 @@
 
 #pragma GCC visibility push(hidden)
 
-#define HOST_FIRST_ASK (UINT64_C(1) << 62) /* numbers of asks start here, above all sequences */
-
 /* An open call: a proposal or a barrier of this node whose end the caller has not been told. */
 struct call {
     bool open, cancelled, barrier;

@@ -10,6 +10,7 @@
 #define SEAL_AFTER_US (200 * US_PER_MS)
 #define APPEND_BYTES (1u << 20)       /* entries in one message */
 #define WINDOW_BYTES (16u << 20)      /* entries on the way to one follower */
+#define CLOCK_DRIFT_PART 10u          /* of an election timeout: so far may two clocks run apart in its course */
 #define UNCOMMITTED_BYTES (64u << 20)
 
 /* ---- the store ---- */
@@ -122,6 +123,9 @@ static int start_core(struct engine *e, const struct store_recovered *recovered,
                                  .window_bytes = WINDOW_BYTES,
                                  .uncommitted_bytes = UNCOMMITTED_BYTES,
                                  .cache_bytes = e->config.cache_bytes,
+                                 .lease = e->config.lease,
+                                 .clock_drift_us = e->config.election_timeout_us / CLOCK_DRIFT_PART,
+                                 .priority = e->config.priority,
                                  .tap = e->config.tap};
     struct raft_conf_at *confs = mem_zero(e->confs.count, sizeof *confs);
     if (confs == NULL) return err_set(err, ERR_NOMEM, "no memory for the consensus core");

@@ -8,6 +8,7 @@ local nodes = require "raft.node"
 ---of pairs.
 ---@class raft.Machine
 ---@field init? fun(self: raft.Machine)  on a fresh instance, at each start
+---@field query? fun(self: raft.Machine, q: any, index: integer, time: number): any, any  for reads by value
 ---@field apply fun(self: raft.Machine, cmd: any, index: integer, time: number): any, any  time: the leader's clock,
 ---Unix seconds, never falls
 
@@ -19,11 +20,18 @@ local nodes = require "raft.node"
 ---@field id? integer               this member, above 0; not needed once dir knows it
 ---@field cluster? table<integer, string>  { [id] = "host:port" }, the first members, equal on all of them; read only
 ---while dir is empty; default: this node alone
+---@field join? string[]            instead of cluster and id: members' addresses, of which one is asked for a place. The
+---node gets an id that was never used, learns, catches up, and votes. Needs listen. Does nothing once dir knows the id,
+---but that a node which is no voter when it starts asks for a vote
+---@field voter? boolean            false, with join: it stays a learner, which follows and has no vote
 ---@field listen? string            "host:port"; default: cluster[id]
 ---@field name? string              of the cluster; default "raft"
 ---@field timeout? number           seconds, of waiting calls; default 5
 ---@field election_timeout? number  seconds without a leader before another one is elected; default 1
 ---@field heartbeat? number         seconds, below half of that; default 0.1
+---@field lease? boolean            reads may rest on the leader's lease, if they ask for it: the clocks of the members run
+---apart by less than a tenth of election_timeout in its course; the same on all of them; default false
+---@field priority? integer         who shall rather lead: -1000 to 1000; default 0
 ---@field pending? integer          most calls of this node under way; default 16384
 ---@field pending_bytes? integer    most bytes of them; default 64 MiB
 ---@field command_bytes? integer    largest packed command; default 1 MiB
@@ -38,6 +46,8 @@ local nodes = require "raft.node"
 ---| "busy"       # too many calls are under way
 ---| "too_large"  # more bytes than command_bytes
 ---| "full"       # the leader's disk has no room
+---| "conflict"   # a change of the members that makes no sense as things are
+---| "removed"    # this node is no member any more
 ---| "refused"    # a later life of this node has taken over
 ---| "closed"     # the node is closed
 ---| "fault"      # the node has stopped itself
@@ -98,6 +108,7 @@ end
 
 local OUTCOMES = {
   no_leader = "no", busy = "no", too_large = "no", full = "no", refused = "no", closed = "no", fault = "no",
+  conflict = "no", removed = "no",
   query = "no", locked = "no", address = "no", foreign = "no", corrupt = "no", version = "no", io = "no",
   invalid = "no", memory = "no", timeout = "maybe", unknown = "maybe", expired = "maybe",
   apply = "yes", no_result = "yes",

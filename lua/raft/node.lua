@@ -3,11 +3,12 @@ local core = require "raft.core"
 local loop = require "raft.loop"
 local options = require "raft.options"
 local machines = require "raft.machine"
+local memberships = require "raft.members"
 
 local push, wait, new_waiter, deadline = loop.push, loop.wait, loop.waiter, loop.deadline
 local call_options = options.call
 
----@alias raft.role "follower"|"candidate"|"leader"
+---@alias raft.role "follower"|"candidate"|"leader"|"learner"|"removed"
 
 ---One node: this process's part of the replicated state machine.
 ---@class raft.Node
@@ -49,6 +50,7 @@ end
 ---| "leader"       # { leader?, address?, term }: another leader, or none is known any more
 ---| "role"         # { role, term }
 ---| "ready"        # {}: a leader is known and serves
+---| "members"      # { members, index }: another configuration holds
 ---| "peer_up"      # { id }
 ---| "peer_down"    # { id, reason }
 ---| "applied"      # { index, time, cmd, results, replay }; replay: it was in this node's log when it started
@@ -60,8 +62,9 @@ end
 ---| "fault"        # { message }: the node stops itself
 ---| "closed"       # { reason }
 ---| "*"            # all of them; the second argument is the event's name
-local EVENTS = { snapshot = true, leader = true, role = true, ready = true, peer_up = true, peer_down = true, applied = true,
-  apply_error = true, slow = true, full = true, fault = true, closed = true, ["*"] = true }
+local EVENTS = { leader = true, role = true, ready = true, members = true, peer_up = true, peer_down = true,
+  applied = true, snapshot = true, apply_error = true, slow = true, full = true, fault = true, closed = true,
+  ["*"] = true }
 
 local function call_handlers(list, data, event)
   for _, handler in ipairs(table.move(list, 1, #list, 1, {})) do   -- a handler may remove itself
@@ -141,6 +144,25 @@ local function tell_leader(self, s)
   emit(self, "leader", data)
 end
 
+---@return string for people
+local function describe_members(s)
+  local list = {}
+  for i, member in ipairs(s.members) do
+    list[i] = ("%d (%s%s)"):format(member.id, member.address, member.role == "learner" and ", learner" or "")
+  end
+  return table.concat(list, ", ")
+end
+
+local function tell_members(self, s)
+  if s.conf_index == self.conf_index then return end
+  local first = self.conf_index == nil   -- what this life began with
+  self.conf_index = s.conf_index
+  if first then return end
+  local members = self:members()
+  self.log("info", "members are " .. describe_members(s), { members = members, index = s.conf_index })
+  emit(self, "members", { members = members, index = s.conf_index })
+end
+
 local function tell_peers(self, s)
   for _, member in ipairs(s.members) do
     local id = member.id
@@ -182,6 +204,7 @@ local function tell_started(self, s)
   local starting = self.starting
   if not starting or not self.accepted or s.phase == "starting" then return end
   self.starting, self.recovered = nil, s.last
+  if self.joins and self.voter ~= false then memberships.become_voter(self) end
   push(starting, self)
 end
 
@@ -190,6 +213,7 @@ local function changed(self)
   self.term = s.term
   tell_role(self, s)
   tell_leader(self, s)
+  tell_members(self, s)
   tell_peers(self, s)
   tell_disk(self, s)
   if s.fault then tell_fault(self, s.fault_text or s.fault) end
@@ -207,6 +231,9 @@ local function on_started(self, code, message)
   if code then
     self.ended = true
     push(self.starting, nil, message, code)
+    for key, waiter in pairs(self.open) do   -- it was closed before it got so far
+      if type(key) == "table" and key.closes then push(waiter, true) end
+    end
   else
     self.id, self.accepted = self.core:id(), true
     tell_started(self, self.core:status())
@@ -222,7 +249,7 @@ local function on_closed(self)
   emit(self, "closed", { reason = self.fault or "closed" })
   if self.starting then push(self.starting, refusal(self)) end
   local open = self.open
-  self.open, self.reads, self.waits = {}, {}, {}
+  self.open, self.waits = {}, {}
   for key, waiter in pairs(open) do
     if type(key) == "table" and key.closes then push(waiter, true) else push(waiter, refusal(self)) end
   end
@@ -349,40 +376,55 @@ function Node:session(id, opts)
   return new_session(self, opened)
 end
 
--- ---- reads: all that come while a barrier is under way share the next one ----
+-- ---- reads: all that come while a round is under way share the next one ----
 
-local function call_reader(self, fn)
-  local ok, a, b = xpcall(fn, debug.traceback, self.machine, self.core:applied())
+-- A round tells this node how far it must have applied the log: the leader's word (that it still leads, by hearing a
+-- majority, or by its lease), or a barrier, an entry of the log. Dissertation 6.4.
+local ROUNDS = {
+  read = function(node) return node:ask("read", false) end,
+  lease = function(node) return node:ask("read", true) end,
+  barrier = function(node) return node:barrier() end,
+}
+
+---fn: the function given, or the machine's query with the question.
+local function call_reader(self, read)
+  local ok, a, b
+  if read.fn then
+    ok, a, b = xpcall(read.fn, debug.traceback, self.machine, self.core:applied())
+  else
+    local machine = self.machine
+    ok, a, b = xpcall(machine.query, debug.traceback, machine, read.question, self.core:applied())
+  end
   if ok then return a, b end
   return nil, tostring(a), "query"
 end
 
-local pass_barrier
+local pass_round
 
-local function start_barrier(self)
-  if not self.reads[1] then return end
-  self.reading, self.reads = self.reads, {}
-  local sequence, message, code = self.core:barrier()
-  self.passing = sequence
-  if not sequence then pass_barrier(self, nil, message, code) end
+local function start_round(self, round)
+  if not round.next[1] then return end
+  round.reads, round.next = round.next, {}
+  local number, message, code = ROUNDS[round.kind](self.core)
+  if not number then return pass_round(self, round, nil, message, code) end
+  self.rounds[number], round.running = round, true
 end
 
 ---Everything committed before the reads were asked for is applied (or never will be here: code).
-function pass_barrier(self, index, message, code)
-  local reading, open = self.reading, self.open
-  self.passing, self.reading = nil, nil
-  for _, read in ipairs(reading) do
+function pass_round(self, round, index, message, code)
+  local reads, open = round.reads, self.open
+  round.running, round.reads = false, nil
+  for _, read in ipairs(reads) do
     local waiter = open[read]
     open[read] = nil
     if waiter and code then
       push(waiter, nil, message, code)
-    elseif waiter and not read.fn then
+    elseif waiter and read.is_barrier then
       push(waiter, index)
     elseif waiter then   -- else it has timed out
-      push(waiter, call_reader(self, read.fn))
+      push(waiter, call_reader(self, read))
     end
   end
-  start_barrier(self)
+  start_round(self, round)
 end
 
 local function read_expired(self)
@@ -390,13 +432,36 @@ local function read_expired(self)
   return "no answer in time", "timeout"
 end
 
-local function read_after_barrier(self, fn, waiter, timeout)
-  local read = { fn = fn, expired = read_expired }
+local function read_after_round(self, kind, read, waiter, timeout)
+  local round = self.rounds[kind]
+  read.expired = read_expired
   self.open[read] = waiter
-  self.reads[#self.reads + 1] = read
+  round.next[#round.next + 1] = read
   deadline(self, read, timeout or self.timeout)
-  if not self.passing then start_barrier(self) end
+  if not round.running then start_round(self, round) end
   return wait(waiter)
+end
+
+---Seconds since a leader was surely there, as far as this node knows: a leader that is cut off learns of it late, so it
+---goes by when a majority was last heard of. nil: it is not known.
+local function leader_age(self)
+  local s = self.core:status()
+  if s.role ~= "leader" then return s.leader and s.leader_age end
+  local ages = {}
+  for _, member in ipairs(s.members) do
+    if member.role == "voter" then ages[#ages + 1] = member.id == s.id and 0 or member.contact or math.huge end
+  end
+  table.sort(ages)
+  return ages[#ages // 2 + 1]
+end
+
+---A read of what is here, however old; within: only if a leader was heard of so many seconds ago.
+local function read_here(self, read, within, callback)
+  local age = within ~= true and leader_age(self)
+  if within ~= true and not (age and age <= within) then
+    return answer(callback, nil, ("no leader was heard of within %s s"):format(tostring(within)), "no_leader")
+  end
+  return answer(callback, call_reader(self, read))
 end
 
 -- ---- waiting calls ----
@@ -427,25 +492,35 @@ function Node:propose(cmd, opts, callback)
   return wait(waiter)
 end
 
+---@class raft.read_options: raft.call_options
+---@field lease? boolean       the leader's lease will do, if it holds one (raft.node's option `lease`)
+---@field stale? true|number   answers at once from what is here, however old; with seconds: only if a leader was
+---heard of so recently, else "no_leader"
+
 ---Calls fn(machine, index, time) on this node's machine when everything that was committed before this call is applied
----to it: a linearizable read. fn must not change the machine. Returns what fn returned.
+---to it: a linearizable read, which writes nothing. fn must not change the machine. Returns what fn returned. With
+---anything but a function: what machine:query(q, index, time) returns.
 ---@async
----@param fn fun(machine: raft.Machine, index: integer, time: number): any, any
----@param opts? raft.call_options
+---@param fn (fun(machine: raft.Machine, index: integer, time: number): any, any)|any
+---@param opts? raft.read_options
 ---@param callback? fun(a: any, b: any, code: raft.code?)
 ---@return any a
 ---@return any b
 ---@return raft.code? code "query" when fn raised
----@overload async fun(self: raft.Node, fn: function, callback: fun(a: any, b: any, code: raft.code?))
+---@overload async fun(self: raft.Node, fn: any, callback: fun(a: any, b: any, code: raft.code?))
 function Node:read(fn, opts, callback)
-  if type(fn) ~= "function" then
-    error("node:read: a function (machine, index, time) expected, got " .. type(fn), 2)
+  local read = type(fn) == "function" and { fn = fn } or { question = fn }
+  if not read.fn and type(self.machine.query) ~= "function" then
+    error("node:read: a function (machine, index, time) expected, got " .. type(fn) .. " (the machine has no query)", 2)
   end
-  local timeout
-  if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:read", opts, callback) end
+  local timeout, how
+  if opts ~= nil or callback ~= nil then
+    timeout, callback, how = call_options("node:read", opts, callback, options.READ)
+  end
   local waiter = new_waiter(callback, "node:read")
   if self.ended then return answer(callback, refusal(self)) end
-  return read_after_barrier(self, fn, waiter, timeout)
+  if how and how.stale then return read_here(self, read, how.stale, callback) end
+  return read_after_round(self, how and how.lease and "lease" or "read", read, waiter, timeout)
 end
 
 ---Waits until everything that was committed before this call is applied here.
@@ -461,13 +536,18 @@ function Node:barrier(opts, callback)
   if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:barrier", opts, callback) end
   local waiter = new_waiter(callback, "node:barrier")
   if self.ended then return answer(callback, refusal(self)) end
-  return read_after_barrier(self, nil, waiter, timeout)
+  return read_after_round(self, "barrier", { is_barrier = true }, waiter, timeout)
 end
 
 local TESTS = {
   leader = function(self) return self.leader end,
   ready = function(self)
     return self.ready and self.core:applied() >= self.core:status().commit
+  end,
+  member = function(self)   -- it has the place that it wants
+    for _, member in ipairs(self.core:status().members) do
+      if member.id == self.id and (member.role == "voter" or self.voter == false) then return member.role end
+    end
   end,
 }
 
@@ -501,11 +581,11 @@ end
 
 local function wait_expired() return "it did not come true in time", "timeout" end
 
----Waits until a leader is known (its id is returned), until this node is ready (it could answer a read now), or until
----fn(status) returns something true, which is returned; at once if it is so already. Without timeout: as long as
----it takes.
+---Waits until a leader is known (its id is returned), until this node is ready (it could answer a read now), until
+---it is a member ("voter"; "learner" if it has joined with voter = false), or until fn(status) returns something
+---true, which is returned; at once if it is so already. Without timeout: as long as it takes.
 ---@async
----@param what "leader"|"ready"|fun(status: raft.status): any
+---@param what "leader"|"ready"|"member"|fun(status: raft.status): any
 ---@param timeout? number|raft.call_options
 ---@param callback? fun(value: any, message: string?, code: raft.code?)
 ---@return any value
@@ -515,7 +595,7 @@ function Node:wait(what, timeout, callback)
   local test = TESTS[what]
   if type(what) == "function" then test = function(node) return what(node:status()) end end
   if not test then
-    error(('node:wait: "leader", "ready" or a function (status) expected, got %s'):format(tostring(what)), 2)
+    error(('node:wait: "leader", "ready", "member" or a function (status) expected, got %s'):format(tostring(what)), 2)
   end
   if type(timeout) == "number" then timeout = { timeout = timeout } end
   timeout, callback = call_options("node:wait", timeout, callback)
@@ -574,10 +654,11 @@ end
 ---@class raft.member
 ---@field id integer
 ---@field address string
----@field role "voter"
+---@field role "voter"|"learner"
 ---@field connected boolean
 ---@field down string?      why it is not connected
----@field state "probe"|"replicate"|nil  this and the following: on the leader
+---@field state "probe"|"replicate"|"snapshot"|nil  this and the following: on the leader
+---@field caught_up boolean? a learner that could be promoted
 ---@field match integer?    the last entry known to be in its log
 ---@field lag integer?      entries that it still lacks
 ---@field rtt number?       seconds
@@ -595,6 +676,8 @@ end
 ---@field leader_address string?
 ---@field leader_age number?      seconds since its last word
 ---@field ready boolean           a leader is known and serves
+---@field changing boolean        a change of the members is open
+---@field transfer integer?       on the leader: to whom it is handing over
 ---@field tolerates integer       voters that may still fail, as far as this node sees
 ---@field first integer           in the log
 ---@field last integer            in the log
@@ -614,14 +697,16 @@ end
 ---@field members raft.member[]
 
 local function shape_members(s, id)
-  local alive = 0
+  local alive, voters = 0, 0
   for _, member in ipairs(s.members) do
-    member.role = "voter"
     if member.id == id then member.connected, member.down = true, nil end
     if member.match then member.lag = math.max(0, s.last - member.match) end
-    if member.connected then alive = alive + 1 end
+    if member.role == "voter" then
+      voters = voters + 1
+      if member.connected then alive = alive + 1 end
+    end
   end
-  local tolerates = alive - (#s.members // 2 + 1)
+  local tolerates = alive - (voters // 2 + 1)
   return s.leader and math.max(0, tolerates) or 0
 end
 
@@ -641,7 +726,7 @@ function Node:status()
   s.disk = { state = s.disk, sync = s.sync, free = s.disk_free }
   s.disk_free = nil
   s.fault = self.fault or s.fault_text
-  s.log_bytes, s.log_segments, s.sync, s.phase, s.fault_text = nil, nil, nil, nil, nil
+  s.log_bytes, s.log_segments, s.sync, s.phase, s.fault_text, s.conf_index = nil, nil, nil, nil, nil, nil
   return s
 end
 
@@ -676,11 +761,19 @@ local function new_callbacks(self, given, instance, apply)
       self.log("error", ("apply raised at index %d: %s"):format(index, traceback), { index = index, message = message })
       emit(self, "apply_error", { index = index, message = message, traceback = traceback })
     end,
-    done = function(sequence, code, message, index)
-      if sequence == self.passing then return pass_barrier(self, index, message, code) end
+    done = function(sequence, code, message, index, id)
+      local round = self.rounds[sequence]
+      if round then
+        self.rounds[sequence] = nil
+        return pass_round(self, round, index, message, code)
+      end
       local waiter, opening = take(sequence), self.opening[sequence]
       self.opening[sequence] = nil
-      if waiter then push(waiter, opening and not code and index or nil, message, code) end
+      if waiter and sequence >= memberships.FIRST_ASK then
+        waiter(not code and index or nil, message, code, id)
+      elseif waiter then
+        push(waiter, opening and not code and index or nil, message, code)
+      end
     end,
     save = function(write) machines.save(self.machine, write) end,
     load = function(step, key, value)
@@ -702,10 +795,12 @@ end
 
 local function new_node(o)
   local self = setmetatable({
-    id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, reads = {}, waits = {},
+    id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, waits = {}, voter = o.voter, joins = o.join ~= nil,
     peers = {}, handlers = {}, snapshots = {}, opening = {}, ended = false, ready = false,
   }, Node)
   for event in pairs(EVENTS) do self.handlers[event] = {} end
+  self.rounds = {}   -- by kind; those under way also by number
+  for kind in pairs(ROUNDS) do self.rounds[kind] = { kind = kind, next = {}, running = false } end
   self.log = new_logger(self, o.log)
   return self
 end
@@ -721,6 +816,8 @@ local ABANDONED = { __close = function(guard)
   if guard.node then guard.node:__close() end
 end }
 
+memberships.extend(Node, refusal)
+
 local node = { methods = Node, events = EVENTS }
 
 ---@async
@@ -735,7 +832,7 @@ function node.new(given, callback)
   local self = new_node(o)
   self.machine, self.starting = instance, waiter
   self.callbacks = new_callbacks(self, o.machine, instance, apply)
-  local alone = #o.members == 0
+  local alone = #o.members == 0 and not o.join
   if alone then o.members = lone_members(o) end
   local message, code
   self.core, message, code = core.node({
@@ -744,7 +841,7 @@ function node.new(given, callback)
     election_timeout = o.election_timeout, heartbeat = o.heartbeat, pending = o.pending,
     pending_bytes = o.pending_bytes, command_bytes = o.command_bytes, cache_bytes = o.cache_bytes,
     snapshot_bytes = o.snapshot.bytes, snapshot_entries = o.snapshot.entries, snapshot_keep = o.snapshot.keep,
-    snapshot_apart = o.snapshot.background,
+    snapshot_apart = o.snapshot.background, join = o.join, lease = o.lease, priority = o.priority,
   }, self.callbacks, o.on_apply_error == "halt")
   if not self.core then return answer(callback, nil, message, code) end
   loop.register(self)
