@@ -167,9 +167,21 @@ void snapshotting_restore(struct engine *e)
     e->feed.next = store_view_what(r->view)->index + 1;
 }
 
+/* The host may have loaded it before the log was replaced by it durably. */
+static void tell_core(struct engine *e)
+{
+    struct restoring *r = &e->restoring;
+    struct raft_status status;
+    if (r->restored == 0 || e->feed.commit < r->restored) return;
+    raft_status_get(e->raft, &status);
+    if (status.applied < r->restored) raft_applied(e->raft, r->restored);
+    r->restored = 0;
+}
+
 void snapshotting_pump(struct engine *e)
 {
     struct restoring *r = &e->restoring;
+    tell_core(e);
     if (r->view == NULL || r->reading || r->ended || r->n_parts >= CHANNEL_RESTORE_PARTS) return;
     r->read = (struct store_view_read){.max_bytes = CHANNEL_RESTORE_BYTES, .done = on_records, .ctx = e};
     r->reading = true;
@@ -188,7 +200,7 @@ void snapshotting_restored(struct engine *e, struct restore_part *part)
     while (*at != part) at = &(*at)->next;
     *at = part->next;
     e->restoring.n_parts--;
-    if (part->last && e->raft != NULL) raft_applied(e->raft, part->what.index);
+    if (part->last) e->restoring.restored = part->what.index;
     part_free(part);
 }
 
