@@ -146,6 +146,54 @@ describe("the example", function()
       assert.same({ digests[1], digests[1], digests[1] }, digests)
     end)
 
+    it("answers a client that asks another server again with what came of the first try", function()
+      local id = redis_cli(servers[1].port, "session", "new"):match("^(%d+)\n$")
+      assert.truthy(id)
+      assert.equal("1\n", redis_cli(servers[1].port, "session", id, "1", "incr", "visits"))
+      assert.equal("1\n", redis_cli(servers[2].port, "session", id, "1", "incr", "visits"))
+      assert.equal("2\n", redis_cli(servers[3].port, "session", id, "2", "incr", "visits"))
+      assert.equal("2\n", redis_cli(servers[1].port, "session", id, "2", "incr", "visits"))
+      assert.truthy(redis_cli(servers[2].port, "session", id, "1", "incr", "visits"):find("^UNKNOWN .*expired"))
+      assert.equal("2\n", redis_cli(servers[1].port, "get", "visits"))
+      assert.equal("2\n", redis_cli(servers[2].port, "session", id, "3", "get", "visits"))
+      for _, words in ipairs { { "old" }, { id }, { id, "0", "incr", "n" }, { "x", "1", "incr", "n" }, { id, "4" } } do
+        assert.truthy(redis_cli(servers[1].port, "session", table.unpack(words)):find("ERR SESSION NEW", 1, true))
+      end
+      assert.truthy(redis_cli(servers[1].port, "session", id, "4", "info", "state"):find("ERR not in", 1, true))
+      assert.truthy(redis_cli(servers[1].port, "session", id, "4", "incr"):find("wrong number", 1, true))
+    end)
+
+    it("lets keys expire, on all servers at once, also while nothing is written", function()
+      local one, two, three = servers[1].port, servers[2].port, servers[3].port
+      assert.equal("-2\n", redis_cli(one, "ttl", "k"))
+      assert.equal("0\n", redis_cli(one, "expire", "k", "10"))
+      assert.equal("OK\n", redis_cli(one, "set", "k", "v"))
+      assert.equal("-1\n", redis_cli(two, "ttl", "k"))
+      assert.equal("1\n", redis_cli(two, "expire", "k", "1000"))
+      local left = tonumber(redis_cli(three, "ttl", "k"))
+      assert.truthy(left > 900 and left <= 1000, left)
+      assert.equal("1\n", redis_cli(two, "pexpire", "k", "900000"))
+      left = tonumber(redis_cli(three, "pttl", "k"))
+      assert.truthy(left > 800000 and left <= 900000, left)
+      assert.equal("v\n", redis_cli(three, "get", "k"))
+      assert.equal("OK\n", redis_cli(one, "set", "k", "w"))
+      assert.equal("-1\n", redis_cli(one, "ttl", "k"))
+      assert.equal("1\n", redis_cli(one, "expire", "k", "-1"))
+      assert.equal("\n", redis_cli(two, "get", "k"))
+      assert.equal("OK\n", redis_cli(one, "set", "soon", "gone", "px", "50"))
+      assert.equal("OK\n", redis_cli(one, "set", "later", "there", "EX", "1000"))
+      process.wait_until(function() return redis_cli(two, "get", "soon") == "\n" end, "the key to expire")
+      assert.equal("there\n", redis_cli(three, "get", "later"))
+      assert.equal("-2\n", redis_cli(three, "ttl", "soon"))
+      assert.equal("1\n", redis_cli(three, "incr", "soon"))
+      assert.equal("-1\n", redis_cli(one, "ttl", "soon"))
+      for _, words in ipairs { { "px" }, { "pp", "1" }, { "ex", "x" }, { "ex", "0" }, { "ex", "-1" },
+        { "ex", "99999999999999999999" }, { "ex", "-9223372036854775808" } } do
+        assert.truthy(redis_cli(one, "set", "k", "v", table.unpack(words)):find("^ERR "))
+      end
+      assert.truthy(redis_cli(one, "expire", "soon", "x"):find("^ERR "))
+    end)
+
     it("answers pipelined commands in their order, inline ones too, however they are cut", function()
       local request, expected = {}, {}
       for i = 1, 300 do
