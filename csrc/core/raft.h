@@ -111,7 +111,7 @@ int raft_propose(struct raft *r, struct raft_entry *entries, size_t n, raft_inde
 
 /* The batch with this seq and all before it are durable. seq: handed out and not acknowledged before. */
 int raft_persisted(struct raft *r, uint64_t seq, uint64_t now);
-/* Entries up to index (handed out as committed) are applied; never falls. */
+/* Entries up to index (handed out as committed, or those of a snapshot to `restore`) are applied; never falls. */
 void raft_applied(struct raft *r, raft_index index);
 /* Nothing more can be sent to this peer (its link went down): what was on the way is taken as lost. */
 void raft_unreachable(struct raft *r, raft_id peer);

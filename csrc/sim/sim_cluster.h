@@ -52,6 +52,7 @@ struct sim_member {
     void *machine_ctx;
     struct sim_call *calls; /* of the machine in C */
     size_t n_calls, calls_capacity;
+    struct sim_state loaded; /* by the machine in C, from a snapshot that is being restored */
     uint64_t turn_us; /* when the next turn is planned; NEVER_US: it is not */
     uint64_t lives;   /* processes so far */
     bool up;      /* there is a process */
@@ -71,6 +72,7 @@ struct sim_cluster_config {
     uint64_t election_timeout_us, heartbeat_us;
     uint32_t pending, command_bytes, cache_bytes;
     uint64_t segment_bytes;
+    uint64_t snapshot_bytes, snapshot_entries, keep; /* as host_config and engine_config have them */
     uint32_t host_entries; /* most that a host applies in one step */
     struct sim_faults faults;
     const struct sim_program *program;
@@ -85,7 +87,7 @@ struct sim_cluster {
     struct frame_reader reader; /* of what members send */
     struct sim_member members[SIM_NODES_MAX]; /* member id at id - 1 */
     uint64_t next_value;
-    uint64_t events, acknowledged, crashes, leaders;
+    uint64_t events, acknowledged, crashes, leaders, snapshots, restores;
     raft_term newest_term; /* that had a leader */
 };
 

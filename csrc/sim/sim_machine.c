@@ -6,6 +6,7 @@
 #define VALUE_BYTES 8u
 #define PENDING_BYTES (64u << 20)
 #define CLUSTER_NAME "sim"
+#define STATE_BYTES 24u /* of a state in a snapshot */
 
 /* ---- the state machine, and the ends of calls ---- */
 
@@ -62,6 +63,9 @@ static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, ra
     if (!call_take(m, sequence, &call)) return;
     if (code == OK && call.value == 0) {
         sim_check_barrier(check, m->id, call.began);
+    } else if (code == ERR_NO_RESULT && call.value != 0) {
+        sim_check_overtaken(check, m->id, call.value);
+        m->cluster->acknowledged++;
     } else if (code == OK) {
         sim_check_fail(check, m->id, "value %" PRIu64 " has passed at index %" PRIu64 " without an apply", call.value,
                        index);
@@ -90,18 +94,59 @@ static void on_closed(void *ctx)
     if (m->n_calls > 0) sim_check_fail(m->cluster->check, m->id, "%zu calls are open after closing", m->n_calls);
 }
 
+/* ---- snapshots ---- */
+
+/* What the checker says that the state is stands for the state. */
+static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
+{
+    struct sim_member *m = ctx;
+    struct sim_state state = sim_check_state(m->cluster->check, m->id);
+    uint8_t record[STATE_BYTES];
+    put_u64(record, state.applied);
+    put_u64(record + 8, state.time_us);
+    put_u64(record + 16, state.digest);
+    int rv = snapshot_write_record(w, SNAPSHOT_MACHINE, record, sizeof record);
+    if (rv != OK) *e = w->error;
+    return rv;
+}
+
+static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+{
+    struct sim_member *m = ctx;
+    if (step == HOST_LOAD_BEGIN) m->loaded = (struct sim_state){.digest = UINT64_MAX};
+    if (step == HOST_LOAD_END) sim_check_restored(m->cluster->check, m->id, m->loaded);
+    if (step != HOST_LOAD_RECORD) return HOST_GO_ON;
+    if (size != STATE_BYTES || m->loaded.digest != UINT64_MAX) {
+        sim_check_fail(m->cluster->check, m->id, "a snapshot holds what the machine has not saved");
+        return HOST_GO_ON;
+    }
+    m->loaded.applied = get_u64(record);
+    m->loaded.time_us = get_u64(record + 8);
+    m->loaded.digest = get_u64(record + 16);
+    return HOST_GO_ON;
+}
+
+static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t took_us)
+{
+    struct sim_member *m = ctx;
+    (void)took_us;
+    m->cluster->snapshots += order->error.code == OK;
+}
+
 /* ---- the process ---- */
 
 static void machine_start(struct sim_member *m)
 {
     static const struct host_machine machine = {
-        .apply = on_apply, .done = on_done, .started = on_started, .changed = on_changed, .closed = on_closed};
+        .apply = on_apply, .done = on_done, .started = on_started, .changed = on_changed, .closed = on_closed,
+        .save = on_save, .load = on_load, .snapshot = on_snapshot};
     struct sim_cluster *c = m->cluster;
     struct engine_config config = {
         .dir = m->dir, .name = CLUSTER_NAME, .id = (raft_id)m->id,
         .election_timeout_us = c->config.election_timeout_us, .heartbeat_us = c->config.heartbeat_us,
         .pending = c->config.pending, .command_bytes = c->config.command_bytes,
         .cache_bytes = c->config.cache_bytes, .segment_bytes = c->config.segment_bytes, .spares = 2,
+        .keep = c->config.keep,
     };
     for (int id = 1; id <= c->config.nodes; id++) {
         char address[32];
@@ -109,7 +154,9 @@ static void machine_start(struct sim_member *m)
         int rv = members_add(&config.members, (raft_id)id, address, NULL);
         ASSERT(rv == OK);
     }
-    struct host_config host = {.pending = config.pending, .pending_bytes = PENDING_BYTES};
+    struct host_config host = {.pending = config.pending, .pending_bytes = PENDING_BYTES,
+                               .snapshot_bytes = c->config.snapshot_bytes,
+                               .snapshot_entries = c->config.snapshot_entries, .snapshot_apart = true};
     sim_member_open(m, &config, &host, &machine, m);
     sim_member_run(m);
 }

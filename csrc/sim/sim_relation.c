@@ -669,9 +669,10 @@ static void on_persisted(struct step *x)
 static void on_applied(struct step *x)
 {
     struct server *s = x->s;
-    if (x->input->index < s->applied || x->input->index > s->ready_commit) {
+    raft_index most = MAX(s->ready_commit, s->snapshot); /* what a snapshot covers is committed (5) */
+    if (x->input->index < s->applied || x->input->index > most) {
         wrong(x, "3.5", "index %" PRIu64 " is applied after %" PRIu64 ", up to %" PRIu64 " may be", x->input->index,
-              s->applied, s->ready_commit);
+              s->applied, most);
     }
     s->applied = x->input->index;
 }
@@ -932,8 +933,9 @@ static void on_start(struct step *x)
         .commit = applied, .ready_commit = applied, .applied = applied, .snapshot = initial->snapshot,
         .role = RAFT_FOLLOWER,
     };
-    if (initial->n_runs == 0 || initial->runs[0].start > initial->snapshot) s->compacted = initial->snapshot;
-    else s->compacted = initial->runs[0].start - 1;
+    /* Of the entry before a log the term has to be known: it is the snapshot's last, or the log's first serves as such. */
+    bool older = initial->n_runs > 0 && initial->runs[0].start <= initial->snapshot;
+    s->compacted = older ? initial->runs[0].start : initial->snapshot;
     if (initial->snapshot_term > s->term) enter_term(s, initial->snapshot_term, 0);
     /* It may have promised something in its last life. */
     if (config->lease && initial->term > 0) s->promised_us = x->input->now + s->election_timeout_us;
