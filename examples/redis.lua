@@ -357,6 +357,7 @@ local USAGE = [[usage: lua5.4 examples/redis.lua --id N --dir DIR --port PORT --
   --dir      where its log is kept
   --port     where Redis clients connect, on 127.0.0.1
   --cluster  where the servers reach each other, in the order of their ids
+  --snapshot a snapshot after so many MiB of log, and the log behind it is let go; by default 64
 ]]
 
 local function options(words)
@@ -369,14 +370,17 @@ local function options(words)
   end
   local cluster = {}
   for address in given["--cluster"]:gmatch("[^,]+") do cluster[#cluster + 1] = address end
-  return { id = id, port = port, dir = given["--dir"], cluster = cluster }
+  local mib = math.tointeger(tonumber(given["--snapshot"]))
+  return { id = id, port = port, dir = given["--dir"], cluster = cluster,
+    snapshot = mib and { bytes = mib << 20, keep = 1000 } }
 end
 
 local function info_of(node)
   return function()
     local s = node:status()
-    return ("# Raft\r\nid:%d\r\nrole:%s\r\nterm:%d\r\nleader:%d\r\ncommit:%d\r\napplied:%d\r\n"):format(
-      s.id, s.role, s.term, s.leader or 0, s.commit, s.applied)
+    return ("# Raft\r\nid:%d\r\nrole:%s\r\nterm:%d\r\nleader:%d\r\ncommit:%d\r\napplied:%d\r\nfirst:%d\r\n"
+      .. "snapshot:%d\r\nsnapshot_bytes:%d\r\n"):format(s.id, s.role, s.term, s.leader or 0, s.commit, s.applied,
+      s.first, s.snapshot.index, s.snapshot.bytes)
   end
 end
 
@@ -384,7 +388,7 @@ local opt = options(arg)
 raft.attach(uv)                                              -- luv's loop and raft's are driven together
 raft.run(function()                                          -- until SIGINT or SIGTERM, which close the node
   local node <close> = assert(raft.node { id = opt.id, dir = opt.dir, machine = store, cluster = opt.cluster,
-    log = "warn" })
+    snapshot = opt.snapshot, log = "warn" })
   local clients, server, info = {}, uv.new_tcp(), info_of(node)
   assert(server:bind("127.0.0.1", opt.port))
   assert(server:listen(128, function(err)
