@@ -35,8 +35,8 @@ struct sim_program {
 /* An open call of the machine in C. */
 struct sim_call {
     uint64_t sequence;
-    uint64_t value;   /* 0 = a barrier */
-    raft_index began; /* what was acknowledged when a barrier began */
+    uint64_t value;   /* 0 = a barrier, a read, a transfer */
+    raft_index began; /* what was acknowledged when a barrier or a read began */
 };
 
 struct sim_member {
@@ -73,6 +73,7 @@ struct sim_cluster_config {
     uint32_t pending, command_bytes, cache_bytes;
     uint64_t segment_bytes;
     uint64_t snapshot_bytes, snapshot_entries, keep; /* as host_config and engine_config have them */
+    bool lease; /* reads may rest on leases: clocks are as good as they ask for */
     uint32_t host_entries; /* most that a host applies in one step */
     struct sim_faults faults;
     const struct sim_program *program;

@@ -57,6 +57,8 @@ static struct sim_cluster_config draw_config(struct scenario *s, struct prng *pr
     uint64_t pause_us = between(prng, 6, 12) * US_PER_MS;
     s->clients.pause_us = pause_us << prng_below(prng, 7); /* many seeds are light, some heavy */
     s->clients.large = rate(prng, 100);
+    s->clients.transfers = rate(prng, 50);
+    config.lease = (s->chaos.kinds & SIM_CLOCKS) == 0;
     if (!prng_chance(prng, 800)) return config;
     /* Small numbers, so that logs end soon, and who was away needs a snapshot. */
     config.snapshot_entries = between(prng, 4, 16) << prng_below(prng, 7);
