@@ -911,6 +911,16 @@ static int node_applied(lua_State *L)
     return 2;
 }
 
+/* node:heard() -> seconds since a leader was surely there; nil: none is known */
+static int node_heard(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    uint64_t heard_us = host_heard(n->host), now_us = io_now(n->server->io);
+    if (heard_us == 0) return 0;
+    lua_pushnumber(L, now_us > heard_us ? (lua_Number)(now_us - heard_us) / (lua_Number)US_PER_S : 0);
+    return 1;
+}
+
 static int node_id(lua_State *L)
 {
     lua_pushinteger(L, (lua_Integer)host_node(check_node(L)->host));
@@ -1061,7 +1071,7 @@ void lua_node_open(lua_State *L)
     static const luaL_Reg methods[] = {
         {"propose", node_propose},   {"client", node_client},       {"snapshot", node_snapshot},
         {"barrier", node_barrier},     {"cancel", node_cancel},
-        {"ask", node_ask},
+        {"ask", node_ask},           {"heard", node_heard},
         {"step", node_step},         {"stepping", node_stepping},   {"applying", node_applying},
         {"applied", node_applied},   {"id", node_id},               {"close", node_close_method},
         {"destroy", node_destroy},   {"status", node_status},       {"__gc", node_gc},

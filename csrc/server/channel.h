@@ -151,6 +151,8 @@ struct channel {
     struct err start_error;     /* written before NOTICE_STARTED */
     _Atomic uint64_t epoch;     /* of this life of the node; written before NOTICE_STARTED */
     _Atomic uint64_t node;      /* member id, as the directory has it; written before NOTICE_STARTED */
+    _Atomic uint64_t heard_us;  /* io_now of when a leader was surely there: a follower heard of it, it of a majority;
+                                   0 = none is known. Newer than the status */
     struct io *io;              /* for io_wake, io_notify and io_fork; set before either half runs */
     /* Written before NOTICE_STARTED, not changed afterwards: */
     const char *dir;            /* the node's directory; the engine's */

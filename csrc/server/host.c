@@ -294,6 +294,11 @@ const struct server_status *host_status(const struct host *h)
     return mailbox_read(&h->channel->status);
 }
 
+uint64_t host_heard(const struct host *h)
+{
+    return h->channel->heard_us;
+}
+
 const struct err *host_start_error(const struct host *h)
 {
     return &h->channel->start_error;

@@ -97,6 +97,7 @@ int host_snapshot(struct host *h, struct err *e);
 void host_close(struct host *h);
 
 const struct server_status *host_status(const struct host *h); /* the newest taken; valid until host_step */
+uint64_t host_heard(const struct host *h); /* channel.heard_us */
 const struct err *host_start_error(const struct host *h);
 raft_index host_applied(const struct host *h);
 uint64_t host_applied_time(const struct host *h); /* leader's clock at that entry, us */

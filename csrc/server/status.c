@@ -96,11 +96,30 @@ static void fill(const struct engine *e, const struct raft_status *raft, struct 
     fill_members(e, out);
 }
 
+/* When a leader was surely there. One that is cut off does not know that another leads: it goes by its majority. */
+static uint64_t heard_us(const struct engine *e, const struct raft_status *raft, uint64_t now)
+{
+    uint64_t heard[RAFT_MEMBERS_MAX];
+    size_t n = 0;
+    if (raft->role != RAFT_LEADER) return raft->leader != 0 ? raft->leader_contact_us : 0;
+    for (uint8_t i = 0; i < e->members.count; i++) {
+        struct raft_peer_status peer;
+        raft_id id = e->members.list[i].id;
+        if (!changes_is_voter(e, id)) continue;
+        uint64_t at_us = id == raft->id ? now : raft_peer_status_get(e->raft, id, &peer) ? peer.contact_us : 0;
+        size_t at = n++;
+        for (; at > 0 && heard[at - 1] < at_us; at--) heard[at] = heard[at - 1];
+        heard[at] = at_us; /* newest first */
+    }
+    return n > 0 ? heard[n / 2] : 0;
+}
+
 void status_publish(struct engine *e, uint64_t now)
 {
     if (e->raft == NULL || e->store == NULL) return;
     struct raft_status raft;
     raft_status_get(e->raft, &raft);
+    e->channel->heard_us = heard_us(e, &raft, now);
     bool changed = raft.role != e->seen.role || raft.term != e->seen.term || raft.leader != e->seen.leader ||
                    is_ready(e, &raft) != e->seen_ready;
     bool moved = raft.commit != e->seen.commit || raft.last != e->seen.last;

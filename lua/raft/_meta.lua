@@ -134,6 +134,9 @@ function node:applying() end
 function node:status() end
 ---@return integer index, number time
 function node:applied() end
+---Seconds since a leader was surely there: a follower has heard of it, or it of a majority. nil: none is known.
+---@return number?
+function node:heard() end
 ---Member id (0 before started).
 ---@return integer
 function node:id() end

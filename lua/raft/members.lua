@@ -1,7 +1,7 @@
 -- Who the members are: the calls of a node that change that, and the one that hands leadership over.
 --
--- All of them ask the leader, from any node. What is refused only for now ("busy": the leader is not ready yet, or hands
--- over, or a learner has not caught up) is asked again until the call's time is over.
+-- All of them ask the leader, from any node. What is refused only for now ("busy": the leader is not ready yet, or
+-- hands over, or a learner has not caught up) is asked again until the call's time is over.
 local core = require "raft.core"
 local loop = require "raft.loop"
 local options = require "raft.options"
@@ -168,8 +168,8 @@ function members.extend(Node, refuse)
   ---@class raft.add_options: raft.call_options
   ---@field voter? boolean  false: it stays a learner, which follows and has no vote
 
-  ---Adds a member: it is started before or meanwhile, with the id that this returns, the first members as `cluster` and
-  ---`listen`. (A node that is started with `join` does all this by itself.) It begins as a learner and gets a vote when
+  ---Adds a member: it is started before or meanwhile, with this id, the first members as `cluster`, and `listen`.
+  ---(A node that is started with `join` does all this by itself.) It begins as a learner and gets a vote when
   ---it has caught up; this waits for that. Without id: one that was never used. With the id of a member: its address is
   ---another one from now on.
   ---@async

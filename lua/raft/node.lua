@@ -442,22 +442,9 @@ local function read_after_round(self, kind, read, waiter, timeout)
   return wait(waiter)
 end
 
----Seconds since a leader was surely there, as far as this node knows: a leader that is cut off learns of it late, so it
----goes by when a majority was last heard of. nil: it is not known.
-local function leader_age(self)
-  local s = self.core:status()
-  if s.role ~= "leader" then return s.leader and s.leader_age end
-  local ages = {}
-  for _, member in ipairs(s.members) do
-    if member.role == "voter" then ages[#ages + 1] = member.id == s.id and 0 or member.contact or math.huge end
-  end
-  table.sort(ages)
-  return ages[#ages // 2 + 1]
-end
-
 ---A read of what is here, however old; within: only if a leader was heard of so many seconds ago.
 local function read_here(self, read, within, callback)
-  local age = within ~= true and leader_age(self)
+  local age = within ~= true and self.core:heard()
   if within ~= true and not (age and age <= within) then
     return answer(callback, nil, ("no leader was heard of within %s s"):format(tostring(within)), "no_leader")
   end

@@ -166,12 +166,15 @@ describe("a follower that was away", function()
   it("is fed a snapshot when the log has no more what it needs", lab.run(function()
     local nodes, options = cluster { snapshot = { entries = 0, bytes = 0, keep = 0 } }
     nodes[3]:close()
-    for i = 1, 300 do assert(nodes[1]:propose { key = "k" .. i, value = ("x"):rep(500) }) end
+    for i = 1, 40 do assert(nodes[1]:propose { key = "k" .. i % 4, value = ("x"):rep(500000) }) end   -- a segment
     for id = 1, 2 do assert(nodes[id]:snapshot()) end
+    local index = nodes[1]:status().snapshot.index
+    for id = 1, 2 do nodes[id]:wait(function(s) return s.first > 1 end, 30) end
     assert(nodes[1]:propose { key = "last", value = 1 })
     nodes[3] = assert(raft.node(options[3]))
     assert.equal(1, nodes[3]:read(function(m) return m.data.last end))
-    assert.equal(301, nodes[3]:read(function(m) return m.count end))
+    assert.equal(41, nodes[3]:read(function(m) return m.count end))
+    assert(nodes[3]:wait(function(s) return s.first > index and s.snapshot.index == index end, 30))
     for id = 1, 3 do nodes[id]:close() end
   end))
 end)
