@@ -13,6 +13,8 @@
 #define CLASS "raft.images"
 #define DIR "data"
 #define SECOND_ENTRIES 3u
+#define OPENING_SECOND_EVERY 5u /* images of a start are few: more of them are gone on from */
+#define CACHE_EVERY 8u          /* runs whose write is also found in a page cache, and lost afterwards */
 #define JOBS_MAX 10000u /* no history waits longer */
 
 struct images;
@@ -225,7 +227,7 @@ static bool double_crash(struct images *m, struct image_mark before)
         .actors = {IMAGE_OPENING},
         .visit = look_at_image,
         .ctx = m,
-        .every = 61 + m->counts.doubles % 97,
+        .every = 7 + m->counts.doubles % 13,
     };
     m->counts.doubles++;
     image_undo(&m->disk, before);
@@ -347,10 +349,12 @@ static void show_crashes(struct images *m, struct image_mark before, enum image_
     loop->actors[0] = first;
     loop->actors[1] = second;
     for (size_t i = 0; i < COUNT_OF(loop->steps); i++) loop->steps[i] = &m->steps[loop->actors[i]];
-    if (first == IMAGE_DISK) note_newest(m);
-    if (loop->every > 0 && show_each(m, loop) && m->second_every > 0 && ++m->runs % 8 == 0) {
-        lose_cache(m, &m->steps[IMAGE_DISK]);
-    }
+    uint64_t second_every = m->second_every;
+    if (first == IMAGE_OPENING) m->second_every = MIN(second_every, OPENING_SECOND_EVERY);
+    else note_newest(m);
+    bool cached = first == IMAGE_DISK && second_every > 0 && ++m->runs % CACHE_EVERY == 0;
+    if (loop->every > 0 && show_each(m, loop) && cached) lose_cache(m, &m->steps[IMAGE_DISK]);
+    m->second_every = second_every;
     image_resume(&m->disk, process);
     for (size_t i = 0; i < COUNT_OF(loop->steps); i++) {
         const struct image_steps *steps = loop->steps[i];

@@ -527,7 +527,7 @@ static void node_free(struct lua_node *n)
 }
 
 /* NULL: e says why. */
-static struct lua_node *node_create(lua_State *L, const struct lua_place *place, const struct engine_config *config,
+static struct lua_node *node_create(const struct lua_place *place, int notify_fd, const struct engine_config *config,
                                     const struct host_config *host, struct err *e)
 {
     struct lua_node *n = mem_zero(1, sizeof *n);
@@ -535,7 +535,7 @@ static struct lua_node *node_create(lua_State *L, const struct lua_place *place,
         err_set(e, ERR_NOMEM, "out of memory for a node");
         return NULL;
     }
-    if (place->open(L, config, host, &machine, n, &n->server, e) != OK) {
+    if (place->open(place, notify_fd, config, host, &machine, n, &n->server, e) != OK) {
         node_free(n);
         return NULL;
     }
@@ -710,7 +710,7 @@ static int node_new(lua_State *L)
                                .pending_bytes = (uint64_t)field_integer(L, "pending_bytes", 1, LUA_MAXINTEGER)};
     read_snapshot(L, &config, &host);
     const struct lua_place *place = lua_place_of(L);
-    place->prepare(L);
+    int notify_fd = place->prepare(L);
     struct lua_node **box = lua_newuserdatauv(L, sizeof *box, 4);
     *box = NULL;
     luaL_setmetatable(L, NODE_CLASS);
@@ -723,7 +723,7 @@ static int node_new(lua_State *L)
     struct lua_packer *packer2 = lua_packer_new(L);
     lua_setiuservalue(L, -2, 4);
 
-    struct lua_node *n = node_create(L, place, &config, &host, &e);
+    struct lua_node *n = node_create(place, notify_fd, &config, &host, &e);
     if (n == NULL) return lua_room_fail(L, &e);
     n->thread = thread;
     n->packer = packer;

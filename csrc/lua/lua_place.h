@@ -18,11 +18,13 @@ struct lua_server {
 };
 
 struct lua_place {
-    /* Makes what has to be older than a node's userdata, to be closed after it. Raises when there can be no node. */
-    void (*prepare)(lua_State *L);
-    /* Builds the server; machine is copied and called with ctx. Raises nothing; on failure *out is NULL. */
-    int (*open)(lua_State *L, const struct engine_config *config, const struct host_config *host,
-                const struct host_machine *machine, void *ctx, struct lua_server **out, struct err *e);
+    /* Makes what has to be older than a node's userdata, to be closed after it: the descriptor by which the host is
+     * notified, if there is one. Raises when there can be no node. */
+    int (*prepare)(lua_State *L);
+    /* Builds the server; machine is copied and called with ctx. On failure *out is NULL. */
+    int (*open)(const struct lua_place *place, int notify_fd, const struct engine_config *config,
+                const struct host_config *host, const struct host_machine *machine, void *ctx, struct lua_server **out,
+                struct err *e);
     /* Starts the engine. On failure the server is still to be freed. */
     int (*run)(struct lua_server *s, struct err *e);
     /* Waits until the host is notified. NULL: nobody can wait here, and a server that is freed early just dies. */

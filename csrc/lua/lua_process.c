@@ -64,17 +64,20 @@ static struct lua_process *process_of(lua_State *L)
     return CONTAINER_OF(lua_place_of(L), struct lua_process, place);
 }
 
-static void place_prepare(lua_State *L)
+static int place_prepare(lua_State *L)
 {
     struct lua_process *p = process_of(L);
     if (p->member == NULL || p->opened) luaL_error(L, "a simulated process has one node, and that is there already");
+    return -1;
 }
 
-static int place_open(lua_State *L, const struct engine_config *config, const struct host_config *host,
-                      const struct host_machine *machine, void *ctx, struct lua_server **out, struct err *e)
+static int place_open(const struct lua_place *place, int notify_fd, const struct engine_config *config,
+                      const struct host_config *host, const struct host_machine *machine, void *ctx, struct lua_server **out,
+                      struct err *e)
 {
-    struct lua_process *p = process_of(L);
+    struct lua_process *p = CONTAINER_OF(place, struct lua_process, place);
     struct engine_config small = *config;
+    (void)notify_fd;
     (void)e;
     small.segment_bytes = STORE_SEGMENT_MIN * (1 + prng_below(&p->chance.prng, SEGMENT_SIZES));
     sim_member_open(p->member, &small, host, machine, ctx);

@@ -20,11 +20,6 @@ static struct real_server *real_of(struct lua_server *s)
     return CONTAINER_OF(s, struct real_server, server);
 }
 
-static void real_prepare(lua_State *L)
-{
-    lua_loop_notify_fd(L);
-}
-
 static void real_free(struct lua_server *s)
 {
     struct real_server *real = real_of(s);
@@ -35,16 +30,17 @@ static void real_free(struct lua_server *s)
     mem_free(real);
 }
 
-static int real_open(lua_State *L, const struct engine_config *config, const struct host_config *host,
-                     const struct host_machine *machine, void *ctx, struct lua_server **out, struct err *e)
+static int real_open(const struct lua_place *place, int notify_fd, const struct engine_config *config,
+                     const struct host_config *host, const struct host_machine *machine, void *ctx, struct lua_server **out,
+                     struct err *e)
 {
     *out = NULL;
     struct real_server *real = mem_zero(1, sizeof *real);
     if (real == NULL) return err_set(e, ERR_NOMEM, "out of memory for a node");
     struct lua_server *s = &real->server;
-    s->place = &lua_real;
-    real->notify_fd = lua_loop_notify_fd(L);
-    if (uv_world_new(&real->world, real->notify_fd, e) != OK) {
+    s->place = place;
+    real->notify_fd = notify_fd;
+    if (uv_world_new(&real->world, notify_fd, e) != OK) {
         real_free(s);
         return e->code;
     }
@@ -91,7 +87,7 @@ static void real_join(struct lua_server *s)
 }
 
 const struct lua_place lua_real = {
-    .prepare = real_prepare, .open = real_open, .run = real_run, .wait = real_wait, .waited = real_waited,
+    .prepare = lua_loop_notify_fd, .open = real_open, .run = real_run, .wait = real_wait, .waited = real_waited,
     .join = real_join, .free = real_free,
 };
 

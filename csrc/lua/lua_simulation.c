@@ -210,20 +210,26 @@ static int simulation_after(lua_State *L)
     return 0;
 }
 
-/* ask(node, name, ...) -> what that function of sim_process.lua returns, now. node 0: the witness. Precondition: up */
+static struct lua_process *process_arg(lua_State *L, struct box *box, int arg)
+{
+    bool witness = lua_isinteger(L, arg) && lua_tointeger(L, arg) == 0;
+    struct lua_process *p = witness ? box->s.witness : member_arg(L, box, arg)->process;
+    if (p == NULL) luaL_error(L, "node %d has no process", (int)lua_tointeger(L, arg));
+    return p;
+}
+
+/* ask(node, name, ...) -> what that function of sim_process.lua returns, now. node 0: the witness. Raises when down */
 static int simulation_ask(lua_State *L)
 {
-    struct box *box = box_arg(L);
-    const char *name = luaL_checkstring(L, 3);
-    if (lua_tointeger(L, 2) == 0) return lua_process_ask(L, box->s.witness, name, 4);
-    return lua_process_ask(L, member_arg(L, box, 2)->process, name, 4);
+    return lua_process_ask(L, process_arg(L, box_arg(L), 2), luaL_checkstring(L, 3), 4);
 }
 
 /* request(node, name, ...): as ask, and the process takes its turn soon. */
 static int simulation_request(lua_State *L)
 {
-    struct sim_member *m = member_arg(L, box_arg(L), 2);
-    lua_process_ask(L, m->process, luaL_checkstring(L, 3), 4);
+    struct box *box = box_arg(L);
+    struct sim_member *m = member_arg(L, box, 2);
+    lua_process_ask(L, process_arg(L, box, 2), luaL_checkstring(L, 3), 4);
     sim_member_wake(m, 1);
     return 0;
 }
@@ -417,6 +423,19 @@ static int simulation_divergence(lua_State *L)
     return 1;
 }
 
+/* faults() -> the kinds that the seed has chosen: given by name, they make the same run */
+static int simulation_faults(lua_State *L)
+{
+    const struct sim_chaos *chaos = &box_arg(L)->s.chaos;
+    lua_newtable(L);
+    for (size_t i = 0; sim_chaos_names[i] != NULL; i++) {
+        if ((chaos->kinds >> i & 1u) == 0) continue;
+        lua_pushstring(L, sim_chaos_names[i]);
+        lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    }
+    return 1;
+}
+
 /* trace() -> text, as sim/sim_trace.h tells; nil when none was asked for */
 static int simulation_trace(lua_State *L)
 {
@@ -439,7 +458,8 @@ void lua_simulation_open(lua_State *L)
         {"life", simulation_life}, {"failed", simulation_failed},
         {"applied", simulation_applied}, {"committed", simulation_committed}, {"time", simulation_time},
         {"hash", simulation_hash}, {"last", simulation_last}, {"command", simulation_command},
-        {"divergence", simulation_divergence}, {"trace", simulation_trace}, {"close", simulation_close},
+        {"divergence", simulation_divergence}, {"trace", simulation_trace},
+        {"faults", simulation_faults}, {"close", simulation_close},
         {"__gc", simulation_close}, {"__close", simulation_close}, {NULL, NULL},
     };
     luaL_newmetatable(L, SIMULATION_CLASS);

@@ -8,9 +8,12 @@
 const char *const sim_chaos_names[SIM_KINDS + 1] = {"network", "partitions", "links", "crashes", "pauses",
                                                     "clocks", "disks", "rot", "wipes", "lies", NULL};
 
-#define LEADER_PERMILLE 300u  /* how often the leader is hit as such */
-#define DIE_OPS 60u           /* a start that is to die does so within so many file operations */
+#define LEADER_PERMILLE 300u           /* how often the leader is hit as such */
+#define DIE_OPS 60u                    /* who is to die does so within so many file operations, */
+#define DIE_US (50 * US_PER_MS)        /* and within this time */
+#define FAIL_OPS 40u                   /* what is to fail is one of so many */
 #define FLAPS_MAX 20u
+#define HEALED_DISK_US (2 * US_PER_MS) /* what a good disk takes for a job, at most */
 
 static uint64_t between(struct prng *prng, uint64_t min, uint64_t max)
 {
@@ -61,7 +64,9 @@ static struct sim_victim *pick(struct sim_chaos *chaos)
     for (int i = 0; leader && i < nodes_of(chaos); i++) {
         if (is_leader(chaos->victims[i].member)) id = i + 1;
     }
-    return &chaos->victims[id - 1];
+    struct sim_victim *v = &chaos->victims[id - 1];
+    if (chaos->aimed != NULL) chaos->aimed(chaos->aimed_ctx, v->member);
+    return v;
 }
 
 /* ---- lives ---- */
@@ -83,8 +88,9 @@ static void judge_rot(struct sim_victim *v)
     struct sim_member *m = v->member;
     struct sim_check *check = v->chaos->cluster->check;
     const struct err *e = &m->channel.start_error;
-    v->rotten = false;
+    v->rotten = m->planted = false;
     if (engine_store(m->engine) != NULL) return;
+    m->planted = true;
     v->gone = true;
     sim_trace_add(m->cluster->config.trace, SIM_TRACE_NOTE, sim_world_now(m->cluster->world), m->id, "refused", 0, "%s",
                   e->text);
@@ -93,22 +99,38 @@ static void judge_rot(struct sim_victim *v)
     sim_check_fail(check, m->id, "rot: told as %s: %s", err_name(e->code), e->text);
 }
 
-static void start(struct sim_victim *v, bool dies)
+/* One of its next file operations fails. */
+static void plant_failure(struct sim_victim *v)
 {
-    struct sim_member *m = v->member;
-    struct sim_world *w = m->cluster->world;
-    if (v->gone) return;
-    sim_world_die(w, m->id, dies ? between(chance(v->chaos), 1, DIE_OPS) : 0);
-    sim_member_start(m);
-    if (v->rotten && !dies && !v->full) judge_rot(v);
-    m->planted = dies || v->full || v->gone || v->rotten;
-    if (dies) sim_world_after(w, between(chance(v->chaos), 1, 50 * US_PER_MS), crash_turn, v);
+    struct prng *prng = chance(v->chaos);
+    uint64_t n = between(prng, 1, FAIL_OPS);
+    v->member->planted = true;
+    sim_world_fail_file(v->chaos->cluster->world, v->member->id, n, prng_chance(prng, 700) ? ERR_IO : ERR_FULL);
+    later(v->chaos, crash_turn, v);
+}
+
+/* One of them is its last. */
+static void plant_death(struct sim_victim *v)
+{
+    struct sim_world *w = v->chaos->cluster->world;
+    v->member->planted = true;
+    sim_world_die(w, v->member->id, between(chance(v->chaos), 1, DIE_OPS));
+    sim_world_after(w, between(chance(v->chaos), 1, DIE_US), crash_turn, v);
 }
 
 void sim_chaos_start_member(struct sim_chaos *chaos, int id)
 {
-    bool deadly = !chaos->healed && (chaos->kinds & SIM_CRASHES) != 0;
-    start(&chaos->victims[id - 1], deadly && likely(chaos, 150));
+    struct sim_victim *v = &chaos->victims[id - 1];
+    struct sim_member *m = v->member;
+    bool dies = !chaos->healed && (chaos->kinds & SIM_CRASHES) != 0 && likely(chaos, 150);
+    bool fails = !chaos->healed && (chaos->kinds & SIM_DISKS) != 0 && likely(chaos, 50);
+    if (v->gone) return;
+    sim_world_die(chaos->cluster->world, id, 0); /* what was planted in an earlier life */
+    m->planted = v->full || v->rotten;
+    if (dies) plant_death(v);
+    else if (fails) plant_failure(v);
+    sim_member_start(m);
+    if (v->rotten && !dies && !fails && !v->full) judge_rot(v);
 }
 
 static void start_turn(void *ctx)
@@ -130,9 +152,7 @@ static void strike_life(struct sim_chaos *chaos)
     } else if (how < 30) {
         for (int i = 0; i < nodes_of(chaos); i++) crash_turn(&chaos->victims[i]); /* the power fails */
     } else if (how < 50 && v->member->running) {
-        v->member->planted = true;
-        sim_world_die(chaos->cluster->world, v->member->id, between(chance(chaos), 1, DIE_OPS));
-        sim_world_after(chaos->cluster->world, between(chance(chaos), 1, 50 * US_PER_MS), crash_turn, v);
+        plant_death(v);
     } else {
         crash_turn(v);
     }
@@ -175,7 +195,7 @@ static void flap_turn(void *ctx)
     struct sim_pair *pair = ctx;
     struct sim_chaos *chaos = pair->chaos;
     struct sim_world *w = chaos->cluster->world;
-    if (chaos->healed) return;
+    if (pair->flaps == 0) return; /* healed meanwhile */
     bool cut = --pair->flaps % 2 != 0;
     sim_world_cut(w, pair->a, pair->b, cut);
     sim_world_cut(w, pair->b, pair->a, cut);
@@ -298,10 +318,7 @@ static void strike_disk(struct sim_chaos *chaos)
         sim_world_fill_disk(w, v->member->id, true);
         later(chaos, unfill_turn, v);
     } else if (v->member->running) {
-        uint64_t n = between(prng, 1, 30);
-        v->member->planted = true;
-        sim_world_fail_file(w, v->member->id, n, prng_chance(prng, 700) ? ERR_IO : ERR_FULL);
-        later(chaos, crash_turn, v);
+        plant_failure(v);
     }
 }
 
@@ -412,7 +429,7 @@ static void draw_rates(struct sim_chaos *chaos, struct prng *prng)
 
 void sim_chaos_draw(struct sim_chaos *chaos, uint64_t seed, unsigned allowed, uint64_t election_timeout_us)
 {
-    struct prng prng = {.state = ~seed};
+    struct prng prng = {.state = seed ^ UINT64_C(0xc4a05c4a05c4a05)};
     *chaos = (struct sim_chaos){.timeout_us = election_timeout_us};
     for (int i = 0; i < SIM_KINDS; i++) {
         unsigned kind = 1u << i;
@@ -430,8 +447,8 @@ static void source_turn(void *ctx)
 {
     struct sim_source *source = ctx;
     struct sim_chaos *chaos = source->chaos;
-    if (chaos->healed) return;
-    source->strike(chaos);
+    if (chaos->over) return;
+    if (!chaos->healed) source->strike(chaos);
     sim_world_after(chaos->cluster->world, 1 + prng_below(chance(chaos), 2 * source->pause_us), source_turn, source);
 }
 
@@ -478,15 +495,24 @@ void sim_chaos_heal(struct sim_chaos *chaos)
     struct sim_faults mild = {
         .network_min_us = f->network_min_us, .network_max_us = f->network_max_us, .torn = f->torn,
         .disk_min_us = f->disk_min_us,
-        .disk_max_us = MIN(f->disk_max_us, f->disk_min_us + chaos->timeout_us / 20),
+        .disk_max_us = MIN(f->disk_max_us, f->disk_min_us + HEALED_DISK_US),
     };
     chaos->healed = true;
     sim_world_set_faults(c->world, &mild);
     sim_partition_end(c->world, c->config.nodes);
     for (int a = 0; a < c->config.nodes; a++) {
-        for (int b = 0; b < c->config.nodes; b++) unslow_turn(&chaos->pairs[a][b]);
+        for (int b = 0; b < c->config.nodes; b++) {
+            unslow_turn(&chaos->pairs[a][b]);
+            chaos->pairs[a][b].flaps = 0;
+        }
     }
     for (int i = 0; i < c->config.nodes; i++) heal_member(&chaos->victims[i]);
+}
+
+void sim_chaos_resume(struct sim_chaos *chaos)
+{
+    chaos->healed = false;
+    sim_world_set_faults(chaos->cluster->world, &chaos->faults);
 }
 
 void sim_chaos_stop(struct sim_chaos *chaos)

@@ -62,6 +62,8 @@ struct sim_chaos {
     uint64_t timeout_us, lasts_us; /* lasts: how long a fault lasts, at most */
     struct sim_source sources[SIM_KINDS];
     struct sim_cluster *cluster;
+    void (*aimed)(void *ctx, struct sim_member *m); /* a fault is about to strike this member; may be NULL */
+    void *aimed_ctx;
     struct sim_victim victims[SIM_NODES_MAX]; /* of member id at id - 1 */
     struct sim_pair pairs[SIM_NODES_MAX][SIM_NODES_MAX];
     bool healed; /* nothing strikes any more */
@@ -75,6 +77,8 @@ void sim_chaos_draw(struct sim_chaos *chaos, uint64_t seed, unsigned allowed, ui
 void sim_chaos_start(struct sim_chaos *chaos, struct sim_cluster *c, uint64_t us);
 /* Undoes all faults; who is down is started, but for those whose rot was found. */
 void sim_chaos_heal(struct sim_chaos *chaos);
+/* The same faults begin again. Precondition: healed. */
+void sim_chaos_resume(struct sim_chaos *chaos);
 /* Whatever was still to come does not: nobody is started any more but by sim_chaos_start_member. */
 void sim_chaos_stop(struct sim_chaos *chaos);
 

@@ -432,6 +432,11 @@ static void check_kept(struct sim_check *c, int node, const char *what, raft_ter
     if (term == n->term && vote != 0 && n->vote != 0 && vote != n->vote) {
         sim_check_fail(c, node, "durability: %s another vote in term %" PRIu64, what, term);
     }
+    uint8_t said = term > 0 && term <= n->n_said ? n->said[term - 1] : 0;
+    if (said != 0 && vote != said) {
+        sim_check_fail(c, node, "durability: %s no vote for %d in term %" PRIu64 ", and it has told of one", what, said,
+                       term);
+    }
     if (is_replaced(c, n, terms, last)) return;
     if (last < n->stable) {
         sim_check_fail(c, node, "durability: %s a log up to %" PRIu64 ", %" PRIu64 " was durable", what, last,

@@ -1,13 +1,26 @@
 #include "sim/sim_client.h"
 
 #define BURST_MAX 40u
+#define CROWD_PERMILLE 300u
+#define CROWD_LARGE_PERMILLE 100u
 #define SMALL_MAX 200u /* bytes of a small command */
 
-static uint32_t draw_bytes(struct sim_clients *clients, struct prng *prng)
+static uint32_t draw_bytes(struct sim_clients *clients, struct prng *prng, uint32_t large)
 {
     uint32_t limit = clients->cluster->config.command_bytes;
-    if (!prng_chance(prng, clients->large)) return (uint32_t)prng_below(prng, SMALL_MAX);
+    if (!prng_chance(prng, large)) return (uint32_t)prng_below(prng, SMALL_MAX);
     return (uint32_t)prng_below(prng, limit + limit / 16); /* some are too large */
+}
+
+void sim_clients_crowd(void *ctx, struct sim_member *m)
+{
+    struct sim_clients *clients = ctx;
+    struct prng *prng = sim_world_prng(clients->cluster->world);
+    if (clients->stopped || !prng_chance(prng, CROWD_PERMILLE)) return;
+    uint32_t large = prng_chance(prng, CROWD_LARGE_PERMILLE) ? 1000 : clients->large;
+    for (uint64_t burst = 1 + prng_below(prng, BURST_MAX); burst > 0; burst--) {
+        sim_member_propose(m, draw_bytes(clients, prng, large));
+    }
 }
 
 static void act(struct sim_clients *clients)
@@ -26,7 +39,7 @@ static void act(struct sim_clients *clients)
         host_cancel(m->host, m->calls[prng_below(prng, m->n_calls)].sequence);
     } else {
         uint64_t burst = what >= 95 ? 1 + prng_below(prng, BURST_MAX) : 1;
-        while (burst-- > 0) sim_member_propose(m, draw_bytes(clients, prng));
+        while (burst-- > 0) sim_member_propose(m, draw_bytes(clients, prng, clients->large));
     }
 }
 
@@ -34,8 +47,7 @@ static void client_turn(void *ctx)
 {
     struct sim_clients *clients = ctx;
     struct sim_cluster *c = clients->cluster;
-    if (clients->stopped) return;
-    act(clients);
+    if (!clients->stopped) act(clients);
     sim_world_after(c->world, 1 + prng_below(sim_world_prng(c->world), 2 * clients->pause_us), client_turn, clients);
 }
 

@@ -15,11 +15,14 @@ struct sim_clients {
     uint64_t pause_us; /* between two acts of a client, on average */
     uint32_t large;    /* permille of commands that are large */
     uint32_t transfers; /* permille of acts that have the leader hand over */
-    bool stopped;
+    bool stopped; /* they wait until it is false again */
 };
 
 /* The struct must stay where it is as long as the cluster runs. */
 void sim_clients_start(struct sim_clients *clients, int count);
+/* Now and then many calls come to this member at once: what a leader takes before it is cut off or dies is what later
+ * leaders void, and what fills a disk. For sim_chaos.aimed; ctx is the clients. */
+void sim_clients_crowd(void *ctx, struct sim_member *m);
 
 #pragma GCC visibility pop
 

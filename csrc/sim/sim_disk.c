@@ -180,7 +180,8 @@ static void inode_tear(struct sim_disk *d, struct sim_inode *inode, uint64_t at,
         if (prng_chance(prng, 500)) inode_write(inode, at, data, size);
         return;
     }
-    size_t reached = prng_below(prng, size + 1);
+    size_t most = prng_chance(prng, 500) ? MIN(size, SECTOR) : size; /* headers stand at the front */
+    size_t reached = prng_below(prng, most + 1);
     if (prng_chance(prng, 500)) {
         inode_write(inode, at, data, reached);
         return;

@@ -96,7 +96,7 @@ static void parts_take(struct ledger *l, size_t n)
         block_unref(part->block);
     }
     l->n_parts -= n;
-    memmove(l->parts, l->parts + n, l->n_parts * sizeof *l->parts);
+    if (l->n_parts > 0) memmove(l->parts, l->parts + n, l->n_parts * sizeof *l->parts);
 }
 
 void ledger_acknowledge(struct ledger *l, uint64_t seq)

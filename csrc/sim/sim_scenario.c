@@ -8,7 +8,10 @@
 
 #define RECOVERY_TIMEOUTS 10u            /* of the shortest: they are drawn from T .. 2T */
 #define SETTLE_US (30 * US_PER_S)        /* until every call is answered and all states are equal */
+#define ROUND_S 25u                      /* of faults between two healings */
+#define QUIET_PERMILLE 400u              /* of healings: nobody asks for anything at first */
 #define CLOSE_US (20 * US_PER_S)
+#define HEALED_ENTRIES 1024u             /* applied in a step: a host too slow to replay its log is at fault as well */
 #define FAULTS_AFTER_US US_PER_S         /* until the first fault */
 #define STARTS_WITHIN_US (100 * US_PER_MS)
 #define PROBE_PAUSE_US (10 * US_PER_MS)
@@ -19,7 +22,8 @@ struct scenario {
     struct sim_clients probe; /* asks often once all is healed: other clients of this seed may hardly ever */
     struct sim_chaos chaos;
     const struct sim_options *options;
-    uint64_t acknowledged_before; /* the healing */
+    raft_index committed_before;  /* the healing */
+    uint64_t acknowledged_before; /* what is awaited */
 };
 
 /* ---- dials ---- */
@@ -88,7 +92,8 @@ static bool is_settled(struct scenario *s)
     for (int id = 1; id <= c->config.nodes; id++) {
         struct sim_member *m = sim_cluster_member(c, id);
         bool starting = m->engine != NULL && !m->running;
-        if (sim_chaos_lost(&s->chaos, id) && !starting) continue;
+        if (starting) return false;
+        if (sim_chaos_lost(&s->chaos, id)) continue;
         if (!m->running || m->n_calls > 0) return false;
         if (host_applied(m->host) < sim_check_committed(c->check)) return false;
     }
@@ -133,34 +138,83 @@ static void check_reopening(struct scenario *s)
     else fail_unsettled(s, "after opening again");
 }
 
+static bool has_committed(struct scenario *s)
+{
+    return sim_check_committed(s->cluster.check) > s->committed_before;
+}
+
+/* Has everyone applied what was committed before? */
+static bool has_replayed(struct scenario *s)
+{
+    for (int id = 1; id <= s->options->nodes; id++) {
+        const struct sim_member *m = sim_cluster_member(&s->cluster, id);
+        if (sim_chaos_lost(&s->chaos, id)) continue;
+        if (!m->running || host_applied(m->host) < s->committed_before) return false;
+    }
+    return true;
+}
+
 static bool has_recovered(struct scenario *s)
 {
     return s->cluster.acknowledged > s->acknowledged_before;
 }
 
-static void play(struct scenario *s, struct sim_report *report)
+/* A while without anything new to do: what was lost before has to be made up for by itself. */
+static void check_quiet(struct scenario *s)
 {
     struct sim_cluster *c = &s->cluster;
-    sim_chaos_start(&s->chaos, c, FAULTS_AFTER_US);
-    sim_chaos_start_members(&s->chaos, STARTS_WITHIN_US);
-    sim_clients_start(&s->clients, s->options->clients);
-    run(s, s->options->seconds * US_PER_S, NULL);
+    for (int id = 1; id <= c->config.nodes; id++) sim_clients_crowd(&s->clients, sim_cluster_member(c, id));
+    s->clients.stopped = true;
+    if (!run(s, SETTLE_US, is_settled)) fail_unsettled(s, "after healing, with nothing new to do,");
+}
 
-    sim_chaos_heal(&s->chaos);
-    sim_trace_add(c->config.trace, SIM_TRACE_NOTE, sim_world_now(c->world), 0, "healed", 0, NULL);
-    uint64_t healed_us = sim_world_now(c->world);
+static void await_progress(struct scenario *s, const char *what, bool (*until)(struct scenario *s))
+{
+    struct sim_cluster *c = &s->cluster;
     s->acknowledged_before = c->acknowledged;
-    s->probe = (struct sim_clients){.cluster = c, .pause_us = PROBE_PAUSE_US};
-    sim_clients_start(&s->probe, 1);
-    if (!run(s, RECOVERY_TIMEOUTS * c->config.election_timeout_us, has_recovered)) {
-        sim_check_fail(c->check, 0, "progress: nothing is acknowledged within %u election timeouts of healing",
-                       RECOVERY_TIMEOUTS);
-    }
-    report->recovery_us = sim_world_now(c->world) - healed_us;
+    if (run(s, RECOVERY_TIMEOUTS * c->config.election_timeout_us, until)) return;
+    sim_check_fail(c->check, 0, "progress: nothing is %s within %u election timeouts of healing", what,
+                   RECOVERY_TIMEOUTS);
+}
+
+/* All is healed: there is a leader and commits soon, every call is answered, all states are equal. Calls wait for the
+ * node that they are made on, which may have to apply a long log first. */
+static void check_recovery(struct scenario *s, struct sim_report *report)
+{
+    struct sim_cluster *c = &s->cluster;
+    sim_trace_add(c->config.trace, SIM_TRACE_NOTE, sim_world_now(c->world), 0, "healed", 0, NULL);
+    if (prng_chance(sim_world_prng(c->world), QUIET_PERMILLE)) check_quiet(s);
+    uint64_t began_us = sim_world_now(c->world);
+    s->committed_before = sim_check_committed(c->check);
+    s->probe.stopped = false;
+    await_progress(s, "committed", has_committed);
+    report->recovery_us = MAX(report->recovery_us, sim_world_now(c->world) - began_us);
+    if (!run(s, SETTLE_US, has_replayed)) fail_unsettled(s, "after healing");
+    await_progress(s, "acknowledged", has_recovered);
     s->clients.stopped = s->probe.stopped = true;
     if (!run(s, SETTLE_US, is_settled)) fail_unsettled(s, "after healing");
     sim_watch_disks(c);
     sim_check_end(c->check);
+}
+
+static void play(struct scenario *s, struct sim_report *report)
+{
+    struct sim_cluster *c = &s->cluster;
+    uint64_t rounds = 1 + s->options->seconds / ROUND_S;
+    s->chaos.aimed = sim_clients_crowd;
+    s->chaos.aimed_ctx = &s->clients;
+    sim_chaos_start(&s->chaos, c, FAULTS_AFTER_US);
+    sim_chaos_start_members(&s->chaos, STARTS_WITHIN_US);
+    sim_clients_start(&s->clients, s->options->clients);
+    s->probe = (struct sim_clients){.cluster = c, .pause_us = PROBE_PAUSE_US, .stopped = true};
+    sim_clients_start(&s->probe, 1);
+    for (uint64_t i = 0; i < rounds; i++) {
+        if (i > 0) sim_chaos_resume(&s->chaos);
+        s->clients.stopped = false;
+        run(s, s->options->seconds * US_PER_S / rounds, NULL);
+        sim_chaos_heal(&s->chaos);
+        check_recovery(s, report);
+    }
     if (sim_check_failure(c->check) == NULL) check_reopening(s);
 }
 

@@ -4,8 +4,8 @@
  * end; a log that does not get there any more has lost something, even if what is left looks whole.
  *
  * Unlike identity and peers this changes with each start, which must not need room on the disk: the file holds it
- * twice, in blocks of their own that are overwritten one after the other. A torn write leaves the other copy; after
- * both writes either copy alone is enough.
+ * twice, in blocks of their own that are overwritten one after the other, the better one last. A torn write leaves the
+ * other copy; after both writes either copy alone is enough.
  *
  *   offset size
  *        0    8  magic "RaftLife"

@@ -170,7 +170,8 @@ function simulation:advance() end
 ---@param seconds number
 ---@param token integer
 function simulation:after(seconds, token) end
----Calls a function of sim_process.lua in a node's state that is up (0: the witness), now, with plain values.
+---Calls a function of sim_process.lua in a node's state (0: the witness), now, with plain values. Raises when there is
+---none.
 ---@param id integer
 ---@param name string
 function simulation:ask(id, name, ...) end
@@ -212,6 +213,9 @@ function simulation:command(index) end
 ---before it after which the second was like the others.
 ---@return { index: integer, equal: integer, digest: boolean, [1]: table, [2]: table }?
 function simulation:divergence() end
+---The kinds of faults that the seed has chosen.
+---@return string[]
+function simulation:faults() end
 ---@return string? text, for raft.diagram
 function simulation:trace() end
 ---Also __gc and __close; twice is harmless. Afterwards every other method raises.

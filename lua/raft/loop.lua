@@ -32,14 +32,16 @@ local head, tail = 1, 0
 ---Puts somebody in line who is resumed, called or told with these values in this turn or the next.
 ---@param waiter thread|function|table
 local function push(waiter, a, b, c)
-  tail = tail + 1
-  who[tail], as[tail], bs[tail], cs[tail] = waiter, a, b, c
+  local last = tail + 1
+  who[last], as[last], bs[last], cs[last] = waiter, a, b, c
+  tail = last   -- only now: memory may have run out above
   if asleep then asleep() end
 end
 loop.push = push
 
 ---Reports an error of a coroutine, a callback or a handler to whoever drives the loop.
 function loop.fail(err)
+  again = true   -- who could not be told is told in the next turn
   if not failure then
     failure = { err }
   else
@@ -152,8 +154,8 @@ local queues, queue_count = {}, 0
 local function give_up(node, key)
   local waiter = node.open[key]
   if not waiter then return end
-  node.open[key] = nil
   push(waiter, nil, "no answer in time; the command may still be applied", "timeout")
+  node.open[key] = nil
 end
 
 local function expire(node, key)
@@ -163,20 +165,21 @@ local function expire(node, key)
     node.core:cancel(key)
     set_timer(now() + CANCEL_S, give_up, node, key)
   else
-    node.open[key] = nil
     push(waiter, nil, key.expired(node))
+    node.open[key] = nil
   end
 end
 
 ---Doubles a queue: rings in tables, since keys that only ever grow would have Lua resize them again and again.
 local function grow(queue)
   local size, mask, first = 2 * (queue.mask + 1), queue.mask, queue.head
-  for _, name in ipairs { "at", "node", "key" } do
-    local old, new = queue[name], {}
+  local function moved(old)
+    local new = {}
     for i = 0, size - 1 do new[i] = i <= mask and old[(first + i) & mask] end
-    queue[name] = new
+    return new
   end
-  queue.head, queue.mask = 0, size - 1
+  local at, node, key = moved(queue.at), moved(queue.node), moved(queue.key)
+  queue.at, queue.node, queue.key, queue.head, queue.mask = at, node, key, 0, size - 1
 end
 
 ---The call `key` of node (node.open[key]) ends after timeout seconds.

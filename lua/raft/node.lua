@@ -234,24 +234,27 @@ local function on_started(self, code, message)
     for key, waiter in pairs(self.open) do   -- it was closed before it got so far
       if type(key) == "table" and key.closes then push(waiter, true) end
     end
+    self.starting = nil
   else
     self.id, self.accepted = self.core:id(), true
     tell_started(self, self.core:status())
   end
 end
 
----Whoever still waits hears of it; then the handlers.
-local function on_closed(self)
-  self.final, self.ended = self:status(), true
-  self.final.ready, self.final.leader = false, nil
-  self.leader, self.ready = nil, false
-  self.log(self.fault and "error" or "info", "closed", {})
-  emit(self, "closed", { reason = self.fault or "closed" })
+---The core has ended: the handlers and whoever still waits hear of it. Where memory runs out it is called again.
+local function finish(self)
+  if self.accepted and not self.final then
+    local final = self:status()
+    final.ready, final.leader, self.leader, self.ready = false, nil, nil, false
+    self.final = final
+    self.log(self.fault and "error" or "info", "closed", {})
+    emit(self, "closed", { reason = self.fault or "closed" })
+  end
   if self.starting then push(self.starting, refusal(self)) end
-  local open = self.open
-  self.open, self.waits = {}, {}
-  for key, waiter in pairs(open) do
+  self.starting = nil
+  for key, waiter in pairs(self.open) do
     if type(key) == "table" and key.closes then push(waiter, true) else push(waiter, refusal(self)) end
+    self.open[key] = nil
   end
 end
 
@@ -452,6 +455,9 @@ local function read_here(self, read, within, callback)
 end
 
 -- ---- waiting calls ----
+-- A waiter is the caller itself. It is put into `open` last, when nothing can raise any more before it waits: what
+-- comes for a call that has raised must not answer the next one. It is taken out when it has been pushed, since that
+-- may raise for lack of memory: who is still in `open` is told when the node ends.
 
 ---@class raft.call_options
 ---@field timeout? number seconds; default: the node's `timeout`
@@ -474,8 +480,8 @@ function Node:propose(cmd, opts, callback)
   if self.ended then return answer(callback, refusal(self)) end
   local sequence, message, code = self.core:propose(cmd)
   if not sequence then return answer(callback, nil, message, code) end
-  self.open[sequence] = waiter
   deadline(self, sequence, timeout or self.timeout)
+  self.open[sequence] = waiter
   return wait(waiter)
 end
 
@@ -549,16 +555,18 @@ end
 ---After each step: are the conditions that are waited for true?
 ---@package
 function Node:after_step()
+  if self.ended then return finish(self) end
+  if self.starting and self.accepted then tell_started(self, self.core:status()) end   -- unless that has failed before
   local waits = self.waits
-  if not waits[1] or self.ended then return end
+  if not waits[1] then return end
   self.waits = {}
   for _, record in ipairs(waits) do
     local waiter = self.open[record]
     if waiter then
       local over, value, message, code = try(self, record.test)
       if over then
-        self.open[record] = nil
         push(waiter, value, message, code)
+        self.open[record] = nil
       else
         self.waits[#self.waits + 1] = record
       end
@@ -591,9 +599,9 @@ function Node:wait(what, timeout, callback)
   local over, value, message, code = try(self, test)
   if over then return answer(callback, value, message, code) end
   local record = { test = test, expired = wait_expired }
-  self.open[record] = waiter
   self.waits[#self.waits + 1] = record
   if timeout then deadline(self, record, timeout) end
+  self.open[record] = waiter
   return wait(waiter)
 end
 
@@ -616,8 +624,8 @@ function Node:close(opts, callback)
   if not callback and not loop.can_wait() then return true end
   local record = { closes = true, expired = close_expired }
   local waiter = callback or new_waiter(nil, "node:close")
-  self.open[record] = waiter
   if timeout then deadline(self, record, timeout) end
+  self.open[record] = waiter
   return wait(waiter)
 end
 
@@ -700,7 +708,7 @@ end
 ---What this node knows, at once.
 ---@return raft.status
 function Node:status()
-  if self.ended then return self.final end
+  if self.final then return self.final end
   local s = self.core:status()
   s.name, s.version = self.name, core.version
   s.address = address_of(s, s.id)
@@ -726,10 +734,10 @@ end
 
 local function new_callbacks(self, given, instance, apply)
   local load = machines.loader(given)
-  local function take(sequence)
+  local function answer_open(sequence, message, code)
     local waiter = self.open[sequence]
+    if waiter then push(waiter, nil, message, code) end
     self.open[sequence] = nil
-    return waiter
   end
   return {
     machine = instance,
@@ -738,29 +746,31 @@ local function new_callbacks(self, given, instance, apply)
       local open = self.open
       local waiter = open[sequence]
       if waiter then
-        open[sequence] = nil
         push(waiter, a, b)
+        open[sequence] = nil
       end
     end,
     raised = function(sequence, index, message, traceback)
-      local waiter = take(sequence)
-      if waiter then push(waiter, nil, message, "apply") end
+      answer_open(sequence, message, "apply")
       self.log("error", ("apply raised at index %d: %s"):format(index, traceback), { index = index, message = message })
       emit(self, "apply_error", { index = index, message = message, traceback = traceback })
     end,
     done = function(sequence, code, message, index, id)
-      local round = self.rounds[sequence]
+      local round, opening = self.rounds[sequence], self.opening[sequence]
       if round then
         self.rounds[sequence] = nil
         return pass_round(self, round, index, message, code)
       end
-      local waiter, opening = take(sequence), self.opening[sequence]
       self.opening[sequence] = nil
+      local waiter = self.open[sequence]
       if waiter and sequence >= memberships.FIRST_ASK then
+        self.open[sequence] = nil
         waiter(not code and index or nil, message, code, id)
       elseif waiter then
         push(waiter, opening and not code and index or nil, message, code)
+        self.open[sequence] = nil
       end
+    end,
     end,
     save = function(write) machines.save(self.machine, write) end,
     load = function(step, key, value)
@@ -775,7 +785,7 @@ local function new_callbacks(self, given, instance, apply)
     started = function(code, message) on_started(self, code, message) end,
     changed = function() changed(self) end,
     halted = function(message) tell_fault(self, message) end,
-    closed = function() on_closed(self) end,
+    closed = function() self.ended = true end,
     failed = loop.fail,
   }
 end
@@ -831,11 +841,12 @@ function node.new(given, callback)
     snapshot_apart = o.snapshot.background, join = o.join, lease = o.lease, priority = o.priority,
   }, self.callbacks, o.on_apply_error == "halt")
   if not self.core then return answer(callback, nil, message, code) end
+  local guard <close> = setmetatable({ node = false }, ABANDONED)
   loop.register(self)
   if callback then return end
-  local guard <close> = setmetatable({ node = self }, ABANDONED)
+  guard.node = self
   local started, text, why = wait(waiter)
-  guard.node = nil
+  guard.node = false
   if started then return started end
   return nil, text, why
 end

@@ -229,9 +229,11 @@ function meta.__index(self, key)
   return Sim[key]
 end
 
-local function new_sim(o, prepared, seed, closer)
-  prepared.seed, prepared.closely_from, prepared.trace = seed, closer.closely_from, closer.trace
-  local self = setmetatable({ seed = seed, options = o, core = core.simulation(prepared), nodes = {} }, meta)
+local function new_sim(o, prepared, seed, changes)
+  local settings = { seed = seed, faults = changes.faults or o.faults, closely_from = changes.closely_from,
+    trace = changes.trace }
+  for name, value in pairs(prepared) do settings[name] = value end
+  local self = setmetatable({ seed = seed, options = o, core = core.simulation(settings), nodes = {} }, meta)
   clients.init(self)
   for id = 1, o.nodes do self.nodes[id] = node.new(self, id) end
   return self
@@ -247,9 +249,11 @@ local function play(self, body)
   return body(self)
 end
 
----What went wrong, if anything: { text | error, time, hash, divergence?, trace? }.
-local function run_seed(o, prepared, seed, body, closer)
-  local self = new_sim(o, prepared, seed, closer)
+---Plays a seed once. What went wrong, if anything: { text | error, time, faults, divergence?, trace? }; else what body
+---returned.
+---@param changes { faults: string[]?, closely_from: integer?, trace: boolean? } against other times
+local function play_seed(o, prepared, seed, body, changes)
+  local self = new_sim(o, prepared, seed, changes)
   local simulation <close> = self.core
   local was = loop.simulate(true)
   math.randomseed(seed)   -- a test may draw what it does, and do the same again
@@ -261,7 +265,7 @@ local function run_seed(o, prepared, seed, body, closer)
   math.randomseed()
   local failure = self.failure or not ok and (type(err) == "table" and err.text and err or { error = err }) or nil
   if not failure then return nil, results end
-  failure.time, failure.hash, failure.trace = self.time, self.hash, simulation:trace()
+  failure.time, failure.faults, failure.trace = self.time, simulation:faults(), simulation:trace()
   local divergence = failure.divergence
   if divergence then
     failure.command = simulation:command(divergence.index)
@@ -277,13 +281,30 @@ end
 local function look_closer(o, prepared, seed, body, failure)
   local divergence = failure.divergence
   if not divergence and not o.trace then return failure end
-  local closer = { closely_from = divergence and divergence.equal + 1, trace = o.trace ~= nil }
-  local second = run_seed(o, prepared, seed, body, closer)
-  if not second or (second.divergence == nil) ~= (divergence == nil) then
-    failure.unrepeatable = true
-    return failure
+  local second = play_seed(o, prepared, seed, body,
+    { closely_from = divergence and divergence.equal + 1, trace = o.trace ~= nil })
+  if second and report.alike(failure, second) then return second end
+  failure.unrepeatable = true
+  return failure
+end
+
+---Which of the faults does it take? Tries first without any, then without each of them.
+local function find_fewer(o, prepared, seed, body, failure)
+  local faults = failure.faults
+  local function fails_with(fewer)
+    local again = play_seed(o, prepared, seed, body, { faults = fewer })
+    return again and report.alike(failure, again)
   end
-  return second
+  if #faults == 0 or failure.unrepeatable then return end
+  if fails_with {} then
+    failure.fewer = {}
+    return
+  end
+  for i = #faults, 1, -1 do
+    local rest = table.move(faults, 1, #faults, 1, {})
+    table.remove(rest, i)
+    if #rest > 0 and fails_with(rest) then faults, failure.fewer = rest, rest end
+  end
 end
 
 local sim = {}
@@ -301,8 +322,12 @@ function sim.run(given, body)
   local prepared, results = options.prepare(o), nil
   for i = 0, o.seeds - 1 do
     local seed = o.seed + i
-    local failure, returned = run_seed(o, prepared, seed, body, {})
-    if failure then error(report.failure(o, seed, look_closer(o, prepared, seed, body, failure)), 0) end
+    local failure, returned = play_seed(o, prepared, seed, body, {})
+    if failure then
+      failure = look_closer(o, prepared, seed, body, failure)
+      find_fewer(o, prepared, seed, body, failure)
+      error(report.failure(o, seed, failure), 0)
+    end
     results = returned
   end
   return table.unpack(results, 2, results.n)

@@ -156,6 +156,7 @@ end
 
 ---A node has started: whoever listens to it listens to this life too.
 function told.started(self, node)
+  if self.core:state(node) == "down" then return end   -- a handler of what was told before has crashed it
   for _, listener in ipairs(self.listeners) do
     if listener.node == node then self.core:ask(node, "listen", listener.event) end
   end

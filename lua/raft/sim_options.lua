@@ -133,7 +133,7 @@ function options.prepare(o)
   for _, name in ipairs(MODULES) do boot.modules[name] = code_of(name) end
   for id = 1, o.nodes do boot.dirs[id] = "node-" .. id end
   return {
-    nodes = o.nodes, faults = o.faults, election_timeout = checked.election_timeout, heartbeat = checked.heartbeat,
+    nodes = o.nodes, election_timeout = checked.election_timeout, heartbeat = checked.heartbeat,
     boot = core.pack(boot), code = code,
   }
 end

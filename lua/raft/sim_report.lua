@@ -158,16 +158,35 @@ local function draw(o, seed, failure, text, replay)
   return ok and "drawn in " .. o.trace or "not drawn: " .. tostring(message)
 end
 
+local function text_of(failure)
+  local err = failure.error
+  return failure.divergence and divergence_text(failure) or failure.text
+    or type(err) == "table" and type(err.message) == "string" and err.message or tostring(err)
+end
+
+---Are two failures of one test the same one, but for when and where it came?
+---@return boolean
+function report.alike(a, b)
+  if a.divergence or b.divergence then return a.divergence ~= nil and b.divergence ~= nil end
+  local function kind(failure) return (text_of(failure):match "^[^\n]*":gsub("%d+", "#")) end
+  return kind(a) == kind(b)
+end
+
+local function faults_text(faults)
+  if #faults == 0 then return "it fails so without any faults, too" end
+  return ('it fails so with faults = { "%s" }, too'):format(table.concat(faults, '", "'))
+end
+
 ---What to raise for a failure of raft.sim: text, or the error object of a test library, with the same added to its
 ---message.
 ---@return any
 function report.failure(o, seed, failure)
   local err = failure.error
-  local text = failure.divergence and divergence_text(failure) or failure.text
-    or type(err) == "table" and type(err.message) == "string" and err.message or tostring(err)
+  local text = text_of(failure)
   local replay = ("RAFT_SEED=%d %s"):format(seed, command_line())
   local lines = { "raft.sim: " .. text,
     ("seed %d, at %.3f simulated seconds, raft %s"):format(seed, failure.time, core.version) }
+  if failure.fewer then lines[#lines + 1] = faults_text(failure.fewer) end
   if failure.unrepeatable then
     lines[#lines + 1] = UNREPEATABLE
   end

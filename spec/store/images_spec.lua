@@ -104,9 +104,6 @@ local function history(seed, length, weights, options)
   for name, count in pairs(h.log:counts()) do total[name] = total[name] + count end
 end
 
-local ONLY = tonumber(os.getenv("ONLY") or 0)
-local real = history
-history = function(seed, ...) if ONLY == 0 or ONLY == seed then return real(seed, ...) end end
 describe("no crash loses what was acknowledged, brings back what is void, or stops the next start:", function()
   it("while entries and votes are appended", function()
     for seed = 1, 8 do history(seed, 250, { append = 4, vote = 2, run = 8, idle = 1 }) end

@@ -135,6 +135,29 @@ describe("a crash at any moment", function()
     assert(j:open())
     assert(j:matches())
   end)
+
+  it("twice in a row while a directory is opened, at any two operations, leaves one that can be opened", function()
+    local before, image = written("close")
+    local j = journal.new(1, nil, nil, image)
+    assert(j:open())
+    local operations = j.disk:operations()
+    local function dies_twice(seed, first, second)
+      j = journal.new(seed, { torn = 1000 }, nil, image)
+      j.base = { term = before.base.term, vote = before.base.vote, last = before.base.last, data = before.base.data }
+      for _, operation in ipairs { first, second } do
+        j.disk:die(operation)
+        pcall(j.open, j)
+        j.disk:crash()
+      end
+      assert(j:open())
+      assert(j:matches())
+    end
+    for first = 1, operations do
+      for second = 1, operations do
+        for seed = 1, 4 do dies_twice(seed, first, second) end
+      end
+    end
+  end)
 end)
 
 describe("a failing file operation", function()
@@ -382,6 +405,24 @@ describe("damage to a log that was not closed", function()
       assert(again:open())
       again.base = before.base
       assert(again:matches())
+    end
+  end)
+
+  it("in one copy of a spare's header is mended, before the write that takes the spare is torn in the other", function()
+    local j = assert(journal.new(1):open())
+    j:append { "a" }
+    j:run():close()
+    local image, spare = j:image(), nil
+    for path, bytes in pairs(image) do
+      if path:find("%.seg$") and bytes:byte(17) == 1 then spare = path end
+    end
+    for _, order in ipairs { { 60, 2048 + 60 }, { 2048 + 60, 60 } } do
+      local damaged = journal.new(1, nil, nil, changed(image, spare, flip(image[spare], order[1], 1)))
+      assert(damaged:open())
+      damaged:crash()
+      local mended = damaged:image()
+      assert.is_true(mended[spare]:sub(1, BLOCK) == image[spare]:sub(1, BLOCK))
+      assert(journal.new(1, nil, nil, changed(mended, spare, flip(mended[spare], order[2], 1))):open())
     end
   end)
 end)

@@ -11,6 +11,7 @@ local living = {}
 ---A timer that is closed when its variable goes out of scope, whatever happens.
 local function timer(first_ms, repeat_ms, fn)
   local handle = uv.new_timer()
+  uv.update_time()             -- the loop may have stood still for longer than the timer is to run
   handle:start(first_ms, repeat_ms, fn)
   return setmetatable({}, { __close = function() handle:close() end })
 end
