@@ -65,7 +65,8 @@ describe("a snapshot", function()
         assert.is_true(node:status().snapshot.bytes > 0)
         assert(node:propose { key = "after", value = true })
         node = again(node, options)
-        assert.same({ 51, { 7, "v", 3.5 }, true }, node:read(function(m) return { m.count, m.data.k7, m.data.after } end))
+        assert.same({ 51, { 7, "v", 3.5 }, true },
+          node:read(function(m) return { m.count, m.data.k7, m.data.after } end))
         node:close()
       end))
     end
