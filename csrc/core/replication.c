@@ -188,7 +188,6 @@ void replication_heartbeat(struct raft *r, uint64_t now)
         outbox_put(&r->outbox, &m, r->vote_after);
         p->commit_sent = MAX(p->commit_sent, m.commit);
     }
-    r->heartbeat_at_us = now + r->config.heartbeat_us;
 }
 
 /* How many entries from p->next on one message takes, and their bytes. Entries that are no longer in memory are named

@@ -101,7 +101,8 @@ struct fetching {
     struct transfer_file file;
     raft_id from;            /* who has it */
     uint64_t asked;          /* bytes asked for so far */
-    uint64_t heard_us;       /* when a piece came last, or was asked for anew */
+    uint64_t heard_us;       /* when a piece came last */
+    uint64_t asked_us;       /* the same, or when it was asked for anew */
     bool publishing;         /* all of it is here */
     struct store_view *view; /* of one that is here: its configuration is being read */
     struct store_view_read read;

@@ -94,7 +94,7 @@ static void begin(struct engine *e, raft_id from, const struct transfer_file *fi
     f->file = *file;
     f->from = from;
     f->asked = 0;
-    f->heard_us = io_now(e->io);
+    f->heard_us = f->asked_us = io_now(e->io);
     f->publishing = false;
 }
 
@@ -148,7 +148,7 @@ void fetch_on_chunk(struct engine *e, raft_id from, const struct transfer *t)
         fetch_pump(e);
         return;
     }
-    f->heard_us = io_now(e->io);
+    f->heard_us = f->asked_us = io_now(e->io);
     if (!buf_append(&bytes, t->bytes, t->size) || store_incoming_write(f->incoming, &bytes) != OK) {
         buf_free(&bytes);
         f->asked = here; /* no memory: once more */
@@ -165,9 +165,9 @@ void fetch_pump(struct engine *e)
     struct fetching *f = &e->fetching;
     if (f->incoming == NULL || f->publishing || e->phase != ENGINE_RUNNING) return;
     uint64_t now = io_now(e->io), here = store_incoming_size(f->incoming);
-    if (now >= f->heard_us + e->config.election_timeout_us) {
+    if (now >= f->asked_us + e->config.election_timeout_us) {
         f->asked = here; /* what was asked for does not come */
-        f->heard_us = now;
+        f->asked_us = now; /* and not heard_us: who sends nothing must not seem alive for being asked */
     }
     while (f->asked < f->file.size && f->asked - here < WINDOW_BYTES &&
            store_incoming_queued(f->incoming) < MEMORY_BYTES) {
@@ -183,7 +183,7 @@ uint64_t fetch_deadline(const struct engine *e)
 {
     const struct fetching *f = &e->fetching;
     bool waits = f->incoming != NULL && !f->publishing;
-    return waits ? f->heard_us + e->config.election_timeout_us : NEVER_US;
+    return waits ? f->asked_us + e->config.election_timeout_us : NEVER_US;
 }
 
 void fetch_stop(struct engine *e)

@@ -11,6 +11,12 @@ local nodes = require "raft.node"
 ---@field query? fun(self: raft.Machine, q: any, index: integer, time: number): any, any  for reads by value
 ---@field apply fun(self: raft.Machine, cmd: any, index: integer, time: number): any, any  time: the leader's clock,
 ---Unix seconds, never falls
+---@field snapshot? fun(self: raft.Machine): any  the state as one value, for restore; default: the instance's fields
+---@field restore? fun(self: raft.Machine, value: any)
+---@field save? fun(self: raft.Machine, write: fun(key: any, value: any))  instead: the state as records
+---@field load? fun(self: raft.Machine, read: fun(): any, any)  takes them: for key, value in read do ... end
+---@field version? integer  of the state; upgrade is called when a snapshot of another one has been restored
+---@field upgrade? fun(self: raft.Machine, from: integer?, to: integer?)
 
 ---@class raft.node_options
 ---@field dir string                where this node keeps its log; no two nodes share one
@@ -36,6 +42,8 @@ local nodes = require "raft.node"
 ---@field pending_bytes? integer    most bytes of them; default 64 MiB
 ---@field command_bytes? integer    largest packed command; default 1 MiB
 ---@field cache_bytes? integer      entries kept in memory; default 64 MiB
+---@field snapshot? { bytes: integer?, entries: integer?, keep: integer?, background: boolean? }  after so many bytes or
+---entries of log one is taken (0: not for that), of the log keep entries stay; background: in a child process
 ---@field on_apply_error? "continue"|"halt"  what an apply that raises does to the node; default "continue"
 ---@field log? "debug"|"info"|"warn"|"error"|false|fun(level: string, text: string, fields: table)  default: "info"
 ---and above, to stderr

@@ -771,7 +771,6 @@ local function new_callbacks(self, given, instance, apply)
         self.open[sequence] = nil
       end
     end,
-    end,
     save = function(write) machines.save(self.machine, write) end,
     load = function(step, key, value)
       local instance, loaded = load(step, key, value)
