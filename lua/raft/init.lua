@@ -26,8 +26,8 @@ local nodes = require "raft.node"
 ---@field id? integer               this member, above 0; not needed once dir knows it
 ---@field cluster? table<integer, string>  { [id] = "host:port" }, the first members, equal on all of them; read only
 ---while dir is empty; default: this node alone
----@field join? string[]            instead of cluster and id: members' addresses, to be asked for a place. The node gets an
----id that was never used, learns, catches up, and votes. Needs listen. Once dir knows the id it only says that a node
+---@field join? string[]            instead of cluster and id: members' addresses, to be asked for a place. The node gets
+---an id that was never used, learns, catches up, and votes. Needs listen. Once dir knows the id it only says that a node
 ---which has no vote when it starts shall ask for one
 ---@field voter? boolean            false, with join: it stays a learner, which follows and has no vote
 ---@field listen? string            "host:port"; default: cluster[id]
@@ -35,8 +35,8 @@ local nodes = require "raft.node"
 ---@field timeout? number           seconds, of waiting calls; default 5
 ---@field election_timeout? number  seconds without a leader before another one is elected; default 1
 ---@field heartbeat? number         seconds, below half of that; default 0.1
----@field lease? boolean            reads may rest on the leader's lease, if they ask for it. Only where the clocks of the
----members run apart by less than a tenth while election_timeout goes by; the same on all of them; default false
+---@field lease? boolean            reads may rest on the leader's lease, if they ask for it. Only where the clocks of
+---the members run apart by less than a tenth while election_timeout goes by; the same on all of them; default false
 ---@field priority? integer         who shall rather lead: -1000 to 1000; default 0
 ---@field pending? integer          most calls of this node under way; default 16384
 ---@field pending_bytes? integer    most bytes of them; default 64 MiB
