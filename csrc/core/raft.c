@@ -163,7 +163,8 @@ static void tick_leader(struct raft *r, uint64_t now)
     if (now >= r->transfer_until_us) r->transfer = 0; /* it did not come about: go on leading */
     r->transfer_told = false;
     replication_heartbeat(r, now);
-    r->heartbeat_at_us = now + r->config.heartbeat_us; /* here alone: rounds for reads must not put off the look above */
+    /* Here alone: rounds for reads must not put off the look above. */
+    r->heartbeat_at_us = now + r->config.heartbeat_us;
 }
 
 static int tick(struct raft *r, uint64_t now)
