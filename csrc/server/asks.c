@@ -5,7 +5,9 @@
 
 #include "base/mem.h"
 
-#define ASKS_MAX 4096u /* of all peers, on the leader */
+#define ASKS_MAX 4096u    /* of all peers, on the leader */
+#define GIVE_UP_TIMES 5u  /* as long as a read waits for its answer: a leader that lives has made a change by then, or
+                             leads no more */
 
 static struct ask **find(struct engine *e, raft_id from, uint64_t number)
 {
@@ -166,16 +168,23 @@ void asks_on_answer(struct engine *e, raft_id from, const struct frame *f)
     on_result(e, at, told.code);
 }
 
-void asks_lost_leader(struct engine *e)
+/* What became of something that the leader was asked, when it may not have heard of it. */
+static int fate(struct engine *e, struct ask *ask, bool replaced)
+{
+    bool handed_over = ask->what.kind == ASK_TRANSFER && replaced && e->leader != 0;
+    if (handed_over) ask->answer.id = e->leader;
+    return handed_over ? OK : ERR_UNKNOWN;
+}
+
+void asks_lost_leader(struct engine *e, bool replaced)
 {
     for (struct ask **at = &e->asks; *at != NULL;) {
         struct ask *ask = *at;
         bool sent = ask->from == 0 && ask->state == ASK_SENT;
+        bool waits = ask->what.kind == ASK_TRANSFER && replaced && e->leader == 0; /* for whoever leads next */
         if (sent && ask->what.kind == ASK_READ) wait_again(e, ask);
-        bool handed_over = sent && ask->what.kind == ASK_TRANSFER && e->leader != 0;
-        if (handed_over) ask->answer.id = e->leader;
-        if (!sent || ask->what.kind == ASK_READ || (ask->what.kind == ASK_TRANSFER && e->leader == 0)) at = &ask->next;
-        else answer(e, at, handed_over ? OK : ERR_UNKNOWN);
+        if (!sent || waits || ask->what.kind == ASK_READ) at = &ask->next;
+        else answer(e, at, fate(e, ask, replaced));
     }
 }
 
@@ -202,10 +211,10 @@ void asks_flush(struct engine *e)
     see_what_came_true(e, &status);
     for (struct ask **at = &e->asks; *at != NULL;) {
         struct ask *ask = *at, *next = ask->next;
-        bool mine = ask->from == 0;
-        if (mine && ask->state == ASK_SENT && ask->what.kind == ASK_READ && now >= ask->since_us + patience_us)
-            wait_again(e, ask); /* the answer is lost */
-        if (mine && ask->state == ASK_WAITING && e->leader != 0 && now >= e->ask_again_at_us) send(e, at);
+        bool mine = ask->from == 0, sent = mine && ask->state == ASK_SENT, read = ask->what.kind == ASK_READ;
+        if (sent && read && now >= ask->since_us + patience_us) wait_again(e, ask); /* the answer is lost */
+        if (sent && !read && now >= ask->since_us + GIVE_UP_TIMES * patience_us) answer(e, at, ERR_UNKNOWN);
+        else if (mine && ask->state == ASK_WAITING && e->leader != 0 && now >= e->ask_again_at_us) send(e, at);
         if (*at != next) at = &ask->next; /* else it was answered */
     }
 }

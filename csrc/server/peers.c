@@ -55,7 +55,7 @@ static void on_down(void *ctx, raft_id id, enum hello_channel channel, bool refu
     if (refused && id == status.leader) raft_leader_lost(e->raft, io_now(e->io)); /* no need to wait out the timeout */
     if (id != e->leader) return;
     pending_resend_all(&e->pending);
-    asks_lost_leader(e);
+    asks_lost_leader(e, false);
 }
 
 /* The links may have been closed meanwhile. What became of it the store tells. */

@@ -86,6 +86,7 @@ static void add_entries(struct sim_found *found, const struct batch_header *h, c
     }
     void *terms = found->terms;
     if (h->truncate_from != 0) found->last = (size_t)h->truncate_from - 1;
+    found->base = MIN(found->base, found->last); /* what was cut off may have begun in a segment that was released */
     sim_grow(&terms, &found->capacity, found->last + h->count, sizeof *found->terms);
     found->terms = terms;
     for (uint32_t i = 0; i < h->count; i++) {
@@ -142,17 +143,17 @@ static const struct part *oldest_part(const struct search *s)
 static void read_log(const struct search *s, struct sim_found *found)
 {
     const struct part *oldest = oldest_part(s), *part = part_of(s, found->part), *next;
-    if (part == NULL || part->header.salt != found->salt) { /* nothing read yet, or this log is not that one */
+    bool begins_there = oldest != NULL && oldest->header.number == found->oldest; /* else segments were released */
+    if (part == NULL || part->header.salt != found->salt || !begins_there) {
         sim_found_forget(found);
         part = oldest;
         if (part == NULL) return;
         enter_part(found, part);
+        found->oldest = part->header.number;
         begin_after(found, part->header.last);
         found->number = part->header.first_batch;
         found->term = part->header.term;
         found->vote = part->header.vote;
-    } else if (oldest->header.last > found->base && oldest->header.last <= found->last) {
-        begin_after(found, oldest->header.last); /* segments were released meanwhile */
     }
     for (; part != NULL; part = next) {
         next = part_of(s, found->part + 1);

@@ -16,6 +16,7 @@ struct sim_found {
     size_t last, capacity;
     /* Where reading has come to: number and salt of the segment, offset in it, number of the batch there. */
     uint64_t part, salt, at, number;
+    uint64_t oldest; /* number of the first segment, when reading began */
     raft_index base; /* the log begins after this entry */
 };
 
