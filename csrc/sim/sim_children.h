@@ -1,5 +1,5 @@
-/* Children of a simulated process. There is one process: the body runs at once, and joining writes what it has put, with
- * all that may befall a disk or a process meanwhile. The contracts are in base/io.h. */
+/* Children of a simulated process. There is one process: the body runs at once, and joining writes what it has put,
+ * with all that may befall a disk or a process meanwhile. The contracts are in base/io.h. */
 #ifndef RAFT_SIM_SIM_CHILDREN_H
 #define RAFT_SIM_SIM_CHILDREN_H
 

@@ -41,8 +41,8 @@ void ledger_acknowledge(struct ledger *l, uint64_t seq);
 /* Everything is acknowledged: what a recovery has told is. */
 void ledger_adopt(struct ledger *l, const struct store_recovered *r);
 
-/* Checks what a recovery has found: r, the entries r->first .. r->last, the peers that s knows. NULL: it is allowed, and
- * l->found is it; else what is wrong. */
+/* Checks what a recovery has found: r, the entries r->first .. r->last, the peers that s knows. NULL: it is allowed,
+ * and l->found is it; else what is wrong. */
 const char *ledger_check(struct ledger *l, const struct store_recovered *r, struct block *const *entries,
                          const struct store *s);
 /* Is this state what a recovery has found? */

@@ -1,5 +1,5 @@
-/* Reads a node's log and newest snapshot from the bytes on its disk, without the store: what is really there, if it died
- * now. It knows the layout (store/format.h, store/snapshot.h) and nothing of how the store writes, believes and
+/* Reads a node's log and newest snapshot from the bytes on its disk, without the store: what is really there, if it
+ * died now. It knows the layout (store/format.h, store/snapshot.h) and nothing of how the store writes, believes and
  * recovers. */
 #ifndef RAFT_SIM_SIM_READER_H
 #define RAFT_SIM_SIM_READER_H

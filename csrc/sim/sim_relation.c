@@ -239,8 +239,8 @@ static void judge_log(const struct step *x, raft_index kept, const struct raft_e
 {
     const struct sim_core *a = x->after;
     if (a->kept != kept || a->n_added != n || a->last != kept + n) {
-        wrong(x, "3.5", "its log keeps %" PRIu64 " of %" PRIu64 " entries and gains %zu, up to %" PRIu64 "; by the rules "
-              "it keeps %" PRIu64 " and gains %zu", a->kept, x->s->last, a->n_added, a->last, kept, n);
+        wrong(x, "3.5", "its log keeps %" PRIu64 " of %" PRIu64 " entries and gains %zu, up to %" PRIu64 "; by the "
+              "rules it keeps %" PRIu64 " and gains %zu", a->kept, x->s->last, a->n_added, a->last, kept, n);
         return;
     }
     for (size_t i = 0; i < n; i++) {
@@ -834,8 +834,8 @@ static void judge_snapshot(const struct step *x, const struct raft_message *m)
     }
     if (m->index != s->snapshot || m->index > s->commit || m->log_term != term_at(x, m->index) ||
         p->next > s->compacted) {
-        wrong(x, "5.3", "it sends %" PRIu64 " a snapshot of index %" PRIu64 " and term %" PRIu64 "; its own is of %" PRIu64
-              ", next is %" PRIu64 ", gone are entries up to %" PRIu64, m->to, m->index, m->log_term, s->snapshot,
+        wrong(x, "5.3", "it sends %" PRIu64 " a snapshot of index %" PRIu64 " and term %" PRIu64 "; its own is of %"
+              PRIu64 ", next is %" PRIu64 ", gone are entries up to %" PRIu64, m->to, m->index, m->log_term, s->snapshot,
               p->next, s->compacted);
     }
     p->next = m->index + 1;
@@ -933,7 +933,8 @@ static void on_start(struct step *x)
         .commit = applied, .ready_commit = applied, .applied = applied, .snapshot = initial->snapshot,
         .role = RAFT_FOLLOWER,
     };
-    /* Of the entry before a log the term has to be known: it is the snapshot's last, or the log's first serves as such. */
+    /* Of the entry before a log the term has to be known: it is the snapshot's last, or the log's first serves as
+     * such. */
     bool older = initial->n_runs > 0 && initial->runs[0].start <= initial->snapshot;
     s->compacted = older ? initial->runs[0].start : initial->snapshot;
     if (initial->snapshot_term > s->term) enter_term(s, initial->snapshot_term, 0);
@@ -1007,7 +1008,8 @@ static void same_state(struct step *x)
     same_number(x, "3.3", "its term", a->term, s->term);
     same_number(x, "3.4", "its vote", a->vote, s->vote);
     if (a->role != s->role || a->asking != s->asking) {
-        wrong(x, "3.4", "it is a %s; by the rules it is a %s", role_of(a->role, a->asking), role_of(s->role, s->asking));
+        wrong(x, "3.4", "it is a %s; by the rules it is a %s", role_of(a->role, a->asking),
+              role_of(s->role, s->asking));
     }
     same_number(x, "3.4", "its leader", a->leader, s->leader);
     same_number(x, "3.8", "its durable term", a->durable_term, s->durable_term);

@@ -3,8 +3,8 @@
  *
  * After each healing something must be committed within 10 election timeouts and, when all nodes have applied what was
  * there before, a command acknowledged within as much; then all nodes must come to the same state with every call
- * answered. In the end they close in good order, and come back to that state from their disks - all but those whose disks
- * were lost, of which no more is asked than that they answer their calls and close. */
+ * answered. In the end they close in good order, and come back to that state from their disks - all but those whose
+ * disks were lost, of which no more is asked than that they answer their calls and close. */
 #ifndef RAFT_SIM_SIM_SCENARIO_H
 #define RAFT_SIM_SIM_SCENARIO_H
 

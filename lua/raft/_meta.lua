@@ -79,8 +79,8 @@ function core.unpack(data) end
 ---@field raised fun(sequence: integer, index: integer, message: string, traceback: string)
 ---after each apply that did not raise; read anew at each step, so that it may be set and cleared
 ---@field applied (fun(index: integer, time: number, cmd: any, a: any, b: any))?
----ended without apply; code nil: a barrier has been passed, at index; or what was asked of the leader is done (id: of the
----new member, or leader)
+---ended without apply; code nil: a barrier has been passed, at index; or what was asked of the leader is done (id: of
+---the new member, or leader)
 ---@field done fun(sequence: integer, code: string?, message: string?, index: integer, id: integer)
 ---writes the machine's state; write(key, value), key not nil. In a child process, or as if it were one
 ---@field save fun(write: fun(key: any, value: any))
@@ -88,7 +88,8 @@ function core.unpack(data) end
 ---@field load fun(step: "begin"|"record"|"end", key: any, value: any): table?, function?
 ---@field snapshot fun(index: integer, bytes: integer, us: integer, message: string?, code: string?)
 ---@field started fun(code: string?, message: string?)
----@field changed fun()   members, role, leader, term, ready, phase, disk, fault or a peer's connection differ from the last call
+---members, role, leader, term, ready, phase, disk, fault or a peer's connection differ from the last call
+---@field changed fun()
 ---the machine cannot go on: stack overflow, out of memory, or apply raised and stop_on_error
 ---@field halted fun(message: string)
 ---@field closed fun()

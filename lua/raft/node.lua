@@ -336,10 +336,11 @@ Session.__name = "raft.session"
 ---@param callback? fun(a: any, b: any, code: raft.code?)
 ---@return any a
 ---@return any b
----@return raft.code? code "expired": the session is gone (idle for an hour), or has gone on; an earlier try may have applied
+---@return raft.code? code "expired": the session is gone (idle for an hour), or has gone on; an earlier try may have
+---applied
 ---@overload async fun(self: raft.Session, seq: integer, cmd: any, callback: fun(a: any, b: any, code: raft.code?))
 function Session:propose(seq, cmd, opts, callback)
-  local node, timeout = self.node, nil
+  local node, timeout = self.node
   if math.type(seq) ~= "integer" or seq < 1 then error("session:propose: seq must be an integer above 0", 2) end
   timeout, callback = call_options("session:propose", opts, callback)
   local waiter = new_waiter(callback, "session:propose")
@@ -684,8 +685,8 @@ end
 ---@field sessions integer
 ---@field elections integer       that this node started
 ---@field log { bytes: integer, segments: integer }
----@field snapshot { index: integer, time: number, bytes: integer, running: boolean, error: string? } the newest; index 0:
----there is none. time: the leader's clock in it; error: why the last attempt failed
+---@field snapshot { index: integer, time: number, bytes: integer, running: boolean, error: string? } the newest; index
+---0: there is none. time: the leader's clock in it; error: why the last attempt failed
 ---@field disk { state: "ok"|"slow"|"full"|"failed", sync: number, free: integer? } sync: seconds that the last durable
 ---write took; free: bytes, when a segment of the log was last prepared
 ---@field fault string?
@@ -715,8 +716,8 @@ function Node:status()
   s.leader_address = address_of(s, s.leader)
   s.tolerates = shape_members(s, s.id)
   s.log = { bytes = s.log_bytes, segments = s.log_segments }
-  s.snapshot = { index = s.snapshot_index, time = s.snapshot_time, bytes = s.snapshot_bytes, running = s.snapshotting,
-    error = self.snapshot_error }
+  s.snapshot = { index = s.snapshot_index, time = s.snapshot_time, bytes = s.snapshot_bytes,
+    running = s.snapshotting, error = self.snapshot_error }
   s.snapshot_index, s.snapshot_time, s.snapshot_bytes, s.snapshotting = nil, nil, nil, nil
   s.disk = { state = s.disk, sync = s.sync, free = s.disk_free }
   s.disk_free = nil
@@ -773,12 +774,12 @@ local function new_callbacks(self, given, instance, apply)
     end,
     save = function(write) machines.save(self.machine, write) end,
     load = function(step, key, value)
-      local instance, loaded = load(step, key, value)
-      if instance then
-        self.machine = instance
+      local restored, loaded = load(step, key, value)
+      if restored then
+        self.machine = restored
         on_restored(self)
       end
-      return instance, loaded
+      return restored, loaded
     end,
     snapshot = function(index, bytes, us, message, code) on_snapshot(self, index, bytes, us / 1e6, message, code) end,
     started = function(code, message) on_started(self, code, message) end,
@@ -791,8 +792,9 @@ end
 
 local function new_node(o)
   local self = setmetatable({
-    id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, waits = {}, voter = o.voter, joins = o.join ~= nil,
-    peers = {}, handlers = {}, snapshots = {}, opening = {}, ended = false, ready = false,
+    id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, waits = {},
+    voter = o.voter, joins = o.join ~= nil, peers = {}, handlers = {}, snapshots = {}, opening = {},
+    ended = false, ready = false,
   }, Node)
   for event in pairs(EVENTS) do self.handlers[event] = {} end
   self.rounds = {}   -- by kind; those under way also by number

@@ -81,7 +81,8 @@ local function replace(text, old, new)
 end
 
 describe("every interleaving of two threads", function()
-  local sources = "csrc/server/host.c csrc/server/sessions.c csrc/wire/entry.c"
+  local sources = "csrc/server/host.c csrc/server/host_asks.c csrc/server/host_snapshot.c csrc/server/sessions.c"
+    .. " csrc/server/clients.c csrc/store/snapshot.c csrc/wire/entry.c"
   for _, name in ipairs { "mem", "buf", "err", "hash", "block", "base" } do
     sources = ("%s csrc/base/%s.c"):format(sources, name)
   end

@@ -114,17 +114,22 @@ describe("no crash loses what was acknowledged, brings back what is void, or sto
   end)
 
   it("while logs go idle, close, die and are opened again", function()
-    for seed = 21, 28 do history(seed, 250, { append = 4, vote = 1, run = 6, idle = 2, close = 1, die = 2, release = 2 }) end
+    for seed = 21, 28 do
+      history(seed, 250, { append = 4, vote = 1, run = 6, idle = 2, close = 1, die = 2, release = 2 })
+    end
   end)
 
   it("while segments turn over and are recycled, or removed", function()
     for seed = 31, 34 do
-      history(seed, 250, { append = 2, large = 4, run = 8, release = 3, truncate = 1, die = 1, idle = 1 }, { large = 15000 })
+      history(seed, 250, { append = 2, large = 4, run = 8, release = 3, truncate = 1, die = 1, idle = 1 },
+        { large = 15000 })
     end
   end)
 
   it("while entries are larger than segments", function()
-    for seed = 41, 44 do history(seed, 60, { large = 1, append = 2, run = 6, release = 1, die = 1 }, { large = 66000 }) end
+    for seed = 41, 44 do
+      history(seed, 60, { large = 1, append = 2, run = 6, release = 1, die = 1 }, { large = 66000 })
+    end
   end)
 
   it("while peers are remembered", function()

@@ -184,7 +184,8 @@ return function(kind, root)
           local file = assert(w:open(path))
           assert.equal(30 * #piece, w:size(file))
           assert.equal(piece .. piece, w:read(file, 28 * #piece, 3 * #piece))
-          assert.same({ nil, "" }, { w:child(dir .. "/empty", apart, "", 0) and nil, w:read(assert(w:open(dir .. "/empty")), 0, 9) })
+          assert.same({ nil, "" },
+            { w:child(dir .. "/empty", apart, "", 0) and nil, w:read(assert(w:open(dir .. "/empty")), 0, 9) })
         end)
 
         it("tells what failed a child in " .. how, function()
