@@ -5,7 +5,7 @@
 # make bench      measure a cluster of three processes; figures in build/bench.json
 # make sim        SEEDS=100 FROM=1: whole clusters in the simulator, by seed, on all cores; a failure is told and drawn
 # make soak       the same from a seed by date, until it fails or Ctrl-C
-# make zoo        plant bugs into copies of the sources; the simulator must catch each of them (a quarter of an hour)
+# make zoo        plant bugs into copies of the sources; the simulator must catch each of them (ten minutes)
 # make install    PREFIX=/usr/local, DESTDIR=
 # make lint, make build-asan, make build-tsan, make build-clang, make deps, make clean
 #

@@ -174,7 +174,8 @@ static inline int io_read(struct io *io, struct io_file *file, uint64_t at, void
 {
     return io->ops->read(io, file, at, data, size, got, e);
 }
-/* Durable write, one operation: OK means that the bytes (and the file's size) are on stable storage. After an error
+/* Durable write, one operation: OK means that the bytes (and the file's size) are on stable storage. Where it begins
+ * behind the end of the file, what lies between becomes zero. After an error
  * anything from none to all of them may be; the caller must not go on as if it knew. */
 static inline int io_write(struct io *io, struct io_file *file, uint64_t at, const void *data, size_t size,
                            struct err *e)

@@ -1,8 +1,8 @@
 /* core.images: a log on a disk in memory, and what is left of it by every crash and by every bit that rots, for specs.
  *
- * A spec writes the history: images:open(), :append(), :release(), ..., and :run(), which lets the lanes do one job each.
- * In each run every image that a crash may leave is recovered and checked against what was acknowledged; the first
- * one that is wrong raises, saying which it is. */
+ * A spec writes the history: images:open(), :append(), :release(), ..., and :run(), which lets the lanes do one job
+ * each. In each run every image that a crash may leave is recovered and checked against what was acknowledged; the
+ * first one that is wrong raises, saying which it is. */
 #include <stdio.h>
 
 #include "base/mem.h"
@@ -283,7 +283,8 @@ static bool lose_cache(struct images *m, const struct image_steps *steps)
 {
     struct look l;
     struct err e;
-    struct crash_loop inner = {.disk = &m->disk, .steps = {steps}, .visit = look_after_loss, .ctx = m, .every = 1};
+    struct crash_loop inner = {.disk = &m->disk, .steps = {steps}, .visit = look_after_loss, .ctx = m,
+                               .every = m->loop.every};
     if (steps->n != 1 || steps->list[0].kind != IMAGE_WRITE || m->disk.directory.n_changes > 0) return true;
     struct image_mark before = image_mark(&m->disk);
     image_redo(&m->disk, steps, &steps->list[0], IMAGE_DISK);
@@ -610,10 +611,14 @@ static bool rot_read_one(struct images *m, const struct image_name *name, uint64
     name->inode->data[bit / 8] ^= (uint8_t)(1u << bit % 8);
     l.recovered.term = m->ledger.base.term;
     l.recovered.vote = m->ledger.base.vote;
-    if (!read) fine = says_where(&e, name->text) || rot_wrong(m, name->text, bit, e.text);
-    else if (!ledger_equal(&m->ledger.base, &l.recovered, l.entries)) fine = rot_wrong(m, name->text, bit, "other entries");
-    if (read) counts->same++;
-    else counts->refused++;
+    if (read) {
+        counts->same++;
+        bool same = ledger_equal(&m->ledger.base, &l.recovered, l.entries);
+        if (!same) fine = rot_wrong(m, name->text, bit, "other entries");
+    } else {
+        counts->refused++;
+        fine = says_where(&e, name->text) || rot_wrong(m, name->text, bit, e.text);
+    }
     blocks_free(l.entries, l.n);
     return fine;
 }

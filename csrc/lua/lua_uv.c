@@ -51,6 +51,7 @@ struct harness {
     bool fresh;  /* something was logged since the last turn */
     enum received_mode mode;
     uint64_t alarm_us;
+    int code; /* of the last call */
     struct io_link **links; /* by id - 1; NULL: gone */
     size_t links_count, links_capacity;
     struct io_file *files[FILES_MAX];
@@ -259,6 +260,7 @@ static void call_world(struct harness *h, struct call *call)
         call_run(call);
         while (!call->answered && sim_world_step(h->sim->world)) continue;
         ASSERT(call->answered);
+        h->code = call->code;
         return;
     }
     pthread_mutex_lock(&h->mutex);
@@ -268,6 +270,7 @@ static void call_world(struct harness *h, struct call *call)
     pthread_mutex_lock(&h->mutex);
     while (!call->answered) pthread_cond_wait(&h->news, &h->mutex);
     pthread_mutex_unlock(&h->mutex);
+    h->code = call->code;
 }
 
 static void run_stop(struct call *call)
@@ -803,6 +806,36 @@ static int l_wake(lua_State *L)
     return 0;
 }
 
+/* world:notify(times): in the simulated world an event "notified" follows, in the real one core.poll tells. */
+static int l_notify(lua_State *L)
+{
+    struct harness *h = check_world(L);
+    for (lua_Integer i = luaL_optinteger(L, 2, 1); i > 0; i--) io_notify(h->io);
+    return 0;
+}
+
+/* world:clock() -> both clocks, us. */
+static int l_clock(lua_State *L)
+{
+    struct harness *h = check_world(L);
+    lua_pushinteger(L, (lua_Integer)io_now(h->io));
+    lua_pushinteger(L, (lua_Integer)io_wall(h->io));
+    return 2;
+}
+
+static int l_random(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)io_random(check_world(L)->io));
+    return 1;
+}
+
+/* world:code() -> the number of the last call's code: several have one name. */
+static int l_code(lua_State *L)
+{
+    lua_pushinteger(L, check_world(L)->code);
+    return 1;
+}
+
 static void wait_for_log(struct harness *h, lua_Number seconds)
 {
     if (h->sim != NULL) {
@@ -849,9 +882,9 @@ static int l_stop(lua_State *L)
     return 0;
 }
 
-static void no_notify(void *ctx)
+static void on_notified(void *ctx)
 {
-    (void)ctx;
+    log_add(ctx, "notified", 0, NULL, 0);
 }
 
 static int open_real(struct harness *h, int notify_fd, struct err *e)
@@ -878,7 +911,7 @@ static int open_sim(struct harness *h, const struct harness *other, struct err *
         if (h->sim == NULL || h->sim->world == NULL) return err_set(e, ERR_NOMEM, "out of memory");
     }
     h->sim->users++;
-    h->io = sim_world_io(h->sim->world, ++h->sim->nodes, no_notify, NULL);
+    h->io = sim_world_io(h->sim->world, ++h->sim->nodes, on_notified, h);
     h->io->events = &events;
     h->io->engine = h;
     return OK;
@@ -931,6 +964,10 @@ void lua_uv_open(lua_State *L)
         {"on_received", l_on_received},
         {"alarm", l_alarm},
         {"wake", l_wake},
+        {"notify", l_notify},
+        {"clock", l_clock},
+        {"random", l_random},
+        {"code", l_code},
         {"jobs", l_jobs},
         {"events", l_events},
         {"stop", l_stop},

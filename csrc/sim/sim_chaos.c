@@ -89,7 +89,7 @@ static void judge_rot(struct sim_victim *v)
     struct sim_check *check = v->chaos->cluster->check;
     const struct err *e = &m->channel.start_error;
     v->rotten = m->planted = false;
-    if (engine_store(m->engine) != NULL) return;
+    if (m->engine != NULL && engine_store(m->engine) != NULL) return;
     m->planted = true;
     v->gone = true;
     sim_trace_add(m->cluster->config.trace, SIM_TRACE_NOTE, sim_world_now(m->cluster->world), m->id, "refused", 0, "%s",

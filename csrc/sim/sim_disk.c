@@ -339,11 +339,27 @@ int sim_disk_list(struct sim_disk *d, const char *dir, struct io_names *out, str
     return OK;
 }
 
+/* Is dir, or one of its parents, a file? */
+static bool is_blocked(const struct sim_disk *d, const char *dir)
+{
+    size_t size = strlen(dir);
+    char *path = sim_strdup(dir);
+    bool blocked = false;
+    for (size_t i = 1; i <= size && !blocked; i++) {
+        if (dir[i] != '/' && dir[i] != '\0') continue;
+        path[i] = '\0';
+        blocked = sim_names_find(&d->names, path) != NULL;
+        path[i] = dir[i];
+    }
+    mem_free(path);
+    return blocked;
+}
+
 int sim_disk_make_dir(struct sim_disk *d, const char *dir, struct err *e)
 {
     if (op_fails(d, "make", dir, e)) return e->code;
     if (sim_names_has_dir(&d->names, dir)) return OK;
-    if (sim_names_find(&d->names, dir) != NULL) return err_set(e, ERR_EXIST, "make %s: it is a file", dir);
+    if (is_blocked(d, dir)) return err_set(e, ERR_EXIST, "make %s: a file is in the way", dir);
     if (d->full) return err_set(e, ERR_FULL, "make %s: no space left on device", dir);
     sim_names_make_dir(&d->names, dir);
     return OK;

@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "sim/sim_trace.h"
 
+#include <stdlib.h>
+
 #define UNREACHABLE_MIN_US (50 * US_PER_MS) /* until a dialler gives up */
 #define UNREACHABLE_MAX_US (3 * US_PER_S)
 #define CRASH_NEWS_MAX_US (500 * US_PER_MS) /* until the other end of a link hears that a process died */
@@ -126,8 +128,9 @@ static uint64_t give_up_us(struct sim_net *net)
 static bool address_is_sane(const char *address)
 {
     const char *colon = strrchr(address, ':');
-    if (colon == NULL || colon == address || colon[1] == '\0') return false;
-    return colon[1 + strspn(colon + 1, "0123456789")] == '\0';
+    size_t digits = colon != NULL ? strspn(colon + 1, "0123456789") : 0;
+    if (colon == address || digits == 0 || digits > 5 || colon[1 + digits] != '\0') return false;
+    return strtoul(colon + 1, NULL, 10) <= UINT16_MAX;
 }
 
 static struct io_server *server_find(const struct sim_net *net, const char *address)

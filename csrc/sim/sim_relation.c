@@ -15,6 +15,7 @@ struct peer {
     uint64_t contact_us;    /* leader: its last reply in this term */
     bool granted, refused;  /* candidate: what it said in this round */
     raft_term welcome;      /* it may be told that it would get a vote, in terms up to this one (9.6) */
+    bool owed;              /* it has asked something in an earlier term and is to hear of the later one (3.3) */
 };
 
 /* A batch that is on its way to the disk. */
@@ -621,6 +622,8 @@ static void on_message(struct step *x)
         wrong(x, "3.1", "it listens to who is no member");
         return;
     }
+    bool asks = m->type == RAFT_APPEND || m->type == RAFT_HEARTBEAT || m->type == RAFT_VOTE;
+    if (asks && m->term < s->term) peer_of(s, m->from)->owed = true;
     if (m->type == RAFT_VOTE) {
         if (m->pre) on_pre_vote(x, m);
         else on_vote(x, m);
@@ -834,8 +837,8 @@ static void judge_snapshot(const struct step *x, const struct raft_message *m)
     }
     if (m->index != s->snapshot || m->index > s->commit || m->log_term != term_at(x, m->index) ||
         p->next > s->compacted) {
-        wrong(x, "5.3", "it sends %" PRIu64 " a snapshot of index %" PRIu64 " and term %" PRIu64 "; its own is of %"
-              PRIu64 ", next is %" PRIu64 ", gone are entries up to %" PRIu64, m->to, m->index, m->log_term, s->snapshot,
+        wrong(x, "5.3", "it sends %" PRIu64 " a snapshot of index %" PRIu64 " and term %" PRIu64 "; its own is "
+              "of %" PRIu64 ", next is %" PRIu64 ", gone are entries up to %" PRIu64, m->to, m->index, m->log_term, s->snapshot,
               p->next, s->compacted);
     }
     p->next = m->index + 1;
@@ -881,6 +884,7 @@ static void judge_message(struct step *x, const struct raft_message *m)
         wrong(x, "3.8", "it sends a %s of term %" PRIu64 ", and term %" PRIu64 " is on disk", message_names[m->type],
               m->term, s->durable_term);
     }
+    if (!hypothetical) peer_of(s, m->to)->owed = false;
     if (m->type == RAFT_VOTE) judge_vote(x, m);
     if (m->type == RAFT_VOTE_REPLY) judge_vote_reply(x, m);
     if (m->type == RAFT_APPEND) judge_append(x, m);
@@ -896,12 +900,26 @@ static void judge_message(struct step *x, const struct raft_message *m)
     }
 }
 
+/* Who asks in an earlier term is told of the later one (figure 3.1: "reply false if term < currentTerm"), as soon as that
+ * may be told. */
+static void judge_debts(struct step *x)
+{
+    struct server *s = x->s;
+    bool told = s->durable_term == s->term && s->durable_vote == s->vote;
+    for (size_t i = 0; i < s->n_peers && told; i++) {
+        if (!s->peers[i].owed) continue;
+        wrong(x, "3.3", "%" PRIu64 ", which asked in an earlier term, does not hear of term %" PRIu64, s->peers[i].id,
+              s->term);
+    }
+}
+
 static void on_ready(struct step *x)
 {
     struct server *s = x->s;
     const struct raft_ready *out = x->input->ready;
     judge_batch(x, out);
     for (size_t i = 0; i < out->n_messages; i++) judge_message(x, &out->messages[i]);
+    judge_debts(x);
     x->next_free = s->leftover;
     s->leftover = false;
     for (size_t i = 0; i < s->n_peers; i++) s->peers[i].welcome = 0;

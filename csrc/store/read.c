@@ -111,7 +111,7 @@ static int read_piece(struct read_plan *plan, const struct piece *piece, bool *f
         if (e->code == ERR_NOENT) e->code = ERR_IO; /* a live segment is missing: not what ERR_NOENT says to a reader */
         return e->code;
     }
-    window_init(&w, plan->io, file, piece->file_size);
+    window_init(&w, plan->io, file, path, piece->file_size);
     uint64_t offset = piece->offset;
     int status = OK;
     while (status == OK && !*full && !is_done(plan, piece)) {

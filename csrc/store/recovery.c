@@ -372,7 +372,7 @@ static int read_batches(struct recovery *r, struct found *f, const struct found 
     bool later = false;
     format_segment_path(path, s->dir, f->segment->file);
     if (io_open(s->io, path, 0, &file, e) != OK) return e->code;
-    window_init(&w, s->io, file, f->segment->size);
+    window_init(&w, s->io, file, path, f->segment->size);
     f->segment->end = SEGMENT_FIRST;
     int status = OK;
     while (status == OK && why == NULL && (after == NULL || r->next < after->header.first_batch)) {

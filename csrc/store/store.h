@@ -284,7 +284,7 @@ struct store_status {
     uint64_t bytes;       /* of all segments in use */
     uint32_t segments;    /* in use */
     uint32_t spares;      /* ready */
-    uint64_t room;        /* bytes that can still be written, when a segment was last prepared; UINT64_MAX = not known */
+    uint64_t room;        /* bytes that can still be written, when a segment was last prepared; UINT64_MAX: unknown */
     uint64_t writes;      /* durable writes so far */
     uint64_t write_us_last; /* how long the last one took */
     raft_index first, durable_last;

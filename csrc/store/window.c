@@ -4,9 +4,9 @@
 
 #define PIECE (128u << 10) /* read at once, at least */
 
-void window_init(struct window *w, struct io *io, struct io_file *file, uint64_t file_size)
+void window_init(struct window *w, struct io *io, struct io_file *file, const char *path, uint64_t file_size)
 {
-    *w = (struct window){.io = io, .file = file, .file_size = file_size};
+    *w = (struct window){.io = io, .file = file, .path = path, .file_size = file_size};
 }
 
 void window_free(struct window *w)
@@ -37,7 +37,10 @@ int window_view(struct window *w, uint64_t offset, size_t size, const uint8_t **
     if (offset < w->at || offset - w->at > w->size || w->size - (offset - w->at) < size) {
         size_t wanted = (size_t)MIN(MAX(size, PIECE), w->file_size - offset);
         if (load(w, offset, wanted, e) != OK) return e->code;
-        if (w->size < size) return ERR_NOENT;
+        if (w->size < size) {
+            return err_set(e, ERR_CORRUPT, "%s: damaged at offset %" PRIu64 ": the file has been cut there", w->path,
+                           offset + w->size);
+        }
     }
     *p = w->data + (offset - w->at);
     return OK;

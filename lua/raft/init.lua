@@ -27,8 +27,8 @@ local nodes = require "raft.node"
 ---@field cluster? table<integer, string>  { [id] = "host:port" }, the first members, equal on all of them; read only
 ---while dir is empty; default: this node alone
 ---@field join? string[]            instead of cluster and id: members' addresses, to be asked for a place. The node
----gets an id that was never used, learns, catches up, and votes. Needs listen. Once dir knows the id it only says that a
----node which has no vote when it starts shall ask for one
+---gets an id that was never used, learns, catches up, and votes. Needs listen. Once dir knows the id it only says that
+---a node which has no vote when it starts shall ask for one
 ---@field voter? boolean            false, with join: it stays a learner, which follows and has no vote
 ---@field listen? string            "host:port"; default: cluster[id]
 ---@field name? string              of the cluster; default "raft"

@@ -328,7 +328,9 @@ static void producer(void)
 
 static void take(struct ring_item item)
 {
-    if (item.kind != 7 || item.value != popped + 1) fail("item %" PRIu64 " where %" PRIu64 " was next", item.value, popped + 1);
+    if (item.kind != 7 || item.value != popped + 1) {
+        fail("item %" PRIu64 " where %" PRIu64 " was next", item.value, popped + 1);
+    }
     popped++;
 }
 

@@ -102,17 +102,17 @@ describe("a program", function()
     return asked, ok and tonumber(result:match("^%d+"))
   end
 
-  for what, program in pairs(PROGRAMS) do
-    it(what .. " survives a lack of Lua's memory at any allocation", function()
+  for what, program in pairs(PROGRAMS) do describe(what, function()
+    it("survives a lack of Lua's memory at any allocation", function()
       local asked = try(program, 0, 0)
       assert.is_true(asked > 100)
       for n = 1, asked, EVERY do try(program, n, 0) end
     end)
 
-    it(what .. " survives a lack of the module's memory at any allocation", function()
+    it("survives a lack of the module's memory at any allocation", function()
       local _, asked = try(program, 0, 0)
       assert.is_true(asked > 10)
       for n = 1, asked do try(program, 0, n) end
     end)
-  end
+  end) end
 end)

@@ -186,6 +186,13 @@ describe("the checker of simulated clusters", function()
     check:recover(2, 1, 3, { 1 })
   end)
 
+  broken({ "a vote that was told and is forgotten", "durability" }, function(check)
+    check:term(2, 5, 3, 5)
+    check:says_vote(2, 5, 3)
+    check:crash(2)
+    check:recover(2, 5, 0, { 1 })
+  end)
+
   broken({ "a disk without what was durable, while its node runs", "durability" }, function(check)
     check:disk(1, 1, 1, { 1 })
     check:disks()

@@ -130,6 +130,12 @@ describe("the relation of allowed steps", function()
     s:persisted():message("append_reply", { index = 4 }, { commit = 4, peers = peers(4, 5, 0, 4) })
     return s:send({ type = "heartbeat", to = 2, commit = 4 })
   end)
+  allows("a node to tell the leader of an earlier term of the later one when that is on disk", function()
+    local s = start { log = { 1, 1, 2 } }:stand():wait(T):ask():message("vote_reply", { pre = true, term = 4 },
+      { term = 4, vote = 1, asking = false, deadline = 14 * T })
+    s:message("heartbeat", { term = 2 }):ready():persisted()
+    return s:send { type = "heartbeat_reply", to = 2 }
+  end)
   allows("a follower to replace what its leader has not", function()
     return follower():message("append", { term = 4, index = 1, log_term = 1, entries = { 3 }, commit = 2 },
       { term = 4, vote = 0, kept = 1, added = { 3 }, stable = 1, commit = 2, deadline = 11 * T })
@@ -396,6 +402,9 @@ describe("the relation of allowed steps", function()
   forbids("to say that it has received what it has not", "3.5", follower, function(s)
     s:send { type = "heartbeat_reply", to = 2, index = 4 }
   end)
+  forbids("to leave who leads an earlier term without an answer", "3.3", function()
+    return follower():message("heartbeat", { from = 3, term = 1 })
+  end, function(s) s:ready() end)
   forbids("a message to who is no member", "3.1", follower, function(s) s:send { type = "heartbeat_reply", to = 4 } end)
 
   it("tells the input, what the state is, and what it ought to be", function()

@@ -149,6 +149,7 @@ describe("no crash loses what was acknowledged, brings back what is void, or sto
       total.seconds, total.doubles, total.cached))
     assert.is_true(total.images > 1000000)
     assert.is_true(total.recoveries >= 1000000 // EVERY)
-    assert.is_true(total.torn > 0 and total.created > 0 and total.seconds > 0 and total.doubles > 0)
+    assert.is_true(total.torn > 0 and total.created > 0 and total.seconds > 0 and total.doubles > 0
+      and total.cached > 0)
   end)
 end)

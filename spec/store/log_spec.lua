@@ -264,6 +264,19 @@ describe("a range", function()
     assert.truthy(message:find("data/00000001.seg: damaged at offset %d+ .*entries 1..3"))
   end)
 
+  it("in a file that has been cut meanwhile is refused, naming the file and the place", function()
+    local j = opened()
+    j:append(entries(3, "entry ", 3000))
+    j:run()
+    local path = "data/00000001.seg"
+    local bytes = j.disk:file(path)
+    local at = assert(bytes:find("entry 3", 1, true))
+    j.disk:put(path, bytes:sub(1, at))
+    local result, message, code = j:read(1, 3)
+    assert.same({ nil, "corrupt" }, { result, code })
+    assert.truthy(message:find(("%s: damaged at offset %d"):format(path, at), 1, true), message)
+  end)
+
   it("that is not durable yet is not given", function()
     local j = opened()
     j:append { "a" }

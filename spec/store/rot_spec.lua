@@ -1,6 +1,6 @@
--- Every bit of a directory flipped, one at a time: in what a start reads, and under a log that is open. It is
--- refused, with the file and the place, or it was in no use; only in the batch that was written last, while nothing
--- stands behind it, damage cannot be told from the torn end of a write.
+-- Every bit of a directory flipped, one at a time: in what a start reads, and under a log that is open. It is refused,
+-- with the file and the place, or it was in no use; only in the batch that was written last, while nothing stands
+-- behind it, damage cannot be told from the torn end of a write.
 local core = require "raft.core"
 
 local EVERY = (os.getenv("RAFT_BUILD") or "plain") ~= "plain" and 101 or 1

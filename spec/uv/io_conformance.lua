@@ -2,6 +2,8 @@
 -- real world and against the simulated one.
 local core = require "raft.core"
 
+local EXIST, NOENT = -15, -14  -- csrc/base/err.h; both have the name "io"
+
 ---@param kind "real"|"sim"
 ---@param root string a directory that is not there yet; its parent is
 return function(kind, root)
@@ -87,6 +89,28 @@ return function(kind, root)
         w:close(file)
       end)
 
+      it("has zeros between the end of a file and what is written behind it", function()
+        local file = assert(w:open(dir .. "/a", "wc"))
+        assert(w:write(file, 0, "head"))
+        assert(w:write(file, 4096, "tail"))
+        assert.equal(4100, w:size(file))
+        assert.equal("head" .. ("\0"):rep(4092) .. "tail", w:read(file, 0, 5000))
+        w:close(file)
+      end)
+
+      it("keeps an open file that was removed apart from a new one of its name", function()
+        local old = assert(w:open(dir .. "/a", "wc"))
+        assert(w:write(old, 0, "old"))
+        assert(w:remove(dir .. "/a"))
+        local new = assert(w:open(dir .. "/a", "wc"))
+        assert(w:write(new, 0, "new!"))
+        assert(w:write(old, 3, "er"))
+        assert.equal("new!", w:read(new, 0, 10))
+        assert.equal("older", w:read(old, 0, 10))
+        w:close(old)
+        w:close(new)
+      end)
+
       it("fills a file with zeros to the size that was asked for, over what it held", function()
         local file = assert(w:open(dir .. "/a", "wc"))
         assert(w:write(file, 0, ("x"):rep(100)))
@@ -139,7 +163,8 @@ return function(kind, root)
         assert(w:rename(dir .. "/b", dir .. "/a"))
         assert(w:remove(dir .. "/B"))
         assert(w:sync_dir(dir))
-        assert.same({ ".hidden", "a", "c10", "c9" }, w:list(dir))
+        assert(w:make_dir(dir .. "/below"))
+        assert.same({ ".hidden", "a", "below", "c10", "c9" }, w:list(dir))
       end)
 
       it("has the content of the new name after a rename", function()
@@ -161,18 +186,27 @@ return function(kind, root)
       end)
 
       it("names the path of what is not there, or is there already", function()
-        local function fails(text, code, result, message, got)
+        local function fails(text, number, result, message, code)
           assert.is_nil(result)
-          assert.equal(code, got)
+          assert.same({ "io", number }, { code, w:code() })
           assert.truthy(message:find(text, 1, true), message)
         end
-        fails(dir .. "/none", "io", w:open(dir .. "/none"))
-        fails(dir .. "/none", "io", w:open(dir .. "/none", "w"))
-        fails(dir .. "/none", "io", w:list(dir .. "/none"))
-        fails(dir .. "/none", "io", w:rename(dir .. "/none", dir .. "/some"))
-        fails(dir .. "/none", "io", w:remove(dir .. "/none"))
-        w:close(assert(w:open(dir .. "/once", "wc")))
-        fails(dir .. "/once", "io", w:open(dir .. "/once", "wc"))
+        local none = dir .. "/none"
+        fails(none, NOENT, w:open(none))
+        fails(none, NOENT, w:open(none, "w"))
+        fails(none, NOENT, w:open(none .. "/file", "wc"))
+        fails(none, NOENT, w:list(none))
+        fails(none, NOENT, w:rename(none, dir .. "/some"))
+        fails(none, NOENT, w:remove(none))
+        fails(none, NOENT, w:sync_dir(none))
+        fails(none, NOENT, w:lock_dir(none))
+        local once = dir .. "/once"
+        w:close(assert(w:open(once, "wc")))
+        fails(once, EXIST, w:open(once, "wc"))
+        fails(once, NOENT, w:rename(once, none .. "/file"))
+        assert.same({ "once" }, w:list(dir))
+        assert.is_nil((w:make_dir(once)))
+        assert.is_nil((w:make_dir(once .. "/below")))
       end)
 
       for _, how in ipairs { "a process of its own", "this process" } do
@@ -213,6 +247,8 @@ return function(kind, root)
         assert.is_nil(ok)
         assert.equal("locked", code)
         assert.truthy(message:find(dir, 1, true), message)
+        assert(w:make_dir(dir .. "/another"))
+        assert(w:unlock_dir(assert(w:lock_dir(dir .. "/another"))))
         assert(w:unlock_dir(lock))
         lock = assert((other or w):lock_dir(dir));
         (other or w):unlock_dir(lock)
@@ -220,6 +256,36 @@ return function(kind, root)
 
       it("says how much room there is", function()
         assert.truthy(assert(w:room(dir)) > 0)
+      end)
+    end)
+
+    describe("has clocks and chance:", function()
+      it("the monotonic clock never falls, and moves on while an alarm is waited for", function()
+        local w = world()
+        local last = w:clock()
+        for _ = 1, 100 do
+          local now = w:clock()
+          assert.is_true(now >= last)
+          last = now
+        end
+        w:alarm(0.02)
+        next_event(w, "alarm")
+        assert.is_true(w:clock() >= last + 20000)
+      end)
+
+      it("the wall clock says microseconds since the Unix epoch", function()
+        local _, wall = world():clock()
+        assert.is_true(wall > 1600000000 * 1000000 and wall < 20000000000 * 1000000)
+      end)
+
+      it("random numbers differ, in their upper and in their lower half", function()
+        local w = world()
+        local upper, lower = {}, {}
+        for _ = 1, 20 do
+          local number = w:random()
+          assert.is_nil(upper[number >> 32] or lower[number & 0xffffffff])
+          upper[number >> 32], lower[number & 0xffffffff] = true, true
+        end
       end)
     end)
 
@@ -263,6 +329,23 @@ return function(kind, root)
         local woken = 0
         for _, event in ipairs(w:events(0.05)) do woken = woken + (event.kind == "woken" and 1 or 0) end
         assert.truthy(woken < 1000)
+      end)
+
+      it("notifies the host once or more for many calls, never for none", function()
+        local w = world()
+        local function notified()
+          if kind == "real" then return core.poll(0.2) end
+          for _, event in ipairs(w:events(0.2)) do
+            if event.kind == "notified" then return true end
+          end
+          return false
+        end
+        w:notify(1000)
+        assert.is_true(notified())
+        while kind == "real" and core.poll(0) do end
+        w:jobs("disk", 1)
+        next_event(w, "done")
+        assert.is_false(notified())
       end)
 
       it("rings the alarm that was set last, never early, and not one that was turned off", function()
@@ -354,6 +437,32 @@ return function(kind, root)
         assert(far:listen(address))
         near:connect(address)
         next_event(near, "connected")
+      end)
+
+      it("keeps links that were accepted when it stops listening", function()
+        local far = world()
+        local near = world(far)
+        local address = core.free_address()
+        local server = assert(far:listen(address))
+        local link = assert(near:connect(address))
+        next_event(near, "connected")
+        local back = next_event(far, "accepted").id
+        assert(far:unlisten(server))
+        near:send(link, "still here")
+        assert.equal("still here", collect(far, back, 10))
+        far:send(back, "and back")
+        assert.equal("and back", collect(near, link, 8))
+      end)
+
+      it("refuses what is no address, without a link or an event", function()
+        local w = world()
+        for _, address in ipairs { "nonsense", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", ":", "" } do
+          local link, _, code = w:connect(address)
+          assert.same({ nil, "address" }, { link, code }, address)
+          local server, _, why = w:listen(address)
+          assert.same({ nil, "address" }, { server, why }, address)
+        end
+        for _, event in ipairs(w:events(0.05)) do assert.equal("turn", event.kind) end
       end)
 
       it("refuses a second listener on an address, saying what to do", function()

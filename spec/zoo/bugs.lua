@@ -421,16 +421,6 @@ return {
     harm = "a torn write leaves a segment without a header: the node cannot start",
   },
   {
-    name = "both copies of the epoch are written to the same place",
-    file = "csrc/store/epoch.c",
-    old = [[int status = io_write(io, file, first * IO_BLOCK, copy, sizeof copy, e);
-    return status != OK ? status : io_write(io, file, (1 - first) * IO_BLOCK, copy, sizeof copy, e);]],
-    new = [[(void)first;
-    int status = io_write(io, file, 0, copy, sizeof copy, e);
-    return status != OK ? status : io_write(io, file, 0, copy, sizeof copy, e);]],
-    harm = "a torn write leaves no whole copy: the node cannot start",
-  },
-  {
     name = "the epoch is not bumped at a start",
     file = "csrc/store/recovery.c",
     old = [[.life = MAX(s->epoch.life + 1, io_wall(s->io)),]],
