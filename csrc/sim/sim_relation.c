@@ -838,8 +838,8 @@ static void judge_snapshot(const struct step *x, const struct raft_message *m)
     if (m->index != s->snapshot || m->index > s->commit || m->log_term != term_at(x, m->index) ||
         p->next > s->compacted) {
         wrong(x, "5.3", "it sends %" PRIu64 " a snapshot of index %" PRIu64 " and term %" PRIu64 "; its own is "
-              "of %" PRIu64 ", next is %" PRIu64 ", gone are entries up to %" PRIu64, m->to, m->index, m->log_term, s->snapshot,
-              p->next, s->compacted);
+              "of %" PRIu64 ", next is %" PRIu64 ", gone are entries up to %" PRIu64, m->to, m->index, m->log_term,
+              s->snapshot, p->next, s->compacted);
     }
     p->next = m->index + 1;
 }
