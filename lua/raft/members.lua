@@ -31,11 +31,11 @@ local function ask(call, kind, what, finish)
     if why == "busy" then return again(text) end
     return finish(nil, text, why)
   end
+  loop.deadline(self, number, math.max(call.until_s - now(), AGAIN_S))
   self.open[number] = function(index, message, code, id)
     if code == "busy" then return again(message) end
     finish(index, message, code, id)
   end
-  loop.deadline(self, number, math.max(call.until_s - now(), AGAIN_S))
 end
 
 local refusal   -- of a node that has ended; given by raft.node

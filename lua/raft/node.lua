@@ -282,8 +282,8 @@ local function on_snapshot(self, index, bytes, seconds, message, code)
   self.snapshots = {}
   for _, record in ipairs(waiting) do
     local waiter = self.open[record]
-    self.open[record] = nil
     if waiter then push(waiter, not message and index or nil, message, code) end
+    self.open[record] = nil
   end
 end
 
@@ -312,9 +312,9 @@ function Node:snapshot(opts, callback)
   local index, message, code = self.core:snapshot()
   if index ~= true then return answer(callback, index, message, code) end
   local record = { expired = snapshot_expired }
-  self.open[record] = waiter
   self.snapshots[#self.snapshots + 1] = record
   if timeout then deadline(self, record, timeout) end
+  self.open[record] = waiter
   return wait(waiter)
 end
 
@@ -347,8 +347,8 @@ function Session:propose(seq, cmd, opts, callback)
   if node.ended then return answer(callback, refusal(node)) end
   local sequence, message, code = node.core:client(self.id, seq, cmd)
   if not sequence then return answer(callback, nil, message, code) end
-  node.open[sequence] = waiter
   deadline(node, sequence, timeout or node.timeout)
+  node.open[sequence] = waiter
   return wait(waiter)
 end
 
@@ -371,9 +371,9 @@ function Node:session(id, opts)
   if self.ended then return refusal(self) end
   local sequence, message, code = self.core:client(0, 0, nil)
   if not sequence then return nil, message, code end
-  self.open[sequence] = waiter
   self.opening[sequence] = true
   deadline(self, sequence, timeout or self.timeout)
+  self.open[sequence] = waiter
   local opened
   opened, message, code = wait(waiter)
   if not opened then return nil, message, code end
@@ -419,7 +419,6 @@ function pass_round(self, round, index, message, code)
   round.running, round.reads = false, nil
   for _, read in ipairs(reads) do
     local waiter = open[read]
-    open[read] = nil
     if waiter and code then
       push(waiter, nil, message, code)
     elseif waiter and read.is_barrier then
@@ -427,6 +426,7 @@ function pass_round(self, round, index, message, code)
     elseif waiter then   -- else it has timed out
       push(waiter, call_reader(self, read))
     end
+    open[read] = nil
   end
   start_round(self, round)
 end
@@ -439,10 +439,16 @@ end
 local function read_after_round(self, kind, read, waiter, timeout)
   local round = self.rounds[kind]
   read.expired = read_expired
-  self.open[read] = waiter
   round.next[#round.next + 1] = read
   deadline(self, read, timeout or self.timeout)
-  if not round.running then start_round(self, round) end
+  self.open[read] = waiter
+  if not round.running then
+    local ok, err = pcall(start_round, self, round)
+    if not ok then
+      self.open[read] = nil
+      error(err, 0)
+    end
+  end
   return wait(waiter)
 end
 

@@ -82,7 +82,8 @@ local function claim_of(failure)
   return said:match "^%l+ %([%d.]+%)" or said:match "^([%l ]+):" or "contradiction"
 end
 
----Runs seeds 1 .. last_seed with the module in home. Returns the seed that was caught, by what, and the whole failure; or
+---Runs seeds 1 .. last_seed with the module in home. Returns the seed that was caught, by what, and the whole failure;
+---or
 ---nil when none was.
 local function hunt(home, last_seed)
   local seed, failure, last, hung = 0, nil, "", false
