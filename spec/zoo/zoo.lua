@@ -83,8 +83,7 @@ local function claim_of(failure)
 end
 
 ---Runs seeds 1 .. last_seed with the module in home. Returns the seed that was caught, by what, and the whole failure;
----or
----nil when none was.
+---or nil when none was.
 local function hunt(home, last_seed)
   local seed, failure, last, hung = 0, nil, "", false
   local timer = uv.new_timer()
