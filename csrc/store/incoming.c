@@ -135,6 +135,12 @@ static void incoming_work(struct io_job *job)
 
 static void kick(struct store_incoming *in);
 
+/* Some may have waited for another one to get its name. */
+static void kick_all(struct store *s)
+{
+    for (struct store_incoming *in = s->snapshots.incoming; in != NULL; in = in->next) kick(in);
+}
+
 static void unlink_incoming(struct store_incoming *in)
 {
     struct store_incoming **at = &in->store->snapshots.incoming;
@@ -166,6 +172,7 @@ static void finish(struct store_incoming *in)
     struct store *s = in->store;
     unlink_incoming(in);
     if (in->task == TASK_NAME) adopt(in);
+    kick_all(s);
     if (!in->dropped) in->events.ended(in->ctx, in->failure.code, &in->failure);
     incoming_free(in);
     store_settle(s);
@@ -183,14 +190,29 @@ static void incoming_done(struct io_job *job)
     }
     bool tell = in->task == TASK_WRITE && in->status == OK && !in->dropped && in->events.written != NULL;
     if (in->task == TASK_WRITE) in->writing.size = 0;
-    kick(in);
+    kick_all(s);
     if (tell) in->events.written(in->ctx);
     store_settle(s);
+}
+
+/* One gets its name at a time: two of the same index, this node's own and a received one, would have the same, and the
+ * one that is older by a moment would be removed with it. */
+static bool is_name_free(struct store_incoming *in)
+{
+    const struct store *s = in->store;
+    for (const struct store_incoming *other = s->snapshots.incoming; other != NULL; other = other->next) {
+        if (other != in && other->busy && other->task == TASK_NAME) return false;
+    }
+    raft_index newest = store_snapshot(s).index;
+    if (newest >= in->what.index && in->failure.code == OK)
+        err_set(&in->failure, ERR_EXIST, "a snapshot of index %" PRIu64 " is there already", newest);
+    return true;
 }
 
 static void kick(struct store_incoming *in)
 {
     if (in->busy) return;
+    if (in->publishing && in->checked && !is_name_free(in)) return;
     if (in->failure.code != OK || in->dropped) {
         in->task = TASK_REMOVE;
     } else if (in->queued.size > 0) {
