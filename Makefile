@@ -120,9 +120,10 @@ zoo: deps-test
 	@COMPILE='$(CC) $(RULES) $(CFLAGS)' LINK='$(CC) -shared $(CFLAGS) $(LDFLAGS) OBJECTS $(LIBS)' $(RUN) spec/zoo/zoo.lua
 
 install: build
-	install -d $(DESTDIR)$(PREFIX)/lib/lua/5.4/raft $(DESTDIR)$(PREFIX)/share/lua/5.4/raft
+	install -d $(DESTDIR)$(PREFIX)/lib/lua/5.4/raft $(DESTDIR)$(PREFIX)/share/lua/5.4/raft $(DESTDIR)$(PREFIX)/bin
 	install -m 755 build/plain/raft/core.so $(DESTDIR)$(PREFIX)/lib/lua/5.4/raft/
 	install -m 644 lua/raft/*.lua $(DESTDIR)$(PREFIX)/share/lua/5.4/raft/
+	install -m 755 lua/bin/raft $(DESTDIR)$(PREFIX)/bin/
 
 clean:
 	rm -rf build

@@ -1,6 +1,7 @@
 -- The main job, end to end: five servers (examples/redis.lua) on this machine, clients that write through different
 -- ones with redis-cli, a leader killed with SIGKILL in mid-stream, again and again; each time the dead server comes
--- back and catches up. At the end every write is read back and the five states are compared.
+-- back and catches up. Then a server is away for so long that the others have let go of the log that it needs: it gets
+-- a snapshot, while the clients go on writing. At the end every write is read back and the five states are compared.
 --
 --   lua5.4 examples/demo.lua [--kills N] [--seconds S] [--victim leader|any] [--dir DIR]
 --
@@ -15,6 +16,9 @@ local SERVERS = 5
 local ANSWER_S = 15            -- a command without an answer for this long has an unknown outcome
 local RECOVER_S = 30           -- a cluster that has not recovered from a kill after this long never will
 local PAUSE_MS = 2             -- between two commands of a writer
+local SNAPSHOT_MIB = 8         -- of log, after which a server takes a snapshot
+local FILL_BYTES, FILL_KEYS = 256 << 10, 20   -- values that make the log long and the state small
+local FILL_S = 120             -- a log that has not let go by then never will
 local LUA = arg[-1] or "lua5.4"
 local HERE = arg[0]:match("^(.*/)") or "./"
 
@@ -93,7 +97,8 @@ local function start_server(server)
   local log = assert(uv.fs_open(("%s/%d.log"):format(dir, server.id), "a", 384))
   server.process = assert(uv.spawn(LUA, {
     args = { HERE .. "redis.lua", "--id", tostring(server.id), "--dir", ("%s/%d"):format(dir, server.id),
-      "--port", tostring(server.port), "--cluster", table.concat(addresses, ",") },
+      "--port", tostring(server.port), "--cluster", table.concat(addresses, ","),
+      "--snapshot", tostring(SNAPSHOT_MIB) },
     stdio = { nil, log, log },
   }, function(code, signal)
     server.process:close()
@@ -168,7 +173,7 @@ end
 local function info(server, section)
   local facts = {}
   for _, line in ipairs(ask(server, "info", section)) do
-    local name, value = line:match("^(%w+):(.*)$")
+    local name, value = line:match("^([%w_]+):(.*)$")
     if name then facts[name] = tonumber(value) or value end
   end
   return facts
@@ -332,6 +337,51 @@ local function kill_and_restart(round)
   say("server %d is back and has caught up to command %d", victim.id, target)
 end
 
+---Writes large values until the log of the leader begins behind an index: how many MiB that took.
+local function fill(index)
+  local chief, n = leader(), 0
+  local session, start, first = connect(chief), now(), 0
+  local value = ("x"):rep(FILL_BYTES)
+  while first <= index do
+    n = n + 1
+    if session:call(("SET fill%d %s"):format(n % FILL_KEYS, value)) ~= "OK" then   -- it leads no more
+      session:close()
+      chief = leader()
+      session = connect(chief)
+    end
+    if n % 8 == 0 then first = info(chief).first or 0 end
+    if now() - start > FILL_S then
+      say("the log still begins at %d after %d MiB", first, n * FILL_BYTES >> 20)
+      finish(1)
+    end
+  end
+  session:close()
+  return n * FILL_BYTES >> 20
+end
+
+local fed   -- what the table says about it
+
+---A follower is away until the others have let go of what it lacks.
+local function stop_and_feed()
+  local victim = servers[leader().id % SERVERS + 1]
+  end_server(victim, "sigterm")
+  local had = info(leader()).commit
+  say("server %d is stopped at command %d", victim.id, had)
+  local mib = fill(had)
+  say("%d MiB later the others have let go of the log up to there", mib)
+  local before, start = acknowledged, now()
+  start_server(victim)
+  local target = wait_for("INFO", RECOVER_S, function() return info(leader()).commit end)
+  local facts = wait_for("the server that was away", RECOVER_S, function()
+    local f = info(victim)
+    return (f.applied or 0) >= target and f
+  end)
+  if facts.first <= had then problem("unexpected", "server %d was not fed a snapshot", victim.id) end
+  fed = ("server %d: %.1f MiB at command %d, and caught up after %.2f s; meanwhile %d were acknowledged"):format(
+    victim.id, facts.snapshot_bytes / (1 << 20), facts.first - 1, now() - start, acknowledged - before)
+  say("server %d is back: it was fed a snapshot and the commands after it, up to %d", victim.id, target)
+end
+
 ---Reads a writer's keys through a server that it did not start at, and compares.
 local function verify(writer, totals)
   local server = servers[writer.id % SERVERS + 1]
@@ -391,6 +441,7 @@ local function report(totals, equal)
     { "outcome unknown", ("%d (at least %d took effect)"):format(totals.unknown, totals.took_effect) },
     { opt.victim == "any" and "servers killed" or "leaders killed", opt.kills },
     { "without a leader", describe_gaps() },
+    { "fed by snapshot", fed },
     { "lost", problems.lost or 0 },
     { "applied twice", problems.twice or 0 },
     { "equal states", ("%d of %d"):format(equal, SERVERS) },
@@ -432,10 +483,11 @@ local function main()
   say("five clients write, each through a server of its own")
   local ticking, start = progress(), now()
   for round = 1, opt.kills do
-    local due = start + round * opt.seconds / (opt.kills + 1)
+    local due = start + round * opt.seconds / (opt.kills + 2)
     if due > now() then sleep(due - now()) end
     kill_and_restart(round)
   end
+  stop_and_feed()
   if start + opt.seconds > now() then sleep(start + opt.seconds - now()) end
   writing = false
   for _, writer in ipairs(writers) do wait_for("a writer", ANSWER_S * 2, function() return writer.done end) end

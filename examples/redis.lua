@@ -1,4 +1,5 @@
--- A replicated server that speaks the Redis protocol: GET SET DEL INCR PING INFO, on any server of the cluster.
+-- A replicated server that speaks the Redis protocol, on any server of the cluster: GET SET DEL INCR EXPIRE PEXPIRE TTL
+-- PTTL PING INFO, and sessions.
 --
 --   lua5.4 examples/redis.lua --id 1 --dir data/1 --port 6401 --cluster 127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403
 --   redis-cli -p 6401 incr visits
@@ -7,6 +8,10 @@
 --
 -- A connection has one entry of the log under way at a time; the commands that its client sends meanwhile form the
 -- next one. So a client's commands take effect in its order, and pipelining costs one round of agreement, not many.
+--
+-- A client that lost an answer does not know whether its command took effect. In a session it may ask again, any
+-- server: SESSION NEW gives a number, say 17; SESSION 17 1 INCR visits is its first command, SESSION 17 2 ... the
+-- second. The last one once more is answered with what it came to the first time.
 local raft = require "raft"
 local uv = require "luv"
 
@@ -20,42 +25,104 @@ local QUEUE_MAX = 4096             -- commands of one client that wait; it is no
 
 local store = {}
 
-function store:init() self.data = {} end
+---expires: by key, the ms of the leader's clock from which on it is no more.
+function store:init() self.data, self.expires = {}, {} end
 
----One command's effect and its answer, in the protocol's form.
+local NO_INTEGER = "-ERR value is not an integer or out of range\r\n"
+local TIMES = { EX = 1000, PX = 1 }
+
+local function integer(text) return text:match("^-?%d+$") and math.tointeger(tonumber(text)) end
+
+---The ms from which on something is no more that lasts for so many units of ms; nil and an answer: it is no time.
+local function deadline(now, text, unit)
+  local n = integer(text)
+  if not n or n < -(1 << 50) or n > 1 << 50 then return nil, NO_INTEGER end
+  return now + n * unit
+end
+
+---One command's effect and its answer, in the protocol's form. now: ms, the same on every server, because it comes from
+---the log.
 local execute = {}
 
-function execute.GET(data, key)
-  local value = data[key]
+function execute.GET(self, _, key)
+  local value = self.data[key]
   return value and ("$%d\r\n%s\r\n"):format(#value, value) or "$-1\r\n"
 end
 
-function execute.SET(data, key, value)
-  data[key] = value
+function execute.SET(self, now, key, value, unit, n)
+  local expires, wrong
+  if unit then
+    unit = TIMES[unit:upper()]
+    if not unit or not n then return "-ERR syntax error\r\n" end
+    expires, wrong = deadline(now, n, unit)
+    if not expires then return wrong end
+    if expires <= now then return "-ERR invalid expire time in 'set' command\r\n" end
+  end
+  self.data[key], self.expires[key] = value, expires
   return "+OK\r\n"
 end
 
-function execute.DEL(data, ...)
+function execute.DEL(self, _, ...)
   local n = 0
   for _, key in ipairs { ... } do
-    if data[key] then n = n + 1 end
-    data[key] = nil
+    if self.data[key] then n = n + 1 end
+    self.data[key], self.expires[key] = nil, nil
   end
   return (":%d\r\n"):format(n)
 end
 
-function execute.INCR(data, key)
-  local value = data[key] or "0"
-  local n = value:match("^-?%d+$") and math.tointeger(tonumber(value))
-  if not n then return "-ERR value is not an integer or out of range\r\n" end
+function execute.INCR(self, _, key)
+  local n = integer(self.data[key] or "0")
+  if not n then return NO_INTEGER end
   if n == math.maxinteger then return "-ERR increment or decrement would overflow\r\n" end
-  data[key] = tostring(n + 1)
+  self.data[key] = tostring(n + 1)
   return (":%d\r\n"):format(n + 1)
 end
 
-function store:apply(batch)
+function execute.PEXPIRE(self, now, key, n, unit)
+  local expires, wrong = deadline(now, n, unit or TIMES.PX)
+  if not expires then return wrong end
+  if not self.data[key] then return ":0\r\n" end
+  if expires <= now then execute.DEL(self, now, key) else self.expires[key] = expires end
+  return ":1\r\n"
+end
+
+function execute.EXPIRE(self, now, key, n) return execute.PEXPIRE(self, now, key, n, TIMES.EX) end
+
+function execute.PTTL(self, now, key, unit)
+  if not self.data[key] then return ":-2\r\n" end
+  local expires = self.expires[key]
+  unit = unit or TIMES.PX
+  return expires and (":%d\r\n"):format((expires - now + unit // 2) // unit) or ":-1\r\n"
+end
+
+function execute.TTL(self, now, key) return execute.PTTL(self, now, key, TIMES.EX) end
+
+---Removes what the command is about to touch and should be gone.
+local function expire(self, command, now)
+  for i = 2, command[1] == "DEL" and #command or 2 do
+    local key = command[i]
+    if (self.expires[key] or math.maxinteger) <= now then self.data[key], self.expires[key] = nil, nil end
+  end
+end
+
+---time: the leader's clock when the entry came into the log; the same on every server, and it never falls.
+function store:apply(batch, _, time)
+  local answers, now = {}, math.floor(time * 1000)
+  for i, command in ipairs(batch) do
+    expire(self, command, now)
+    answers[i] = execute[command[1]](self, now, table.unpack(command, 2))
+  end
+  return answers
+end
+
+---The answers of GETs, if the time does not matter to them: while nothing is written, no clock ticks in the log.
+function store:peek(batch)
   local answers = {}
-  for i, command in ipairs(batch) do answers[i] = execute[command[1]](self.data, table.unpack(command, 2)) end
+  for i, command in ipairs(batch) do
+    if self.expires[command[2]] then return nil end
+    answers[i] = execute.GET(self, nil, command[2])
+  end
   return answers
 end
 
@@ -73,13 +140,15 @@ end
 function store:digest()
   local sum = 0
   for key, value in pairs(self.data) do sum = sum + hash(key .. "\0" .. value) end
+  for key, expires in pairs(self.expires) do sum = sum + hash(key .. "\0\0" .. expires) end
   return ("%016x"):format(sum)
 end
 
 -- ---- the protocol ----
 
-local ARITY = { GET = { 2, 2 }, SET = { 3, 3 }, DEL = { 2, WORDS_MAX }, INCR = { 2, 2 }, PING = { 1, 2 },
-  INFO = { 1, 2 }, COMMAND = { 1, WORDS_MAX }, CONFIG = { 1, WORDS_MAX } }
+local ARITY = { GET = { 2, 2 }, SET = { 3, 5 }, DEL = { 2, WORDS_MAX }, INCR = { 2, 2 }, EXPIRE = { 3, 3 },
+  PEXPIRE = { 3, 3 }, TTL = { 2, 2 }, PTTL = { 2, 2 }, SESSION = { 2, WORDS_MAX }, PING = { 1, 2 }, INFO = { 1, 2 },
+  COMMAND = { 1, WORDS_MAX }, CONFIG = { 1, WORDS_MAX } }
 
 local function bulk(text) return ("$%d\r\n%s\r\n"):format(#text, text) end
 
@@ -120,7 +189,7 @@ local function failure(message, code)
   local certainty = raft.outcome(code)
   if code == "too_large" then return ("-ERR %s\r\n"):format(message) end
   if certainty == "no" then return ("-TRYAGAIN %s (%s)\r\n"):format(message, code) end   -- surely not applied
-  return ("-UNKNOWN %s (%s)\r\n"):format(message, code)                                  -- perhaps applied
+  return ("-UNKNOWN %s (%s)\r\n"):format(message, code)                  -- perhaps applied, or the answer is lost
 end
 
 ---Answers what needs no agreement; nil for what does.
@@ -161,12 +230,14 @@ function Client:work()
       self:send(answer)
     elseif command[1] == "INFO" then
       self.queue[self.first], self.first = nil, self.first + 1
-      self:ask("read", function(machine, index) return { bulk(
-        ("# State\r\napplied:%d\r\ndigest:%s\r\n"):format(index, machine:digest())) } end, 1)
+      self:ask(1, self.node.read, self.node, function(machine, index) return { bulk(
+        ("# State\r\napplied:%d\r\ndigest:%s\r\n"):format(index, machine:digest())) } end)
+    elseif command[1] == "SESSION" then
+      self.queue[self.first], self.first = nil, self.first + 1
+      self:in_session(command)
     else
       local batch, reads = self:take_batch()
-      if reads then self:ask("read", function(machine) return machine:apply(batch) end, #batch)
-      else self:ask("propose", batch, #batch) end
+      self:ask(#batch, reads and self.look_up or self.node.propose, self.node, batch)
     end
   end
   self:flush()
@@ -176,14 +247,45 @@ function Client:work()
   end
 end
 
----Asks the cluster; the answers come later, perhaps before this returns.
-function Client:ask(method, what, n)
-  self.busy = true
-  self.node[method](self.node, what, function(answers, message, code)
+---Asks the cluster for n answers: call(..., callback). They come later, perhaps before this returns.
+function Client:ask(n, call, ...)
+  local words = table.pack(...)
+  words[words.n + 1] = function(answers, message, code)
     self.busy = false
     self:send(answers and table.concat(answers) or failure(message, code):rep(n))
     if not self.working then self:work_once() end
+  end
+  self.busy = true
+  call(table.unpack(words, 1, words.n + 1))
+end
+
+---Reads without an entry of the log, unless one of the keys has a deadline.
+function Client.look_up(node, batch, callback)
+  node:read(function(machine) return machine:peek(batch) end, function(answers, message, code)
+    if answers or code then callback(answers, message, code) else node:propose(batch, callback) end
   end)
+end
+
+local function open_session(node, callback)
+  raft.go(function()
+    local session, message, code = node:session()
+    callback(session and { (":%d\r\n"):format(session.id) }, message, code)
+  end)
+end
+
+---SESSION NEW, or SESSION id number command...
+function Client:in_session(words)
+  if words[2]:upper() == "NEW" and #words == 2 then return self:ask(1, open_session, self.node) end
+  local id, number, command = integer(words[2]), words[3] and integer(words[3]), table.move(words, 4, #words, 1, {})
+  if not (id and id > 0 and number and number > 0 and command[1]) then
+    return self:send("-ERR SESSION NEW, or SESSION id number command; both count from 1\r\n")
+  end
+  command[1] = command[1]:upper()
+  local answer = self:answer(command)
+  if not answer and not execute[command[1]] then answer = "-ERR not in a session\r\n" end
+  if answer then return self:send(answer) end
+  local session = self.node:session(id)
+  self:ask(1, session.propose, session, number, { command })
 end
 
 function Client:work_once()
@@ -255,6 +357,7 @@ local USAGE = [[usage: lua5.4 examples/redis.lua --id N --dir DIR --port PORT --
   --dir      where its log is kept
   --port     where Redis clients connect, on 127.0.0.1
   --cluster  where the servers reach each other, in the order of their ids
+  --snapshot a snapshot after so many MiB of log, and the log behind it is let go; by default 64
 ]]
 
 local function options(words)
@@ -267,14 +370,17 @@ local function options(words)
   end
   local cluster = {}
   for address in given["--cluster"]:gmatch("[^,]+") do cluster[#cluster + 1] = address end
-  return { id = id, port = port, dir = given["--dir"], cluster = cluster }
+  local mib = math.tointeger(tonumber(given["--snapshot"]))
+  return { id = id, port = port, dir = given["--dir"], cluster = cluster,
+    snapshot = mib and { bytes = mib << 20, keep = 1000 } }
 end
 
 local function info_of(node)
   return function()
     local s = node:status()
-    return ("# Raft\r\nid:%d\r\nrole:%s\r\nterm:%d\r\nleader:%d\r\ncommit:%d\r\napplied:%d\r\n"):format(
-      s.id, s.role, s.term, s.leader or 0, s.commit, s.applied)
+    return ("# Raft\r\nid:%d\r\nrole:%s\r\nterm:%d\r\nleader:%d\r\ncommit:%d\r\napplied:%d\r\nfirst:%d\r\n"
+      .. "snapshot:%d\r\nsnapshot_bytes:%d\r\n"):format(s.id, s.role, s.term, s.leader or 0, s.commit, s.applied,
+      s.first, s.snapshot.index, s.snapshot.bytes)
   end
 end
 
@@ -282,7 +388,7 @@ local opt = options(arg)
 raft.attach(uv)                                              -- luv's loop and raft's are driven together
 raft.run(function()                                          -- until SIGINT or SIGTERM, which close the node
   local node <close> = assert(raft.node { id = opt.id, dir = opt.dir, machine = store, cluster = opt.cluster,
-    log = "warn" })
+    snapshot = opt.snapshot, log = "warn" })
   local clients, server, info = {}, uv.new_tcp(), info_of(node)
   assert(server:bind("127.0.0.1", opt.port))
   assert(server:listen(128, function(err)

@@ -85,6 +85,6 @@ describe("README.md", function()
         assert.equal(outcome, raft.outcome(code), code)
       end
     end
-    assert.equal(11, n)
+    assert.equal(15, n)
   end)
 end)

@@ -26,7 +26,18 @@
     X(ERR_LOCKED, -16, "locked")       /* another process holds the directory */                                       \
     X(ERR_ADDRESS, -17, "address")     /* an address cannot be parsed, resolved, bound or reached */                   \
     X(ERR_FOREIGN, -18, "foreign")     /* the directory belongs to another node or cluster */                          \
-    X(ERR_VERSION, -19, "version")     /* written by a newer version than this one can read */
+    X(ERR_VERSION, -19, "version")     /* written by a newer version than this one can read */                        \
+    X(ERR_CHANGING, -20, "conflict")   /* another change of members is not finished yet */                             \
+    X(ERR_NOT_READY, -21, "busy")      /* the leader has not committed an entry of its own term yet */                 \
+    X(ERR_TRANSFERRING, -22, "busy")   /* the leader is handing over to another member */                              \
+    X(ERR_LAGGING, -23, "busy")        /* the member has not caught up yet */                                          \
+    X(ERR_NO_MEMBER, -24, "conflict")  /* no such member, or not one of that kind */                                   \
+    X(ERR_ALREADY, -25, "conflict")    /* it is so already */                                                          \
+    X(ERR_NO_VOTERS, -26, "conflict")  /* nobody would be left to vote */                                              \
+    X(ERR_TOO_MANY, -27, "conflict")   /* more members than a cluster can have */                                      \
+    X(ERR_REMOVED, -28, "removed")     /* this node is no member any more */                                           \
+    X(ERR_NO_RESULT, -29, "no_result") /* it was applied, but a snapshot has overtaken its result */                   \
+    X(ERR_EXPIRED, -30, "expired")     /* the session is gone: an earlier try may have been applied */
 
 enum {
     OK = 0,

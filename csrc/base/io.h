@@ -33,6 +33,7 @@ struct io_job {
 enum io_lane {
     IO_LANE_DISK, /* durable writes that somebody waits for: the log's, never behind anything slow */
     IO_LANE_BULK, /* reading ranges, preparing segments: may be slow, never delays a commit */
+    IO_LANE_CHILD, /* waiting for a child (io_join): as slow as that is */
     IO_LANES
 };
 
@@ -78,6 +79,13 @@ enum {
 };
 #define IO_BLOCK 4096u /* size and alignment of blocks for IO_OPEN_DIRECT */
 
+/* Where the body of a child puts its bytes. */
+struct io_sink {
+    int (*put)(struct io_sink *sink, const void *data, size_t size, struct err *e); /* OK, ERR_FULL, ERR_IO */
+};
+typedef int io_body(void *ctx, struct io_sink *sink, struct err *e);
+struct io_child;
+
 /* One implementation. The functions below this struct are how it is called; their comments are the contract. */
 struct io_ops {
     uint64_t (*now)(struct io *);
@@ -95,6 +103,8 @@ struct io_ops {
     int (*read)(struct io *, struct io_file *, uint64_t at, void *data, size_t size, size_t *got, struct err *);
     int (*write)(struct io *, struct io_file *, uint64_t at, const void *data, size_t size, struct err *);
     int (*fill)(struct io *, struct io_file *, uint64_t size, struct err *);
+    int (*put)(struct io *, struct io_file *, uint64_t at, const void *data, size_t size, struct err *);
+    int (*sync)(struct io *, struct io_file *, struct err *);
     int (*rename)(struct io *, const char *from, const char *to, struct err *);
     int (*remove)(struct io *, const char *path, struct err *);
     int (*list)(struct io *, const char *dir, struct io_names *, struct err *);
@@ -103,6 +113,11 @@ struct io_ops {
     int (*lock_dir)(struct io *, const char *dir, struct io_lock **, struct err *);
     void (*unlock_dir)(struct io *, struct io_lock *);
     int (*room)(struct io *, const char *dir, uint64_t *bytes, struct err *);
+
+    int (*fork)(struct io *, const char *path, bool apart, io_body *body, void *ctx, struct io_child **, struct err *);
+    int (*join)(struct io *, struct io_child *, struct err *);
+    void (*kill)(struct io *, struct io_child *);
+    void (*child_free)(struct io *, struct io_child *);
 
     int (*listen)(struct io *, const char *address, struct io_server **, struct err *);
     void (*unlisten)(struct io *, struct io_server *);
@@ -173,6 +188,19 @@ static inline int io_fill(struct io *io, struct io_file *file, uint64_t size, st
 {
     return io->ops->fill(io, file, size, e);
 }
+/* A write that need not be durable yet: io_read sees it at once; power loss before io_sync leaves any part of it, and
+ * of several of them any, in no order. For large files written in pieces; not for one opened with IO_OPEN_DIRECT, and
+ * not mixed with io_write. ERR_FULL. */
+static inline int io_put(struct io *io, struct io_file *file, uint64_t at, const void *data, size_t size, struct err *e)
+{
+    return io->ops->put(io, file, at, data, size, e);
+}
+/* Makes all that was put into the file durable, by whatever handle or process. After an error anything from none to all
+ * of it may be, and no later io_sync tells: the file is to be given up. */
+static inline int io_sync(struct io *io, struct io_file *file, struct err *e)
+{
+    return io->ops->sync(io, file, e);
+}
 /* Replaces what has the new name. Durable only after io_sync_dir. */
 static inline int io_rename(struct io *io, const char *from, const char *to, struct err *e)
 {
@@ -200,6 +228,26 @@ static inline int io_room(struct io *io, const char *dir, uint64_t *bytes, struc
 {
     return io->ops->room(io, dir, bytes, e);
 }
+
+/* ---- children: a large state is written while the node goes on ---- */
+
+/* Runs body(ctx, sink, e) on this process's memory as it is now. apart: in a process of its own, a forked child, while
+ * this one goes on (in a simulated world, which has one process: at once); else here, before io_fork returns. What the
+ * body puts becomes the file `path`, which must not exist. The body may read memory, allocate and put; it uses no
+ * other part of struct io. Its error is told by io_join. Host's thread.
+ * ERR_EXIST, ERR_NOENT, ERR_FULL, ERR_IO, ERR_NOMEM: nothing runs, there is no child and no file. */
+static inline int io_fork(struct io *io, const char *path, bool apart, io_body *body, void *ctx,
+                          struct io_child **child, struct err *e)
+{
+    return io->ops->fork(io, path, apart, body, ctx, child, e);
+}
+/* Waits for a child to end; in a job of IO_LANE_CHILD, once a child. OK: the file is whole and durable (its name needs
+ * io_sync_dir). Else the body's error, or what befell the process (ERR_IO); the file may be there, in part. */
+static inline int io_join(struct io *io, struct io_child *child, struct err *e) { return io->ops->join(io, child, e); }
+/* Ends a child that is not wanted any more, so that io_join comes back soon. Engine's thread. */
+static inline void io_kill(struct io *io, struct io_child *child) { io->ops->kill(io, child); }
+/* Precondition: joined, or its world has died (a simulated crash). Engine's thread. */
+static inline void io_child_free(struct io *io, struct io_child *child) { io->ops->child_free(io, child); }
 
 /* ---- links: byte streams between nodes; addresses are "host:port" or "[v6]:port" ---- */
 

@@ -6,9 +6,16 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Starts a pre-vote. A voter that is the only one goes on to the election at once. Preconditions: a voter, not the
- * leader; log and outbox have room for what follows (raft.c reserves it). */
+/* Starts a pre-vote. A voter that is the only one goes on to the election at once. Put off while a lease is promised.
+ * Preconditions: electable, not the leader; log and outbox have room for what follows (raft.c reserves it). */
 void election_campaign(struct raft *r, uint64_t now);
+/* Not electable, and no leader is heard: asks for pre-votes all the same, without standing for election. Who was
+ * removed learns it from the answers. */
+void election_ask(struct raft *r, uint64_t now);
+/* The leader hands over to this node: an election at once, without a pre-vote (dissertation 3.10). */
+void election_on_timeout_now(struct raft *r, const struct raft_message *m, uint64_t now);
+/* The leader's process has most likely died: see raft_leader_lost. */
+void election_on_leader_lost(struct raft *r, uint64_t now);
 /* Somebody asks for a vote or a pre-vote. */
 void election_on_vote(struct raft *r, const struct raft_message *m, uint64_t now);
 /* Somebody answers. */

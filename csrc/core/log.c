@@ -4,15 +4,42 @@
 
 #define RING_MIN 64u
 
+/* Drops what lies before first from the runs. */
+static void drop_runs(struct raft_log *log)
+{
+    size_t old = 0;
+    while (old < log->n_runs && (old + 1 < log->n_runs ? log->runs[old + 1].start : log->last + 1) <= log->first) old++;
+    log->n_runs -= old;
+    memmove(log->runs, log->runs + old, log->n_runs * sizeof *log->runs);
+    if (log->n_runs > 0) log->runs[0].start = log->first;
+}
+
+/* Where the log begins. The term of the entry before its first one is known when that is the snapshot's last; else the
+ * first one serves as such. */
+static void init_start(struct raft_log *log, const struct raft_initial *initial)
+{
+    bool older = initial->n_runs > 0 && initial->runs[0].start <= initial->snapshot;
+    raft_index base = older ? initial->runs[0].start : initial->snapshot;
+    log->first = base + 1;
+    log->before = older ? initial->runs[0].term : initial->snapshot_term;
+}
+
 int log_init(struct raft_log *log, const struct raft_initial *initial)
 {
     *log = (struct raft_log){0};
-    if (!mem_grow((void **)&log->runs, &log->runs_capacity, initial->n_runs + 1, sizeof *log->runs)) return ERR_NOMEM;
-    if (initial->n_runs > 0) memcpy(log->runs, initial->runs, initial->n_runs * sizeof *log->runs);
-    log->n_runs = initial->n_runs;
+    size_t n_runs = initial->n_runs, n_confs = initial->n_confs;
+    if (!mem_grow((void **)&log->runs, &log->runs_capacity, n_runs + 1, sizeof *log->runs)) return ERR_NOMEM;
+    if (!mem_grow((void **)&log->confs, &log->confs_capacity, n_confs + 1, sizeof *log->confs)) return ERR_NOMEM;
+    if (n_runs > 0) memcpy(log->runs, initial->runs, n_runs * sizeof *log->runs);
+    log->n_runs = n_runs;
+    log->confs[0] = (struct raft_conf_at){.index = initial->snapshot, .conf = initial->conf};
+    if (n_confs > 0) memcpy(log->confs + 1, initial->confs, n_confs * sizeof *log->confs);
+    log->n_confs = n_confs + 1;
+    init_start(log, initial);
     log->last = log->stable = log->handed = initial->last;
     log->window = initial->last + 1;
-    log->commit = log->applied = initial->applied;
+    log->commit = log->applied = MAX(initial->applied, initial->snapshot);
+    drop_runs(log);
     return OK;
 }
 
@@ -21,6 +48,7 @@ void log_free(struct raft_log *log)
     for (raft_index i = log->window; i <= log->last && log->ring != NULL; i++) block_unref(log_entry(log, i)->block);
     mem_free(log->ring);
     mem_free(log->runs);
+    mem_free(log->confs);
 }
 
 static size_t ring_at(const struct raft_log *log, raft_index index)
@@ -28,8 +56,10 @@ static size_t ring_at(const struct raft_log *log, raft_index index)
     return (size_t)index & (log->ring_capacity - 1);
 }
 
-int log_reserve(struct raft_log *log, size_t n)
+int log_reserve(struct raft_log *log, size_t n, size_t n_confs)
 {
+    size_t confs = log->n_confs + n_confs;
+    if (!mem_grow((void **)&log->confs, &log->confs_capacity, confs, sizeof *log->confs)) return ERR_NOMEM;
     if (!mem_grow((void **)&log->runs, &log->runs_capacity, log->n_runs + n, sizeof *log->runs)) return ERR_NOMEM;
     size_t used = (size_t)(log->last + 1 - log->window);
     if (used + n <= log->ring_capacity) return OK;
@@ -48,12 +78,19 @@ void log_append(struct raft_log *log, const struct raft_entry *entry)
 {
     ASSERT(log->last + 1 - log->window < log->ring_capacity);
     ASSERT(entry->term >= log_last_term(log) && entry->term > 0);
-    if (entry->term != log_last_term(log)) {
+    if (log->n_runs == 0 || entry->term != log_last_term(log)) {
         ASSERT(log->n_runs < log->runs_capacity);
         log->runs[log->n_runs++] = (struct raft_run){.start = log->last + 1, .term = entry->term};
     }
     log->last++;
-    log->ring[ring_at(log, log->last)] = *entry;
+    if (entry->type == RAFT_ENTRY_CONFIG) {
+        ASSERT(entry->conf != NULL && log->n_confs < log->confs_capacity);
+        log->confs[log->n_confs++] = (struct raft_conf_at){.index = log->last, .conf = *entry->conf};
+        log->conf_changes++;
+    }
+    struct raft_entry *kept = &log->ring[ring_at(log, log->last)];
+    *kept = *entry;
+    kept->conf = NULL;
     log->window_bytes += entry->size;
     if (entry->block != NULL) block_ref(entry->block);
 }
@@ -70,21 +107,52 @@ void log_truncate(struct raft_log *log, raft_index from)
     log->window = MIN(log->window, from);
     log->stable = MIN(log->stable, from - 1);
     while (log->n_runs > 0 && log->runs[log->n_runs - 1].start >= from) log->n_runs--;
+    for (; log->confs[log->n_confs - 1].index >= from; log->n_confs--) log->conf_changes++;
     if (log->handed >= from) {
         log->handed = from - 1;
         log->truncated = log->truncated == 0 ? from : MIN(log->truncated, from);
     }
 }
 
+static void drop_oldest(struct raft_log *log)
+{
+    struct raft_entry *entry = log_entry(log, log->window);
+    log->window_bytes -= entry->size;
+    block_unref(entry->block);
+    log->window++;
+}
+
+void log_compact(struct raft_log *log, raft_index index)
+{
+    ASSERT(index >= log->first && index <= MIN(log->stable, log->commit));
+    while (log->window <= index) drop_oldest(log);
+    log->before = log_term(log, index);
+    log->first = index + 1;
+    drop_runs(log);
+    size_t old = 0; /* configurations that are not in force at index any more */
+    while (old + 1 < log->n_confs && log->confs[old + 1].index <= index) old++;
+    log->n_confs -= old;
+    memmove(log->confs, log->confs + old, log->n_confs * sizeof *log->confs);
+}
+
+void log_restore(struct raft_log *log, raft_index index, raft_term term, const struct raft_conf *conf)
+{
+    ASSERT(index > log->commit && term > 0);
+    while (log->window <= log->last) drop_oldest(log);
+    log->n_runs = 0;
+    log->confs[0] = (struct raft_conf_at){.index = index, .conf = *conf};
+    log->n_confs = 1;
+    log->conf_changes++;
+    log->first = log->window = index + 1;
+    log->before = term;
+    log->last = log->handed = log->commit = index;
+    log->truncated = 0;
+}
+
 void log_evict(struct raft_log *log, uint64_t bytes)
 {
     raft_index safe = MIN(log->stable, log->commit);
-    while (log->window_bytes > bytes && log->window <= safe) {
-        struct raft_entry *entry = log_entry(log, log->window);
-        log->window_bytes -= entry->size;
-        block_unref(entry->block);
-        log->window++;
-    }
+    while (log->window_bytes > bytes && log->window <= safe) drop_oldest(log);
 }
 
 /* The run that holds the largest index whose start is <= index: the last such run; NULL for index before all. */
@@ -101,8 +169,8 @@ static const struct raft_run *run_of(const struct raft_log *log, raft_index inde
 
 raft_term log_term(const struct raft_log *log, raft_index index)
 {
-    ASSERT(index <= log->last);
-    if (index == 0) return 0;
+    ASSERT(index + 1 >= log->first && index <= log->last);
+    if (index + 1 == log->first) return log->before;
     const struct raft_run *run = run_of(log, index);
     ASSERT(run != NULL);
     return run->term;
@@ -110,7 +178,13 @@ raft_term log_term(const struct raft_log *log, raft_index index)
 
 raft_term log_last_term(const struct raft_log *log)
 {
-    return log->n_runs == 0 ? 0 : log->runs[log->n_runs - 1].term;
+    return log->n_runs == 0 ? log->before : log->runs[log->n_runs - 1].term;
+}
+
+bool log_matches(const struct raft_log *log, raft_index index, raft_term term)
+{
+    if (index + 1 < log->first) return true;
+    return index <= log->last && log_term(log, index) == term;
 }
 
 struct raft_entry *log_entry(const struct raft_log *log, raft_index index)
@@ -122,11 +196,26 @@ struct raft_entry *log_entry(const struct raft_log *log, raft_index index)
 raft_index log_find_term(const struct raft_log *log, raft_index index, raft_term term)
 {
     ASSERT(index <= log->last);
-    for (const struct raft_run *run = run_of(log, index); run != NULL; run = run_of(log, index)) {
+    while (index >= log->first) {
+        const struct raft_run *run = run_of(log, index);
         if (run->term <= term) return index;
         index = run->start - 1;
     }
-    return 0;
+    bool known = index + 1 == log->first;
+    return known && log->before > term ? index - 1 : index;
+}
+
+const struct raft_conf_at *log_conf(const struct raft_log *log)
+{
+    return &log->confs[log->n_confs - 1];
+}
+
+const struct raft_conf *log_conf_at(const struct raft_log *log, raft_index index)
+{
+    for (size_t i = log->n_confs; i > 0; i--) {
+        if (log->confs[i - 1].index <= index) return &log->confs[i - 1].conf;
+    }
+    return NULL;
 }
 
 bool log_is_up_to_date(const struct raft_log *log, raft_index index, raft_term term)

@@ -7,6 +7,13 @@ static void forget_inflight(struct raft_progress *p)
     p->probe_sent = false;
 }
 
+void progress_reset(struct raft_progress *p, raft_index last, uint64_t now)
+{
+    *p = (struct raft_progress){.id = p->id, .vote = p->vote, .next = last + 1};
+    p->contact_us = now; /* a term's grace, not a word: else a new leader would step down at once */
+    p->catch_up = (struct catch_up){.goal = last, .since_us = now, .open = true};
+}
+
 void progress_become_probe(struct raft_progress *p, raft_index next)
 {
     p->state = PROGRESS_PROBE;
@@ -21,9 +28,19 @@ void progress_become_replicate(struct raft_progress *p)
     forget_inflight(p);
 }
 
+void progress_become_snapshot(struct raft_progress *p, raft_index snapshot)
+{
+    ASSERT(snapshot > p->match);
+    p->state = PROGRESS_SNAPSHOT;
+    p->snapshot = snapshot;
+    p->next = snapshot + 1;
+    forget_inflight(p);
+}
+
 bool progress_is_paused(const struct raft_progress *p, uint32_t window_bytes)
 {
     if (p->state == PROGRESS_PROBE) return p->probe_sent;
+    if (p->state == PROGRESS_SNAPSHOT) return true;
     return p->inflight_count == INFLIGHT_MAX || p->inflight_bytes >= window_bytes;
 }
 
@@ -62,6 +79,25 @@ bool progress_confirm(struct raft_progress *p, raft_index index)
     p->match = index;
     p->next = MAX(p->next, index + 1);
     return true;
+}
+
+void progress_catch_up(struct raft_progress *p, raft_index last, uint64_t timeout_us, uint64_t now)
+{
+    struct catch_up *c = &p->catch_up;
+    if (c->open && p->match >= c->goal) {
+        c->open = false;
+        c->rounds++;
+        c->done = now < c->since_us + timeout_us;
+    }
+    if (c->open && now >= c->since_us + timeout_us) c->done = false;
+    if (c->open) return;
+    if (p->match >= last) {
+        c->done = true; /* it has all there is: nothing could be faster, however slow the way here was */
+        return;
+    }
+    c->open = true;
+    c->goal = last;
+    c->since_us = now;
 }
 
 bool progress_find_lost(struct raft_progress *p, raft_index received, uint64_t sent_us)

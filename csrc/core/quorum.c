@@ -15,7 +15,22 @@ bool conf_is_voter(const struct raft_conf *conf, raft_id id)
 
 bool conf_is_member(const struct raft_conf *conf, raft_id id)
 {
-    return conf_is_voter(conf, id) || list_has(conf->learners, conf->n_learners, id);
+    return conf_is_voter(conf, id) || conf_is_learner(conf, id);
+}
+
+bool conf_is_learner(const struct raft_conf *conf, raft_id id)
+{
+    return list_has(conf->learners, conf->n_learners, id);
+}
+
+bool conf_is_joint(const struct raft_conf *conf)
+{
+    return conf->n_outgoing > 0;
+}
+
+bool conf_is_empty(const struct raft_conf *conf)
+{
+    return conf->n_voters == 0 && conf->n_outgoing == 0 && conf->n_learners == 0;
 }
 
 /* Inserts id into the sorted, unique list of *n. */
@@ -53,7 +68,7 @@ bool conf_is_valid(const struct raft_conf *conf)
     if (!list_is_valid(conf->voters, conf->n_voters) || !list_is_valid(conf->outgoing, conf->n_outgoing)) return false;
     if (!list_is_valid(conf->learners, conf->n_learners) || conf->n_voters == 0) return false;
     for (size_t i = 0; i < conf->n_learners; i++) {
-        if (conf_is_voter(conf, conf->learners[i])) return false;
+        if (list_has(conf->voters, conf->n_voters, conf->learners[i])) return false;
     }
     raft_id all[3 * RAFT_MEMBERS_MAX];
     return conf_members(conf, all) <= RAFT_MEMBERS_MAX;

@@ -9,10 +9,13 @@
 /* Membership of a configuration. */
 bool conf_is_voter(const struct raft_conf *conf, raft_id id);  /* in either list of voters */
 bool conf_is_member(const struct raft_conf *conf, raft_id id); /* voter or learner */
+bool conf_is_joint(const struct raft_conf *conf);
+bool conf_is_empty(const struct raft_conf *conf); /* nobody: not known yet */
+bool conf_is_learner(const struct raft_conf *conf, raft_id id);
 /* All members once, sorted, into ids (room for 3 * RAFT_MEMBERS_MAX); returns how many. */
 size_t conf_members(const struct raft_conf *conf, raft_id *ids);
-/* At least one voter, lists sorted and unique, no id 0, at most RAFT_MEMBERS_MAX members in all, no learner that
- * votes. */
+/* At least one voter, lists sorted and unique, no id 0, at most RAFT_MEMBERS_MAX members in all, no learner
+ * among the voters (but it may be among the outgoing: then it still votes). */
 bool conf_is_valid(const struct raft_conf *conf);
 
 /* A number a member: how far its log is durable, or when it was last heard of. */

@@ -1,5 +1,6 @@
 #include "core/replication.h"
 
+#include "core/peers.h"
 #include "core/roles.h"
 
 #define RANGE_ENTRIES_MAX 1024u /* in one message about entries that are not in memory */
@@ -12,7 +13,7 @@ static void reject_append(struct raft *r, const struct raft_message *m)
     struct raft_message reply = state_message(r, RAFT_APPEND_REPLY, m->from);
     reply.reject = true;
     reply.index = m->index;
-    reply.hint = log_find_term(&r->log, MIN(m->index, r->log.last), m->log_term);
+    reply.hint = MAX(log_find_term(&r->log, MIN(m->index, r->log.last), m->log_term), r->log.commit);
     reply.log_term = log_term(&r->log, reply.hint);
     outbox_put(&r->outbox, &reply, r->vote_after);
 }
@@ -31,7 +32,7 @@ static int append_new(struct raft *r, const struct raft_message *m)
     for (uint32_t i = 0; i < m->n_entries; i++) {
         raft_index index = m->index + 1 + i;
         if (index <= r->log.last) {
-            if (log_term(&r->log, index) == m->entries[i].term) continue;
+            if (log_matches(&r->log, index, m->entries[i].term)) continue;
             if (index <= agreed(r)) return state_corrupt(r);
             log_truncate(&r->log, index);
             outbox_clamp(&r->outbox, index - 1);
@@ -58,14 +59,17 @@ int replication_on_append(struct raft *r, const struct raft_message *m, uint64_t
     if (has_other_leader(r, m->from)) return state_corrupt(r);
     role_hear_leader(r, m->from, now);
     r->dirty = true;
-    if (m->index > r->log.last || log_term(&r->log, m->index) != m->log_term) {
+    if (!log_matches(&r->log, m->index, m->log_term)) {
         if (m->index <= agreed(r)) return state_corrupt(r);
         reject_append(r, m);
         return OK;
     }
+    uint64_t conf_changes = r->log.conf_changes;
     int rv = append_new(r, m);
     if (rv != OK) return rv;
-    raft_index covered = m->index + m->n_entries;
+    if (r->log.conf_changes != conf_changes) peers_adopt(r, now);
+    /* What a message of old covers may be committed here long since: then that is how far the logs agree. */
+    raft_index covered = MAX(m->index + m->n_entries, r->log.commit);
     ASSERT(covered <= r->log.last);
     r->verified = MAX(r->verified, covered);
     follow_commit(r, MIN(m->commit, covered)); /* never what this message does not vouch for */
@@ -82,11 +86,14 @@ int replication_on_heartbeat(struct raft *r, const struct raft_message *m, uint6
     if (m->commit > r->log.last) return state_corrupt(r);
     follow_commit(r, m->commit);
     if (m->context == 0) return OK; /* news of a commit only */
+    if (m->lease_us > 0) r->promised_until_us = MAX(r->promised_until_us, now + m->lease_us);
     /* The leader commits at least what this node has confirmed to it and a quorum has; if it tells less, the last
      * acknowledgement may be lost, and in a quiet cluster none would follow it. */
     if (m->commit < r->acked) r->ack_due = true;
     struct raft_message reply = state_message(r, RAFT_HEARTBEAT_REPLY, m->from);
     reply.context = m->context;
+    reply.round = m->round;
+    reply.priority = r->config.priority;
     reply.index = r->verified;
     outbox_put(&r->outbox, &reply, r->vote_after);
     return OK;
@@ -111,31 +118,36 @@ static int on_reject(struct raft *r, struct raft_progress *p, const struct raft_
     /* What it has confirmed it cannot reject: that is old, or from a peer that lost its log and would be probed at the
      * same place again and again. */
     bool stale = m->index <= p->match || (p->state == PROGRESS_PROBE && m->index != p->next - 1);
-    if (stale) return OK;
+    if (stale || p->state == PROGRESS_SNAPSHOT) return OK;
     raft_index agree = log_find_term(&r->log, MIN(m->hint, r->log.last), m->log_term);
     progress_become_probe(p, agree + 1);
     return OK;
 }
 
-int replication_on_append_reply(struct raft *r, struct raft_progress *p, const struct raft_message *m)
+int replication_on_append_reply(struct raft *r, struct raft_progress *p, const struct raft_message *m, uint64_t now)
 {
     if (m->index > r->log.last) return ERR_INVALID;
     r->dirty = true;
     if (m->reject) return on_reject(r, p, m);
     bool news = progress_confirm(p, m->index);
     if (p->state == PROGRESS_PROBE && (news || m->index + 1 >= p->next)) progress_become_replicate(p);
-    if (news) replication_commit(r);
+    /* The snapshot has arrived, or what came before it was enough: its log and this one connect again. */
+    if (p->state == PROGRESS_SNAPSHOT && p->match + 1 >= r->log.first) progress_become_replicate(p);
+    progress_catch_up(p, r->log.last, r->config.election_timeout_us, now);
     return OK;
 }
 
 int replication_on_heartbeat_reply(struct raft *r, struct raft_progress *p, const struct raft_message *m, uint64_t now)
 {
     if (m->context == 0) return OK; /* the answer to an older term's message: its term was all it had to say */
-    if (m->context > now) return ERR_INVALID;
+    if (m->context > now || m->round > r->round) return ERR_INVALID;
     r->dirty = true;
     p->rtt_us = MAX(now - m->context, 1);
+    p->answered_us = MAX(p->answered_us, m->context);
+    p->round = MAX(p->round, m->round);
+    p->priority = m->priority;
     if (p->state == PROGRESS_PROBE) p->probe_sent = false;
-    else if (m->index <= r->log.last) progress_find_lost(p, m->index, m->context);
+    else if (p->state == PROGRESS_REPLICATE && m->index <= r->log.last) progress_find_lost(p, m->index, m->context);
     return OK;
 }
 
@@ -148,11 +160,11 @@ static raft_index match_of(const void *ctx, raft_id id)
     return r->log.stable; /* its own copy counts when it is durable, like any other */
 }
 
-void replication_commit(struct raft *r)
+bool replication_commit(struct raft *r)
 {
     ASSERT(r->role == RAFT_LEADER);
-    raft_index reached = MIN(quorum_reached(&r->conf, match_of, r), r->log.last);
-    if (reached <= r->log.commit || log_term(&r->log, reached) != r->term) return;
+    raft_index reached = MIN(quorum_reached(state_conf(r), match_of, r), r->log.last);
+    if (reached <= r->log.commit || log_term(&r->log, reached) != r->term) return false;
     for (raft_index i = MAX(r->log.commit + 1, r->own_first); i <= reached; i++) {
         uint32_t size = log_entry(&r->log, i)->size;
         ASSERT(r->uncommitted_bytes >= size);
@@ -160,34 +172,37 @@ void replication_commit(struct raft *r)
     }
     r->log.commit = reached;
     r->dirty = true;
+    return true;
 }
 
 void replication_heartbeat(struct raft *r, uint64_t now)
 {
+    r->round++;
     for (size_t i = 0; i < r->n_peers; i++) {
         struct raft_progress *p = &r->peers[i];
         struct raft_message m = state_message(r, RAFT_HEARTBEAT, p->id);
         m.commit = MIN(p->match, r->log.commit);
         m.context = now;
+        m.round = r->round;
+        m.lease_us = r->config.lease && !r->lease_over ? (uint32_t)r->config.election_timeout_us : 0;
         outbox_put(&r->outbox, &m, r->vote_after);
         p->commit_sent = MAX(p->commit_sent, m.commit);
     }
-    r->heartbeat_at_us = now + r->config.heartbeat_us;
 }
 
 /* How many entries from p->next on one message takes, and their bytes. Entries that are no longer in memory are named
  * by index alone; their sizes are not known here, so they fill the window and only one such message is on the way. */
-static uint32_t entries_for(const struct raft *r, const struct raft_progress *p, uint32_t *bytes)
+static uint32_t entries_for(const struct raft *r, const struct raft_progress *p, raft_index end, uint32_t *bytes)
 {
     const struct raft_log *log = &r->log;
     *bytes = 0;
-    if (p->next > log->last) return 0;
+    if (p->next > end) return 0;
     if (p->next < log->window) {
         *bytes = r->config.window_bytes;
         return (uint32_t)MIN(log->window - p->next, RANGE_ENTRIES_MAX);
     }
     uint32_t n = 0;
-    for (raft_index i = p->next; i <= log->last && n < RANGE_ENTRIES_MAX; i++, n++) {
+    for (raft_index i = p->next; i <= end && n < RANGE_ENTRIES_MAX; i++, n++) {
         uint32_t size = log_entry(log, i)->size;
         if (n > 0 && (uint64_t)*bytes + size > r->config.append_bytes) break;
         *bytes += size;
@@ -195,13 +210,24 @@ static uint32_t entries_for(const struct raft *r, const struct raft_progress *p,
     return n;
 }
 
-static void send_append(struct raft *r, struct raft_progress *p, uint64_t now)
+/* What the peer needs next is compacted. Everything it needs is in the newest snapshot, or behind it. */
+static void send_snapshot(struct raft *r, struct raft_progress *p)
+{
+    ASSERT(r->snapshot + 1 >= r->log.first);
+    struct raft_message m = state_message(r, RAFT_SNAPSHOT, p->id);
+    m.index = r->snapshot;
+    m.log_term = r->snapshot_term;
+    outbox_put(&r->outbox, &m, r->vote_after);
+    progress_become_snapshot(p, r->snapshot);
+}
+
+static void send_append(struct raft *r, struct raft_progress *p, raft_index end, uint64_t now)
 {
     uint32_t bytes;
     struct raft_message m = state_message(r, RAFT_APPEND, p->id);
     m.index = p->next - 1;
     m.log_term = log_term(&r->log, m.index);
-    m.n_entries = entries_for(r, p, &bytes);
+    m.n_entries = entries_for(r, p, end, &bytes);
     m.commit = r->log.commit;
     outbox_put(&r->outbox, &m, r->vote_after);
     raft_index covered = m.index + m.n_entries;
@@ -220,16 +246,18 @@ static void send_commit(struct raft *r, struct raft_progress *p)
     p->commit_sent = commit;
 }
 
-int replication_send(struct raft *r, uint64_t now)
+int replication_send(struct raft *r, raft_index end, uint64_t now)
 {
     ASSERT(r->role == RAFT_LEADER && r->durable_term == r->term);
     for (size_t i = 0; i < r->n_peers; i++) {
         struct raft_progress *p = &r->peers[i];
         while (!progress_is_paused(p, r->config.window_bytes) &&
-               (p->next <= r->log.last || p->state == PROGRESS_PROBE)) {
+               (p->next <= end || p->state == PROGRESS_PROBE)) {
             if (outbox_reserve(&r->outbox, COUNT_OF(r->outbox.held) + 2) != OK) return ERR_NOMEM;
-            send_append(r, p, now);
+            if (p->next < r->log.first) send_snapshot(r, p);
+            else send_append(r, p, end, now);
         }
+        progress_catch_up(p, r->log.last, r->config.election_timeout_us, now);
         if (outbox_reserve(&r->outbox, COUNT_OF(r->outbox.held) + 1) != OK) return ERR_NOMEM;
         send_commit(r, p);
     }

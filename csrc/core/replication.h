@@ -13,15 +13,16 @@ int replication_on_heartbeat(struct raft *r, const struct raft_message *m, uint6
 void replication_acknowledge(struct raft *r);
 
 /* Leader. Precondition: the message is of the current term, p its sender's progress. */
-int replication_on_append_reply(struct raft *r, struct raft_progress *p, const struct raft_message *m);
+int replication_on_append_reply(struct raft *r, struct raft_progress *p, const struct raft_message *m, uint64_t now);
 int replication_on_heartbeat_reply(struct raft *r, struct raft_progress *p, const struct raft_message *m, uint64_t now);
-/* Leader: commits what a quorum has made durable, if it is of this term (dissertation 3.6.2, figure 3.7). */
-void replication_commit(struct raft *r);
-/* Leader: a heartbeat to every peer. */
+/* Leader: commits what a quorum has made durable, if it is of this term (dissertation 3.6.2, figure 3.7). true: that is
+ * news. */
+bool replication_commit(struct raft *r);
+/* Leader: a heartbeat to every peer, a round of its own. */
 void replication_heartbeat(struct raft *r, uint64_t now);
-/* Leader: everything that windows allow, to every peer. Called for each raft_ready. ERR_NOMEM: some of it, the rest
- * next time. */
-int replication_send(struct raft *r, uint64_t now);
+/* Leader: everything up to `end` that windows allow, to every peer; a snapshot where the log does not reach back. Called
+ * for each raft_ready. ERR_NOMEM: some of it, the rest next time. */
+int replication_send(struct raft *r, raft_index end, uint64_t now);
 
 #pragma GCC visibility pop
 

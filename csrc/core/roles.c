@@ -5,12 +5,15 @@
 void role_wait(struct raft *r, uint64_t now)
 {
     uint64_t timeout_us = r->config.election_timeout_us;
-    r->election_at_us = now + timeout_us + prng_below(&r->prng, timeout_us);
+    int32_t priority = r->config.priority;
+    uint64_t least_us = priority < 0 ? 2 * timeout_us : timeout_us;
+    uint64_t spread_us = priority > 0 ? timeout_us / (1 + (uint64_t)priority) + 1 : timeout_us;
+    r->election_at_us = now + least_us + prng_below(&r->prng, spread_us);
 }
 
 static void forget_votes(struct raft *r)
 {
-    for (size_t i = 0; i < r->n_peers; i++) r->votes[i] = VOTE_MISSING;
+    for (size_t i = 0; i < r->n_peers; i++) r->peers[i].vote = VOTE_MISSING;
     r->own_vote = VOTE_MISSING;
 }
 
@@ -23,6 +26,7 @@ static void set_term(struct raft *r, raft_term term)
     r->vote_after = r->outbox.handed + 1;
     r->leader = 0;
     r->leader_contact_us = 0;
+    r->leader_lost = r->removed = false;
     r->verified = r->acked = 0;
     r->ack_due = false;
 }
@@ -48,6 +52,8 @@ void role_follow(struct raft *r, raft_term term, raft_id leader, uint64_t now)
     r->leader = leader;
     r->prevoting = false;
     r->uncommitted_bytes = 0;
+    r->transfer = 0;
+    reads_fail(&r->reads);
     forget_votes(r);
     r->dirty = true;
 }
@@ -56,6 +62,8 @@ void role_hear_leader(struct raft *r, raft_id leader, uint64_t now)
 {
     if (r->role != RAFT_FOLLOWER || r->leader != leader) role_follow(r, r->term, leader, now);
     r->leader_contact_us = now;
+    r->leader_lost = false;
+    r->removed = false; /* a leader speaks to its members only */
     role_wait(r, now);
 }
 
@@ -94,13 +102,8 @@ void role_lead(struct raft *r, uint64_t now)
     r->heartbeat_at_us = now;
     r->own_first = r->log.last + 1;
     r->uncommitted_bytes = 0;
-    for (size_t i = 0; i < r->n_peers; i++) {
-        struct raft_progress *p = &r->peers[i];
-        p->match = p->commit_sent = 0;
-        p->rtt_us = 0;
-        p->contact_us = now; /* a term's grace, not a word: else a new leader would step down at once */
-        progress_become_probe(p, r->own_first);
-    }
+    r->lease_over = false;
+    for (size_t i = 0; i < r->n_peers; i++) progress_reset(&r->peers[i], r->log.last, now);
     struct raft_entry empty = {.term = r->term, .type = RAFT_ENTRY_EMPTY, .size = EMPTY_ENTRY_SIZE};
     log_append(&r->log, &empty);
     r->dirty = true;
@@ -123,12 +126,23 @@ static uint64_t contact_of(const void *ctx, raft_id id)
 uint64_t role_quorum_contact(const struct raft *r, uint64_t now)
 {
     struct contact c = {r, now};
-    return quorum_reached(&r->conf, contact_of, &c);
+    return quorum_reached(state_conf(r), contact_of, &c);
 }
 
 bool role_has_live_leader(const struct raft *r, uint64_t now)
 {
     uint64_t heard_us = r->role == RAFT_LEADER ? role_quorum_contact(r, now) : r->leader_contact_us;
-    if (r->leader == 0 || heard_us == 0) return false;
+    if (r->leader == 0 || heard_us == 0 || r->leader_lost) return false;
     return now < heard_us + r->config.election_timeout_us;
+}
+
+bool role_is_electable(const struct raft *r)
+{
+    const struct raft_log *log = &r->log;
+    if (r->removed) return false;
+    for (size_t i = log->n_confs; i > 0; i--) {
+        if (conf_is_voter(&log->confs[i - 1].conf, r->config.id)) return true;
+        if (log->confs[i - 1].index <= log->commit) return false;
+    }
+    return false;
 }

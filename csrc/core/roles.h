@@ -19,13 +19,17 @@ void role_lead(struct raft *r, uint64_t now);
 /* Votes in the current term, durably before anybody hears of it. */
 void role_vote(struct raft *r, raft_id candidate);
 
-/* Draws a new randomised election timeout (dissertation 3.4), counted from now. */
+/* Draws a new randomised election timeout (dissertation 3.4), counted from now; by config.priority. */
 void role_wait(struct raft *r, uint64_t now);
 /* Has a leader been heard of within the shortest election timeout (dissertation 4.2.3)? A leader has heard of itself
  * while it hears of a quorum. */
 bool role_has_live_leader(const struct raft *r, uint64_t now);
 /* Leader: when a majority was last heard of. */
 uint64_t role_quorum_contact(const struct raft *r, uint64_t now);
+/* May this node campaign? A voter by the latest configuration, or by one that may still be in force: a node that is
+ * being removed, and alone has the entry that says so, must be able to lead until that is committed (dissertation
+ * 4.2.2). */
+bool role_is_electable(const struct raft *r);
 
 #pragma GCC visibility pop
 

@@ -8,6 +8,7 @@
 #include "core/progress.h"
 #include "core/quorum.h"
 #include "core/raft.h"
+#include "core/reads.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -22,8 +23,10 @@ struct raft {
     uint64_t vote_after;    /* number of the batch that makes (term, vote) durable */
     raft_term durable_term;
     raft_id durable_vote;
-    struct raft_log log;
-    struct raft_conf conf;
+    struct raft_log log;    /* with the configurations in it */
+    raft_index snapshot;    /* the newest snapshot here */
+    raft_term snapshot_term;
+    bool restore_due;       /* it replaces the stored log, and the caller was not told yet */
 
     /* Role. */
     enum raft_role role;
@@ -31,16 +34,26 @@ struct raft {
     uint64_t leader_contact_us; /* when it was last heard of; 0 = never in this term */
     uint64_t election_at_us;    /* follower, candidate: when to campaign */
     bool prevoting;             /* candidate: only asking so far, in term + 1 */
+    bool removed;               /* somebody knows a committed configuration without this node */
+    uint64_t promised_until_us; /* no votes before: a leader relies on it for its lease, of whatever term */
+    bool leader_lost;           /* the caller knows that the leader's process died */
+    uint64_t hint_at_us;        /* no campaign on such a hint before */
     uint64_t elections;
 
-    /* The members but this one, sorted by id, and what they have said. */
+    /* The members but this one, by the latest configuration, sorted by id. */
     struct raft_progress peers[RAFT_MEMBERS_MAX];
-    enum quorum_vote votes[RAFT_MEMBERS_MAX]; /* beside peers */
     enum quorum_vote own_vote;
     size_t n_peers;
 
     /* Leader. */
     uint64_t heartbeat_at_us;
+    uint64_t round;             /* of heartbeats: the newest that was sent */
+    bool lease_over;            /* a transfer was started in this term: somebody else may lead at any time */
+    raft_id transfer;           /* to whom it is handing over; 0 = nobody */
+    uint64_t transfer_until_us;
+    bool transfer_told;         /* the target was told since the last heartbeat */
+    struct raft_reads reads;
+    uint64_t read_round;        /* newest round that a read waits for */
     raft_index own_first;       /* first entry of this leadership: the empty one */
     uint64_t uncommitted_bytes;
 
@@ -61,6 +74,18 @@ static inline struct raft_progress *state_peer(struct raft *r, raft_id id)
         if (r->peers[i].id == id) return &r->peers[i];
     }
     return NULL;
+}
+
+/* The configuration that governs: the latest in the log. */
+static inline const struct raft_conf *state_conf(const struct raft *r)
+{
+    return &log_conf(&r->log)->conf;
+}
+
+/* A change of members is open until its last configuration is committed. */
+static inline bool state_is_changing(const struct raft *r)
+{
+    return conf_is_joint(state_conf(r)) || log_conf(&r->log)->index > r->log.commit;
 }
 
 /* A message of this term to a peer, otherwise empty. */

@@ -527,7 +527,7 @@ static int images_remember(lua_State *L)
     struct remembering *r = &m->remembering[node - 1];
     *r = (struct remembering){.m = m, .node = (uint64_t)node};
     m->ledger.peers[node - 1].wanted = (uint64_t)incarnation;
-    int status = store_remember_peer(m->store, r->node, (uint64_t)incarnation, on_remembered, r);
+    int status = store_remember_peer(m->store, r->node, (uint64_t)incarnation, 1, on_remembered, r);
     ASSERT(status == OK);
     return 0;
 }

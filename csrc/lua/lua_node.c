@@ -4,6 +4,7 @@
  * happens in a C function below a protected call. And the machine runs on a Lua thread of its own, whose hook is
  * cleared: the interpreter interrupts by a hook on the main thread, so that Ctrl-C cannot cut an apply in half. */
 #include "base/mem.h"
+#include "lua/lua_asks.h"
 #include "lua/lua_place.h"
 
 #define NODE_CLASS "raft.core.node"
@@ -23,6 +24,9 @@ enum slot {
     SLOT_HALTED,
     SLOT_CLOSED,
     SLOT_FAILED,
+    SLOT_SAVE,
+    SLOT_LOAD,
+    SLOT_SNAPSHOT,
     SLOT_APPLIED, /* may be nil; read anew at each step */
     SLOTS = SLOT_APPLIED
 };
@@ -31,6 +35,7 @@ static const char *const slot_names[SLOTS + 1] = {
     [SLOT_MACHINE] = "machine", [SLOT_APPLY] = "apply",     [SLOT_RESULT] = "result",   [SLOT_RAISED] = "raised",
     [SLOT_DONE] = "done",       [SLOT_STARTED] = "started", [SLOT_CHANGED] = "changed", [SLOT_HALTED] = "halted",
     [SLOT_CLOSED] = "closed",   [SLOT_FAILED] = "failed",   [SLOT_APPLIED] = "applied",
+    [SLOT_SAVE] = "save",       [SLOT_LOAD] = "load",       [SLOT_SNAPSHOT] = "snapshot",
 };
 
 /* The part of a status whose change is news. */
@@ -41,7 +46,8 @@ struct news {
     enum server_phase phase;
     uint32_t connected; /* a bit a member */
     int fault;
-    bool ready;
+    bool ready, learner, removed;
+    raft_index conf_index;
     const char *disk;
 };
 
@@ -51,12 +57,14 @@ struct lua_node {
     struct lua_server *server;
     struct host *host;     /* the server's */
     lua_State *thread;     /* the machine's; anchored by the userdata, like the packer */
-    struct lua_packer *packer;
+    struct lua_packer *packer, *packer2; /* two: keys and values, first and second results */
     uint32_t command_bytes;
+    bool snapshot_apart;
     uint64_t born_us;
     struct news news;
     bool stop_on_error;
     bool stepping, applying;
+    bool joins;      /* it may have to ask for a place first, as long as that takes */
     bool started;    /* calls are accepted */
     bool closing;    /* or to be closed as soon as it has started */
     bool muted;      /* no callback any more */
@@ -132,8 +140,54 @@ struct apply_call {
     struct lua_node *node;
     const struct entry *command;
     uint64_t time_us, sequence;
+    struct buf *result; /* NULL, or where what it came to is kept for the client's next try */
     enum stage stage;
 };
+
+/* What is kept of a client's command: what apply returned, or how it failed. */
+enum kept { KEPT_VALUES = 'v', KEPT_ERROR = 'e' };
+
+/* Two packed values, one after the other, with the size of the first one before them. Raises as packing does; false: no
+ * memory. */
+static bool append_pair(lua_State *L, struct lua_node *n, int first, int second, const char *what, struct buf *out)
+{
+    size_t size, size2, start = out->size;
+    const uint8_t *bytes = lua_packer_pack(L, n->packer, first, what, &size);
+    const uint8_t *bytes2 = lua_packer_pack(L, n->packer2, second, what, &size2);
+    uint8_t *at = buf_extend(out, 4 + size + size2);
+    if (at == NULL) return false;
+    put_u32(out->data + start, (uint32_t)size);
+    memcpy(at + 4, bytes, size);
+    memcpy(at + 4 + size, bytes2, size2);
+    return true;
+}
+
+/* Pushes two values; false (and pushes a message instead): these are not such bytes. */
+static bool push_pair(lua_State *L, const uint8_t *data, size_t size)
+{
+    uint32_t first = size >= 4 ? get_u32(data) : 0;
+    if (size < 4 || first > size - 4) {
+        lua_pushliteral(L, "not a pair of packed values");
+        return false;
+    }
+    return lua_unpack_value(L, data + 4, first) && lua_unpack_value(L, data + 4 + first, size - 4 - first);
+}
+
+/* A result that cannot be kept is an error on every node alike. */
+static int keep_values(lua_State *L)
+{
+    struct apply_call *c = lua_touserdata(L, 1);
+    buf_append(c->result, &(uint8_t){KEPT_VALUES}, 1);
+    if (!append_pair(L, c->node, 2, 3, "result", c->result)) return luaL_error(L, "not enough memory");
+    return 0;
+}
+
+static void keep_error(struct buf *result, const char *message)
+{
+    result->size = 0;
+    buf_append(result, &(uint8_t){KEPT_ERROR}, 1);
+    buf_append(result, message, strlen(message));
+}
 
 /* (apply, machine, result, applied, struct apply_call). One protected call for all three stages: that is what an apply
  * costs beyond the machine's own code. */
@@ -153,6 +207,13 @@ static int apply_body(lua_State *L)
     lua_pushnumber(L, time);
     lua_call(L, 4, 2); /* 7 and 8: what it returned */
     c->node->applying = false;
+    if (c->result != NULL) {
+        lua_pushcfunction(L, keep_values);
+        lua_pushlightuserdata(L, c);
+        lua_pushvalue(L, 7);
+        lua_pushvalue(L, 8);
+        lua_call(L, 3, 0);
+    }
 
     c->stage = STAGE_TELL;
     if (!lua_isnil(L, 4)) {
@@ -204,17 +265,19 @@ static enum host_verdict apply_failed(struct lua_node *n, const struct apply_cal
     }
     const struct argument arguments[] = {INTEGER(c->sequence), INTEGER(c->command->index), TEXT(message),
                                          TEXT(trace)};
+    if (c->result != NULL) keep_error(c->result, message);
     if (n->stop_on_error) return halt(n, trace);
     tell(n, SLOT_RAISED, COUNT_OF(arguments), arguments);
     return HOST_GO_ON;
 }
 
-static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence)
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
+                                  struct buf *result)
 {
     struct lua_node *n = ctx;
     if (n->muted) return HOST_HALT; /* there is no machine any more */
     lua_State *T = n->thread;
-    struct apply_call call = {n, command, time_us, sequence, STAGE_DECODE};
+    struct apply_call call = {n, command, time_us, sequence, result, STAGE_DECODE};
     lua_pushcfunction(T, apply_body);
     lua_pushvalue(T, SLOT_APPLY);
     lua_pushvalue(T, SLOT_MACHINE);
@@ -240,18 +303,22 @@ static const char *done_text(int code)
     case ERR_CLOSED: return "the node is closed";
     case ERR_FULL: return "the leader's disk is full";
     case ERR_FAULT: return "the node has stopped after a fault";
+    case ERR_REMOVED: return "this node is no member of the cluster any more";
     case ERR_REFUSED: return "a later life of this node has taken over";
     case ERR_BUSY: return "too many commands are under way";
     case ERR_TOO_LARGE: return "the command is too large for the leader";
+    case ERR_NO_RESULT: return "the command was applied, but a snapshot has overtaken its result";
+    case ERR_EXPIRED: return "the session is gone, or has gone on: an earlier try may have been applied";
     default: return "the command was refused";
     }
 }
 
-static void on_done(void *ctx, uint64_t sequence, int code, raft_index index)
+static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
 {
     struct lua_node *n = ctx;
-    const struct argument arguments[] = {INTEGER(sequence), TEXT(code == OK ? NULL : err_name(code)),
-                                         TEXT(code == OK ? NULL : done_text(code)), INTEGER(index)};
+    const char *text = code == OK ? NULL : sequence >= HOST_FIRST_ASK ? lua_asks_text(code) : done_text(code);
+    const struct argument arguments[] = {INTEGER(sequence), TEXT(code == OK ? NULL : err_name(code)), TEXT(text),
+                                         INTEGER(index), INTEGER(id)};
     if (!n->muted) tell(n, SLOT_DONE, COUNT_OF(arguments), arguments);
 }
 
@@ -269,7 +336,8 @@ static void on_started(void *ctx, int code)
 static struct news news_of(const struct server_status *s)
 {
     struct news now = {.term = s->term, .leader = s->leader, .role = s->role, .phase = s->phase,
-                       .fault = s->fault, .ready = s->ready, .disk = s->disk};
+                       .fault = s->fault, .ready = s->ready, .learner = s->learner, .removed = s->removed,
+                       .conf_index = s->conf_index, .disk = s->disk};
     for (uint8_t i = 0; i < s->n_members; i++)
         if (s->members[i].connected) now.connected |= UINT32_C(1) << i;
     return now;
@@ -282,7 +350,8 @@ static void on_changed(void *ctx, const struct server_status *status)
     struct news now = news_of(status), *old = &n->news;
     bool same = now.term == old->term && now.leader == old->leader && now.role == old->role &&
                 now.phase == old->phase && now.connected == old->connected && now.fault == old->fault &&
-                now.ready == old->ready && now.disk == old->disk;
+                now.ready == old->ready && now.learner == old->learner && now.removed == old->removed &&
+                now.conf_index == old->conf_index && now.disk == old->disk;
     n->news = now;
     if (!same && !n->muted) tell(n, SLOT_CHANGED, 0, NULL);
 }
@@ -294,8 +363,160 @@ static void on_closed(void *ctx)
     if (!n->muted) tell(n, SLOT_CLOSED, 0, NULL);
 }
 
+/* ---- a client's command once more ---- */
+
+struct repeat_call {
+    struct lua_node *node;
+    uint64_t sequence;
+    const uint8_t *result;
+    size_t size;
+};
+
+/* (result callback, struct repeat_call) */
+static int repeat_body(lua_State *L)
+{
+    const struct repeat_call *c = lua_touserdata(L, 2);
+    lua_settop(L, 1);
+    lua_pushinteger(L, (lua_Integer)c->sequence);
+    if (!push_pair(L, c->result + 1, c->size - 1)) return lua_error(L);
+    lua_call(L, 3, 0);
+    return 0;
+}
+
+static void on_repeat(void *ctx, uint64_t sequence, const uint8_t *result, size_t size)
+{
+    struct lua_node *n = ctx;
+    lua_State *T = n->thread;
+    if (n->muted) return;
+    if (result == NULL || size == 0) {
+        on_done(ctx, sequence, ERR_NO_RESULT, 0, 0);
+        return;
+    }
+    if (result[0] == KEPT_ERROR) {
+        char message[ERR_TEXT_MAX];
+        size_t shown = MIN(size - 1, sizeof message - 1);
+        memcpy(message, result + 1, shown);
+        message[shown] = '\0';
+        tell(n, SLOT_DONE, 4, (const struct argument[]){INTEGER(sequence), TEXT("apply"), TEXT(message), INTEGER(0)});
+        return;
+    }
+    struct repeat_call call = {n, sequence, result, size};
+    lua_pushcfunction(T, repeat_body);
+    lua_pushvalue(T, SLOT_RESULT);
+    lua_pushlightuserdata(T, &call);
+    if (lua_pcall(T, 2, 0, SLOT_HANDLER) != LUA_OK)
+        tell(n, SLOT_FAILED, 1, &TEXT(lua_type(T, -1) == LUA_TSTRING ? lua_tostring(T, -1) : "error"));
+    lua_settop(T, SLOTS);
+}
+
+/* ---- snapshots ---- */
+
+struct save_call {
+    struct lua_node *node;
+    struct snapshot_writer *writer;
+};
+
+/* write(key, value), for the machine's save. */
+static int write_record(lua_State *L)
+{
+    struct save_call *c = lua_touserdata(L, lua_upvalueindex(1));
+    luaL_argcheck(L, !lua_isnil(L, 1), 1, "a key cannot be nil");
+    lua_settop(L, 2);
+    size_t size, size2;
+    uint8_t head[4];
+    const uint8_t *key = lua_packer_pack(L, c->node->packer, 1, "key", &size);
+    const uint8_t *value = lua_packer_pack(L, c->node->packer2, 2, "machine", &size2);
+    if (size2 > SNAPSHOT_RECORD_MAX - 4 - size) return luaL_error(L, "a record of a snapshot is at most 1 GiB");
+    put_u32(head, (uint32_t)size);
+    snapshot_write_record_begin(c->writer, SNAPSHOT_MACHINE, 4 + size + size2);
+    snapshot_write_record_bytes(c->writer, head, sizeof head);
+    snapshot_write_record_bytes(c->writer, key, size);
+    if (snapshot_write_record_bytes(c->writer, value, size2) != OK) return luaL_error(L, "%s", c->writer->error.text);
+    return 0;
+}
+
+/* (save, struct save_call) */
+static int save_body(lua_State *L)
+{
+    lua_pushcclosure(L, write_record, 1);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+/* In a child this is the last that is ever done with this state: no finaliser shall run in two processes. */
+static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
+{
+    struct lua_node *n = ctx;
+    lua_State *T = n->thread;
+    struct save_call call = {n, w};
+    bool collects = n->snapshot_apart && lua_gc(T, LUA_GCISRUNNING);
+    if (collects) lua_gc(T, LUA_GCSTOP);
+    int top = lua_gettop(T), rv = OK;
+    lua_pushcfunction(T, save_body);
+    lua_pushvalue(T, SLOT_SAVE);
+    lua_pushlightuserdata(T, &call);
+    if (lua_pcall(T, 2, 0, SLOT_HANDLER) != LUA_OK) {
+        const char *text = lua_type(T, -1) == LUA_TSTRING ? lua_tostring(T, -1) : "error without a message";
+        rv = w->status != OK ? w->status : err_set(e, ERR_INVALID, "%s", text);
+        if (w->status != OK) *e = w->error;
+    }
+    lua_settop(T, top);
+    if (collects) lua_gc(T, LUA_GCRESTART);
+    return rv;
+}
+
+struct load_call {
+    enum host_load step;
+    const uint8_t *record;
+    size_t size;
+};
+
+/* (load, struct load_call): load("begin"), load("record", key, value), load("end") -> machine, its apply */
+static int load_body(lua_State *L)
+{
+    static const char *const steps[] = {"begin", "record", "end"};
+    const struct load_call *c = lua_touserdata(L, 2);
+    lua_settop(L, 1);
+    lua_pushstring(L, steps[c->step]);
+    if (c->step == HOST_LOAD_RECORD && !push_pair(L, c->record, c->size)) return lua_error(L);
+    lua_call(L, lua_gettop(L) - 1, 2);
+    return 2;
+}
+
+static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+{
+    struct lua_node *n = ctx;
+    lua_State *T = n->thread;
+    struct load_call call = {step, record, size};
+    if (n->muted) return HOST_HALT;
+    lua_pushcfunction(T, load_body);
+    lua_pushvalue(T, SLOT_LOAD);
+    lua_pushlightuserdata(T, &call);
+    enum host_verdict verdict = HOST_GO_ON;
+    if (lua_pcall(T, 2, 2, SLOT_HANDLER) != LUA_OK) {
+        verdict = halt(n, lua_type(T, -1) == LUA_TSTRING ? lua_tostring(T, -1) : "error without a message");
+    } else if (step == HOST_LOAD_END) {
+        lua_replace(T, SLOT_APPLY);
+        lua_replace(T, SLOT_MACHINE);
+    }
+    lua_settop(T, SLOTS);
+    return verdict;
+}
+
+static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t took_us)
+{
+    struct lua_node *n = ctx;
+    bool failed = order->error.code != OK;
+    const struct argument arguments[] = {INTEGER(order->what.index), INTEGER(order->what.size), INTEGER(took_us),
+                                         TEXT(failed ? order->error.text : NULL),
+                                         TEXT(failed ? err_name(order->error.code) : NULL)};
+    if (!n->muted) tell(n, SLOT_SNAPSHOT, COUNT_OF(arguments), arguments);
+}
+
 static const struct host_machine machine = {
-    .apply = on_apply, .done = on_done, .started = on_started, .changed = on_changed, .closed = on_closed};
+    .apply = on_apply, .repeat = on_repeat, .done = on_done, .started = on_started, .changed = on_changed,
+    .closed = on_closed, .save = on_save, .load = on_load, .snapshot = on_snapshot,
+};
 
 /* ---- life ---- */
 
@@ -307,20 +528,21 @@ static void node_free(struct lua_node *n)
 
 /* NULL: e says why. */
 static struct lua_node *node_create(const struct lua_place *place, int notify_fd, const struct engine_config *config,
-                                    uint64_t pending_bytes, struct err *e)
+                                    const struct host_config *host, struct err *e)
 {
     struct lua_node *n = mem_zero(1, sizeof *n);
     if (n == NULL) {
         err_set(e, ERR_NOMEM, "out of memory for a node");
         return NULL;
     }
-    if (place->open(place, notify_fd, config, pending_bytes, &machine, n, &n->server, e) != OK) {
+    if (place->open(place, notify_fd, config, host, &machine, n, &n->server, e) != OK) {
         node_free(n);
         return NULL;
     }
     n->host = n->server->host;
     n->born_us = io_now(n->server->io);
     n->command_bytes = config->command_bytes;
+    n->joins = config->n_join > 0;
     return n;
 }
 
@@ -334,7 +556,7 @@ static void node_close(struct lua_node *n)
 {
     if (n->closing || n->ended) return;
     n->closing = true;
-    if (n->started) host_close(n->host);
+    if (n->started || n->joins) host_close(n->host);
 }
 
 /* Closes and waits, without any callback. */
@@ -407,6 +629,24 @@ static void read_members(lua_State *L, struct members *members)
     lua_pop(L, 1);
 }
 
+/* Members to ask for a place: a list of addresses, or nil. */
+static void read_join(lua_State *L, struct engine_config *c)
+{
+    if (lua_getfield(L, 1, "join") == LUA_TTABLE) {
+        lua_Integer count = luaL_len(L, -1);
+        luaL_argcheck(L, count <= RAFT_MEMBERS_MAX, 1, "join has too many addresses");
+        for (lua_Integer i = 1; i <= count; i++) {
+            size_t size;
+            lua_geti(L, -1, i);
+            const char *address = luaL_checklstring(L, -1, &size);
+            luaL_argcheck(L, size <= ADDRESS_MAX, 1, "join: an address is too long");
+            memcpy(c->join[c->n_join++], address, size + 1);
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+}
+
 static void read_config(lua_State *L, struct engine_config *c)
 {
     memset(c, 0, sizeof *c);
@@ -420,7 +660,22 @@ static void read_config(lua_State *L, struct engine_config *c)
     c->command_bytes = (uint32_t)field_integer(L, "command_bytes", 1, ENTRY_PAYLOAD_MAX);
     c->cache_bytes = (uint32_t)field_integer(L, "cache_bytes", 0, UINT32_MAX);
     c->spares = SEGMENT_SPARES;
+    c->priority = (int32_t)field_integer(L, "priority", INT32_MIN, INT32_MAX);
+    lua_getfield(L, 1, "lease");
+    c->lease = lua_toboolean(L, -1);
+    lua_pop(L, 1);
     read_members(L, &c->members);
+    read_join(L, c);
+}
+
+static void read_snapshot(lua_State *L, struct engine_config *c, struct host_config *host)
+{
+    host->snapshot_bytes = (uint64_t)field_integer(L, "snapshot_bytes", 0, LUA_MAXINTEGER);
+    host->snapshot_entries = (uint64_t)field_integer(L, "snapshot_entries", 0, LUA_MAXINTEGER);
+    c->keep = (uint64_t)field_integer(L, "snapshot_keep", 0, LUA_MAXINTEGER);
+    lua_getfield(L, 1, "snapshot_apart");
+    host->snapshot_apart = lua_toboolean(L, -1);
+    lua_pop(L, 1);
 }
 
 /* The machine's thread, with what it calls in its slots, from the callbacks at index 2. Leaves it on the stack. */
@@ -451,10 +706,12 @@ static int node_new(lua_State *L)
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 3);
     read_config(L, &config);
-    uint64_t pending_bytes = (uint64_t)field_integer(L, "pending_bytes", 1, LUA_MAXINTEGER);
+    struct host_config host = {.pending = config.pending,
+                               .pending_bytes = (uint64_t)field_integer(L, "pending_bytes", 1, LUA_MAXINTEGER)};
+    read_snapshot(L, &config, &host);
     const struct lua_place *place = lua_place_of(L);
     int notify_fd = place->prepare(L);
-    struct lua_node **box = lua_newuserdatauv(L, sizeof *box, 3);
+    struct lua_node **box = lua_newuserdatauv(L, sizeof *box, 4);
     *box = NULL;
     luaL_setmetatable(L, NODE_CLASS);
     lua_State *thread = new_thread(L);
@@ -463,11 +720,15 @@ static int node_new(lua_State *L)
     lua_setiuservalue(L, -2, 2);
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 3);
+    struct lua_packer *packer2 = lua_packer_new(L);
+    lua_setiuservalue(L, -2, 4);
 
-    struct lua_node *n = node_create(place, notify_fd, &config, pending_bytes, &e);
+    struct lua_node *n = node_create(place, notify_fd, &config, &host, &e);
     if (n == NULL) return lua_room_fail(L, &e);
     n->thread = thread;
     n->packer = packer;
+    n->packer2 = packer2;
+    n->snapshot_apart = host.snapshot_apart;
     n->stop_on_error = lua_toboolean(L, 3);
     if (place->run(n->server, &e) != OK) {
         node_free(n);
@@ -502,7 +763,8 @@ static int fail_call(lua_State *L, int code)
 static int refusal(const struct lua_node *n)
 {
     if (n->started && host_status(n->host)->fault != 0) return ERR_FAULT;
-    return n->started && !n->closing && !n->ended ? OK : ERR_CLOSED;
+    if (!n->started || n->closing || n->ended) return ERR_CLOSED;
+    return host_status(n->host)->removed ? ERR_REMOVED : OK;
 }
 
 static int node_propose(lua_State *L)
@@ -527,6 +789,44 @@ static int node_propose(lua_State *L)
     return 1;
 }
 
+/* node:client(session, sequence, cmd) -> sequence of the call; session 0: opens one */
+static int node_client(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    size_t size;
+    uint64_t sequence;
+    lua_Integer session = luaL_checkinteger(L, 2), number = luaL_checkinteger(L, 3);
+    lua_settop(L, 4);
+    const uint8_t *payload = lua_packer_pack(L, n->packer, 4, "cmd", &size);
+    if (size > n->command_bytes) return fail_with(L, ERR_TOO_LARGE, "the command is larger than command_bytes allows");
+    int code = refusal(n);
+    if (code != OK) return fail_call(L, code);
+    struct block *block = entry_reserve(RAFT_ENTRY_CLIENT, 16 + size);
+    if (block != NULL) {
+        put_u64(block->bytes + ENTRY_HEADER, (uint64_t)session);
+        put_u64(block->bytes + ENTRY_HEADER + 8, (uint64_t)number);
+        memcpy(block->bytes + ENTRY_HEADER + 16, payload, size);
+        entry_seal(block);
+    }
+    code = block == NULL ? ERR_BUSY : host_propose(n->host, block, &sequence);
+    if (code != OK) return fail_call(L, code);
+    lua_pushinteger(L, (lua_Integer)sequence);
+    return 1;
+}
+
+/* node:snapshot() -> true: `snapshot` is called later; or the index of the newest one, if it is of this very state */
+static int node_snapshot(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    struct err e;
+    if (!n->started) return fail_call(L, ERR_CLOSED);
+    int code = host_snapshot(n->host, &e);
+    if (code == OK) lua_pushboolean(L, 1);
+    else if (code == ERR_EXIST) lua_pushinteger(L, (lua_Integer)host_applied(n->host));
+    else return lua_room_fail(L, &e);
+    return 1;
+}
+
 static int node_barrier(lua_State *L)
 {
     struct lua_node *n = check_node(L);
@@ -535,6 +835,23 @@ static int node_barrier(lua_State *L)
     if (code == OK) code = host_barrier(n->host, &sequence);
     if (code != OK) return fail_call(L, code == ERR_NOMEM ? ERR_BUSY : code);
     lua_pushinteger(L, (lua_Integer)sequence);
+    return 1;
+}
+
+/* node:ask("read", lease) | ("transfer", id or 0) | ("change", changes) -> number of the call */
+static int node_ask(lua_State *L)
+{
+    static const char *const kinds[] = {"read", "change", "transfer", NULL};
+    struct lua_node *n = check_node(L);
+    uint64_t number;
+    struct ask_what what = {.kind = (uint8_t)(ASK_READ + luaL_checkoption(L, 2, NULL, kinds))};
+    if (what.kind == ASK_READ) what.lease = lua_toboolean(L, 3);
+    else if (what.kind == ASK_TRANSFER) what.target = (raft_id)luaL_checkinteger(L, 3);
+    else lua_asks_change(L, 3, &what);
+    int code = refusal(n);
+    if (code == OK) code = host_ask(n->host, &what, &number);
+    if (code != OK) return fail_with(L, code == ERR_NOMEM ? ERR_BUSY : code, lua_asks_text(code == ERR_NOMEM ? ERR_BUSY : code));
+    lua_pushinteger(L, (lua_Integer)number);
     return 1;
 }
 
@@ -592,6 +909,16 @@ static int node_applied(lua_State *L)
     lua_pushinteger(L, (lua_Integer)host_applied(n->host));
     lua_pushnumber(L, (lua_Number)host_applied_time(n->host) / (lua_Number)US_PER_S);
     return 2;
+}
+
+/* node:heard() -> seconds since a leader was surely there; nil: none is known */
+static int node_heard(lua_State *L)
+{
+    struct lua_node *n = check_node(L);
+    uint64_t heard_us = host_heard(n->host), now_us = io_now(n->server->io);
+    if (heard_us == 0) return 0;
+    lua_pushnumber(L, now_us > heard_us ? (lua_Number)(now_us - heard_us) / (lua_Number)US_PER_S : 0);
+    return 1;
 }
 
 static int node_id(lua_State *L)
@@ -667,15 +994,20 @@ static void push_member(lua_State *L, const struct member_status *m, uint64_t no
     set_text(L, "address", m->address);
     set_boolean(L, "connected", m->connected);
     set_text(L, "down", m->down);
+    set_text(L, "role", m->learner ? "learner" : "voter");
     set_text(L, "state", m->state);
+    if (m->state != NULL && m->learner) set_boolean(L, "caught_up", m->caught_up);
     if (m->state != NULL) set_integer(L, "match", m->match);
     if (m->rtt_us != 0) set_seconds(L, "rtt", m->rtt_us);
     set_age(L, "contact", now_us, m->contact_us);
 }
 
-static const char *role_name(enum raft_role role)
+/* A leader that has removed itself leads until that is committed. */
+static const char *role_name(const struct server_status *s)
 {
-    return role == RAFT_LEADER ? "leader" : role == RAFT_CANDIDATE ? "candidate" : "follower";
+    if (s->role == RAFT_LEADER) return "leader";
+    if (s->removed) return "removed";
+    return s->learner ? "learner" : s->role == RAFT_CANDIDATE ? "candidate" : "follower";
 }
 
 static const char *phase_name(enum server_phase phase)
@@ -687,7 +1019,7 @@ static const char *phase_name(enum server_phase phase)
 static void set_engine_status(lua_State *L, const struct server_status *s, uint64_t now_us)
 {
     set_text(L, "phase", phase_name(s->phase));
-    set_text(L, "role", role_name(s->role));
+    set_text(L, "role", role_name(s));
     if (s->leader != 0) set_integer(L, "leader", s->leader);
     set_integer(L, "term", s->term);
     set_integer(L, "first", s->first);
@@ -695,10 +1027,16 @@ static void set_engine_status(lua_State *L, const struct server_status *s, uint6
     set_integer(L, "durable", s->durable);
     set_integer(L, "commit", s->commit);
     set_boolean(L, "ready", s->ready);
+    set_boolean(L, "changing", s->changing);
+    if (s->transfer != 0) set_integer(L, "transfer", s->transfer);
+    set_integer(L, "conf_index", s->conf_index);
     set_integer(L, "elections", s->elections);
     set_age(L, "leader_age", now_us, s->role == RAFT_LEADER ? now_us : s->leader_contact_us);
     set_integer(L, "log_bytes", s->log_bytes);
     set_integer(L, "log_segments", s->log_segments);
+    set_integer(L, "snapshot_index", s->snapshot_index);
+    set_seconds(L, "snapshot_time", s->snapshot_time_us);
+    set_integer(L, "snapshot_bytes", s->snapshot_bytes);
     set_seconds(L, "sync", s->sync_us);
     set_text(L, "disk", s->disk);
     if (s->disk_free != UINT64_MAX) set_integer(L, "disk_free", s->disk_free);
@@ -723,6 +1061,7 @@ static int node_status(lua_State *L)
     set_seconds(L, "applied_time", host_applied_time(n->host));
     set_integer(L, "pending", host_pending(n->host));
     set_integer(L, "sessions", host_sessions(n->host));
+    set_boolean(L, "snapshotting", host_snapshotting(n->host));
     set_age(L, "uptime", now_us, n->born_us);
     return 1;
 }
@@ -730,7 +1069,9 @@ static int node_status(lua_State *L)
 void lua_node_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"propose", node_propose},   {"barrier", node_barrier},     {"cancel", node_cancel},
+        {"propose", node_propose},   {"client", node_client},       {"snapshot", node_snapshot},
+        {"barrier", node_barrier},     {"cancel", node_cancel},
+        {"ask", node_ask},           {"heard", node_heard},
         {"step", node_step},         {"stepping", node_stepping},   {"applying", node_applying},
         {"applied", node_applied},   {"id", node_id},               {"close", node_close_method},
         {"destroy", node_destroy},   {"status", node_status},       {"__gc", node_gc},

@@ -23,7 +23,7 @@ struct lua_place {
     int (*prepare)(lua_State *L);
     /* Builds the server; machine is copied and called with ctx. On failure *out is NULL. */
     int (*open)(const struct lua_place *place, int notify_fd, const struct engine_config *config,
-                uint64_t pending_bytes, const struct host_machine *machine, void *ctx, struct lua_server **out,
+                const struct host_config *host, const struct host_machine *machine, void *ctx, struct lua_server **out,
                 struct err *e);
     /* Starts the engine. On failure the server is still to be freed. */
     int (*run)(struct lua_server *s, struct err *e);

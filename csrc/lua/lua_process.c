@@ -72,7 +72,7 @@ static int place_prepare(lua_State *L)
 }
 
 static int place_open(const struct lua_place *place, int notify_fd, const struct engine_config *config,
-                      uint64_t pending_bytes, const struct host_machine *machine, void *ctx, struct lua_server **out,
+                      const struct host_config *host, const struct host_machine *machine, void *ctx, struct lua_server **out,
                       struct err *e)
 {
     struct lua_process *p = CONTAINER_OF(place, struct lua_process, place);
@@ -80,7 +80,7 @@ static int place_open(const struct lua_place *place, int notify_fd, const struct
     (void)notify_fd;
     (void)e;
     small.segment_bytes = STORE_SEGMENT_MIN * (1 + prng_below(&p->chance.prng, SEGMENT_SIZES));
-    sim_member_open(p->member, &small, pending_bytes, machine, ctx);
+    sim_member_open(p->member, &small, host, machine, ctx);
     p->opened = true;
     p->server = (struct lua_server){&p->place, p->io, p->member->engine, p->member->host};
     *out = &p->server;

@@ -1,7 +1,9 @@
 /* core.raft: the pure consensus core, for specs that drive it step by step and for programs that put it under a
  * transport and a storage of their own. Entries are { term, type, size } and carry no bytes: whoever drives the core
  * keeps them by index. Times are integers, in microseconds. What csrc/core/raft.h calls a precondition raises here.
- * core.quorum: decisions by majority, pure. */
+ * core.quorum: decisions by majority, pure; core.membership: changes of configurations, pure. Configurations are
+ * { voters, outgoing, learners }: lists of ids. */
+#include "core/membership.h"
 #include "core/quorum.h"
 #include "core/raft.h"
 #include "lua/lua_room.h"
@@ -17,11 +19,15 @@ struct lua_raft {
 static const char *const role_names[] = {
     [RAFT_FOLLOWER] = "follower", [RAFT_CANDIDATE] = "candidate", [RAFT_LEADER] = "leader"};
 static const char *const entry_names[] = {
-    [RAFT_ENTRY_EMPTY] = "empty", [RAFT_ENTRY_COMMAND] = "command", [RAFT_ENTRY_BARRIER] = "barrier"};
+    [RAFT_ENTRY_EMPTY] = "empty", [RAFT_ENTRY_COMMAND] = "command", [RAFT_ENTRY_BARRIER] = "barrier",
+    [RAFT_ENTRY_CONFIG] = "config", [RAFT_ENTRY_CLIENT] = "client"};
 static const char *const message_names[RAFT_MESSAGE_TYPES] = {
     [RAFT_APPEND] = "append",       [RAFT_APPEND_REPLY] = "append_reply",
     [RAFT_HEARTBEAT] = "heartbeat", [RAFT_HEARTBEAT_REPLY] = "heartbeat_reply",
-    [RAFT_VOTE] = "vote",           [RAFT_VOTE_REPLY] = "vote_reply"};
+    [RAFT_VOTE] = "vote",           [RAFT_VOTE_REPLY] = "vote_reply",
+    [RAFT_TIMEOUT_NOW] = "timeout_now", [RAFT_SNAPSHOT] = "snapshot"};
+static const char *const change_names[] = {[RAFT_ADD] = "add", [RAFT_PROMOTE] = "promote", [RAFT_DEMOTE] = "demote",
+                                           [RAFT_MOVE] = "move", [RAFT_REMOVE] = "remove"};
 
 /* ---- tables to C ---- */
 
@@ -100,10 +106,25 @@ static struct raft_conf get_conf(lua_State *L, int index)
     return conf;
 }
 
-/* Entries of the list at index as a userdata, pushed; NULL for an empty one. */
+/* The field conf of the table at index, if it is one. */
+static bool get_conf_field(lua_State *L, int index, struct raft_conf *out)
+{
+    static const char *const known[] = {"voters", "outgoing", "learners", NULL};
+    bool has = lua_getfield(L, index, "conf") == LUA_TTABLE;
+    if (has) {
+        check_fields(L, lua_gettop(L), "conf", known);
+        *out = get_conf(L, lua_gettop(L));
+    }
+    lua_pop(L, 1);
+    return has;
+}
+
+/* Entries of the list at index as a userdata, pushed with another one for their configurations; NULL for an empty
+ * one. */
 static struct raft_entry *push_entries(lua_State *L, int index, size_t n)
 {
     struct raft_entry *entries = lua_newuserdatauv(L, MAX(n, 1) * sizeof *entries, 0);
+    struct raft_conf *confs = lua_newuserdatauv(L, MAX(n, 1) * sizeof *confs, 0);
     for (size_t i = 0; i < n; i++) {
         lua_geti(L, index, (lua_Integer)i + 1);
         int entry = lua_gettop(L);
@@ -111,12 +132,30 @@ static struct raft_entry *push_entries(lua_State *L, int index, size_t n)
         entries[i] = (struct raft_entry){
             .term = get_integer(L, entry, "term", 0),
             .size = (uint32_t)get_integer(L, entry, "size", 1),
+            .conf = get_conf_field(L, entry, &confs[i]) ? &confs[i] : NULL,
         };
         lua_getfield(L, entry, "type");
         entries[i].type = pop_type(L, entry_names, RAFT_ENTRY_TYPES, RAFT_ENTRY_COMMAND);
         lua_pop(L, 1);
     }
     return n == 0 ? NULL : entries;
+}
+
+/* The configurations of { {index, conf = conf}, ... } as a userdata, pushed. */
+static struct raft_conf_at *push_confs(lua_State *L, int index, size_t *n)
+{
+    lua_getfield(L, index, "confs");
+    *n = lua_isnil(L, -1) ? 0 : (size_t)luaL_len(L, -1);
+    int list = lua_gettop(L);
+    struct raft_conf_at *confs = lua_newuserdatauv(L, MAX(*n, 1) * sizeof *confs, 0);
+    for (size_t i = 0; i < *n; i++) {
+        lua_geti(L, list, (lua_Integer)i + 1);
+        luaL_checktype(L, -1, LUA_TTABLE);
+        confs[i] = (struct raft_conf_at){.index = get_integer(L, lua_gettop(L), "index", 0)};
+        get_conf_field(L, lua_gettop(L), &confs[i].conf);
+        lua_pop(L, 1);
+    }
+    return confs;
 }
 
 /* The runs of { {start, term}, ... } as a userdata, pushed. */
@@ -158,12 +197,36 @@ static void set_string(lua_State *L, const char *name, const char *v)
     lua_setfield(L, -2, name);
 }
 
-static void push_entry(lua_State *L, const struct raft_entry *entry)
+static void set_ids(lua_State *L, const char *name, const raft_id *ids, size_t n)
+{
+    if (n == 0) return;
+    lua_createtable(L, (int)n, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_pushinteger(L, (lua_Integer)ids[i]);
+        lua_seti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, name);
+}
+
+/* Lists that are empty are left out. */
+static void push_conf(lua_State *L, const struct raft_conf *conf)
 {
     lua_createtable(L, 0, 3);
+    set_ids(L, "voters", conf->voters, conf->n_voters);
+    set_ids(L, "outgoing", conf->outgoing, conf->n_outgoing);
+    set_ids(L, "learners", conf->learners, conf->n_learners);
+}
+
+static void push_entry(lua_State *L, const struct raft *r, raft_index index)
+{
+    const struct raft_entry *entry = raft_entry_at(r, index);
+    lua_createtable(L, 0, 4);
     set_integer(L, "term", entry->term);
     set_integer(L, "size", entry->size);
     set_string(L, "type", entry_names[entry->type]);
+    if (entry->type != RAFT_ENTRY_CONFIG) return;
+    push_conf(L, raft_conf_at(r, index));
+    lua_setfield(L, -2, "conf");
 }
 
 /* The entries that an APPEND names, or range = true when they have left memory. */
@@ -176,9 +239,7 @@ static void set_entries(lua_State *L, const struct raft *r, const struct raft_me
     }
     lua_createtable(L, (int)m->n_entries, 0);
     for (uint32_t i = 0; i < m->n_entries; i++) {
-        const struct raft_entry *entry = raft_entry_at(r, m->index + 1 + i);
-        ASSERT(entry != NULL);
-        push_entry(L, entry);
+        push_entry(L, r, m->index + 1 + i);
         lua_seti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "entries");
@@ -186,7 +247,7 @@ static void set_entries(lua_State *L, const struct raft *r, const struct raft_me
 
 static void push_message(lua_State *L, const struct raft *r, const struct raft_message *m)
 {
-    lua_createtable(L, 0, 12);
+    lua_createtable(L, 0, 15);
     set_string(L, "type", message_names[m->type]);
     set_integer(L, "from", m->from);
     set_integer(L, "to", m->to);
@@ -196,6 +257,10 @@ static void push_message(lua_State *L, const struct raft *r, const struct raft_m
     set_integer(L, "hint", m->hint);
     set_integer(L, "commit", m->commit);
     set_integer(L, "context", m->context);
+    set_integer(L, "round", m->round);
+    set_integer(L, "lease", m->lease_us);
+    set_integer(L, "priority", (uint64_t)(int64_t)m->priority);
+    if (m->force) set_bool(L, "force", true);
     if (m->pre) set_bool(L, "pre", true);
     if (m->reject) set_bool(L, "reject", true);
     if (m->type == RAFT_APPEND) set_entries(L, r, m);
@@ -215,6 +280,16 @@ static int push_result(lua_State *L, int rv)
     if (rv == ERR_NOMEM) return fail(L, rv, "no memory; nothing was changed, try again later");
     if (rv == ERR_INVALID) return fail(L, rv, "this message makes no sense here; nothing was changed");
     if (rv == ERR_CORRUPT) return fail(L, rv, "the inputs contradict each other; the core takes no more of them");
+    if (rv == ERR_NOT_LEADER) return fail(L, rv, "only the leader can do this");
+    if (rv == ERR_BUSY) return fail(L, rv, "too many wait already");
+    if (rv == ERR_TRANSFERRING) return fail(L, rv, "transferring: leadership is being handed over");
+    if (rv == ERR_CHANGING) return fail(L, rv, "changing: another change of members is open");
+    if (rv == ERR_NOT_READY) return fail(L, rv, "not ready: nothing of this term is committed yet");
+    if (rv == ERR_LAGGING) return fail(L, rv, "lagging: it has not caught up yet");
+    if (rv == ERR_NO_MEMBER) return fail(L, rv, "no member of that kind");
+    if (rv == ERR_ALREADY) return fail(L, rv, "already so");
+    if (rv == ERR_NO_VOTERS) return fail(L, rv, "no voters would be left");
+    if (rv == ERR_TOO_MANY) return fail(L, rv, "too many members");
     ASSERT(rv == OK);
     lua_pushboolean(L, true);
     return 1;
@@ -236,7 +311,8 @@ static int core_raft(lua_State *L)
 {
     static const char *const known[] = {
         "id", "voters", "outgoing", "learners", "seed", "election_timeout", "heartbeat", "append_bytes", "window_bytes",
-        "uncommitted_bytes", "cache_bytes", "term", "vote", "last", "runs", "applied", "now", NULL};
+        "uncommitted_bytes", "cache_bytes", "term", "vote", "last", "runs", "applied", "now", "lease", "clock_drift",
+        "priority", "snapshot", "snapshot_term", "confs", NULL};
     check_fields(L, 1, "core.raft", known);
     lua_settop(L, 1);
     struct raft_config config = {
@@ -248,17 +324,24 @@ static int core_raft(lua_State *L)
         .window_bytes = (uint32_t)get_integer(L, 1, "window_bytes", 4 << 20),
         .uncommitted_bytes = (uint32_t)get_integer(L, 1, "uncommitted_bytes", 64 << 20),
         .cache_bytes = (uint32_t)get_integer(L, 1, "cache_bytes", 64 << 20),
+        .lease = get_bool(L, 1, "lease"),
+        .clock_drift_us = get_integer(L, 1, "clock_drift", 0),
+        .priority = (int32_t)get_integer(L, 1, "priority", 0),
     };
     struct raft_initial initial = {
         .term = get_integer(L, 1, "term", 0),
         .vote = get_integer(L, 1, "vote", 0),
-        .last = get_integer(L, 1, "last", 0),
+        .snapshot = get_integer(L, 1, "snapshot", 0),
+        .snapshot_term = get_integer(L, 1, "snapshot_term", 0),
+        .last = get_integer(L, 1, "last", get_integer(L, 1, "snapshot", 0)),
         .applied = get_integer(L, 1, "applied", 0),
         .conf = get_conf(L, 1),
     };
     initial.runs = push_runs(L, 1, &initial.n_runs);
+    initial.confs = push_confs(L, 1, &initial.n_confs);
     struct lua_raft *u = lua_newuserdatauv(L, sizeof *u, 0);
-    *u = (struct lua_raft){.commit = initial.applied, .applied = initial.applied};
+    raft_index applied = MAX(initial.applied, initial.snapshot);
+    *u = (struct lua_raft){.commit = applied, .applied = applied};
     luaL_setmetatable(L, RAFT_CLASS);
     struct err e;
     if (raft_new(&u->raft, &config, &initial, get_integer(L, 1, "now", 0), &e) != OK) return lua_room_fail(L, &e);
@@ -277,8 +360,10 @@ static int raft_gc(lua_State *L)
 static int method_step(lua_State *L)
 {
     static const char *const known[] = {"type", "from", "to", "term", "index", "log_term", "hint", "commit", "context",
-                                        "pre", "reject", "entries", "n_entries", NULL};
+                                        "round", "lease", "priority", "pre", "reject", "force", "entries",
+                                        "n_entries", "conf", NULL};
     struct lua_raft *u = check_raft(L);
+    struct raft_conf conf;
     check_fields(L, 2, "message", known);
     uint64_t now = check_now(L, 3);
     struct raft_message m = {
@@ -290,7 +375,12 @@ static int method_step(lua_State *L)
         .hint = get_integer(L, 2, "hint", 0),
         .commit = get_integer(L, 2, "commit", 0),
         .context = get_integer(L, 2, "context", 0),
+        .round = get_integer(L, 2, "round", 0),
+        .lease_us = (uint32_t)get_integer(L, 2, "lease", 0),
+        .priority = (int32_t)get_integer(L, 2, "priority", 0),
         .n_entries = (uint32_t)get_integer(L, 2, "n_entries", 0),
+        .conf = get_conf_field(L, 2, &conf) ? &conf : NULL,
+        .force = get_bool(L, 2, "force"),
         .pre = get_bool(L, 2, "pre"),
         .reject = get_bool(L, 2, "reject"),
     };
@@ -323,8 +413,6 @@ static int method_propose(lua_State *L)
     raft_index first;
     raft_term term;
     int rv = raft_propose(u->raft, entries, (size_t)n, &first, &term);
-    if (rv == ERR_NOT_LEADER) return fail(L, rv, "only the leader can propose");
-    if (rv == ERR_BUSY) return fail(L, rv, "too many bytes wait for their commit already");
     if (rv != OK) return push_result(L, rv);
     lua_pushinteger(L, (lua_Integer)first);
     lua_pushinteger(L, (lua_Integer)term);
@@ -396,6 +484,116 @@ static int method_step_down(lua_State *L)
     return 0;
 }
 
+/* snapshot_taken(index): a snapshot up to there is durable. */
+static int method_snapshot_taken(lua_State *L)
+{
+    struct lua_raft *u = check_raft(L);
+    raft_index index = (raft_index)luaL_checkinteger(L, 2);
+    luaL_argcheck(L, index <= u->commit, 2, "handed out as committed");
+    raft_snapshot_taken(u->raft, index);
+    return 0;
+}
+
+/* compact(index): the stored entries up to there are gone. */
+static int method_compact(lua_State *L)
+{
+    struct lua_raft *u = check_raft(L);
+    struct raft_status s;
+    raft_status_get(u->raft, &s);
+    raft_index index = (raft_index)luaL_checkinteger(L, 2);
+    luaL_argcheck(L, index <= s.snapshot, 2, "not beyond the newest snapshot");
+    raft_compact(u->raft, index);
+    return 0;
+}
+
+static int method_snapshot_sent(lua_State *L)
+{
+    raft_snapshot_sent(check_raft(L)->raft, (raft_id)luaL_checkinteger(L, 2), lua_toboolean(L, 3));
+    return 0;
+}
+
+/* The list { { op, id }, ... } at index; room for more than one change of every member. */
+static size_t get_changes(lua_State *L, int index, struct raft_change changes[4 * RAFT_MEMBERS_MAX])
+{
+    luaL_checktype(L, index, LUA_TTABLE);
+    size_t n = (size_t)luaL_len(L, index);
+    luaL_argcheck(L, n <= 4 * RAFT_MEMBERS_MAX, index, "too many");
+    for (size_t i = 0; i < n; i++) {
+        lua_geti(L, index, (lua_Integer)i + 1);
+        luaL_checktype(L, -1, LUA_TTABLE);
+        lua_geti(L, -1, 2);
+        lua_geti(L, -2, 1);
+        changes[i].op = pop_type(L, change_names, COUNT_OF(change_names), 0);
+        changes[i].id = (raft_id)luaL_checkinteger(L, -1);
+        lua_pop(L, 2);
+    }
+    return n;
+}
+
+/* change({ { op, id }, ... }, now) -> index, term */
+static int method_change(lua_State *L)
+{
+    struct lua_raft *u = check_raft(L);
+    struct raft_change changes[4 * RAFT_MEMBERS_MAX];
+    size_t n = get_changes(L, 2, changes);
+    raft_index index;
+    raft_term term;
+    int rv = raft_change(u->raft, changes, n, check_now(L, 3), &index, &term);
+    if (rv != OK) return push_result(L, rv);
+    lua_pushinteger(L, (lua_Integer)index);
+    lua_pushinteger(L, (lua_Integer)term);
+    return 2;
+}
+
+static int method_peer_lost(lua_State *L)
+{
+    raft_peer_lost(check_raft(L)->raft, (raft_id)luaL_checkinteger(L, 2));
+    return 0;
+}
+
+/* transfer(id or 0, now) -> id */
+static int method_transfer(lua_State *L)
+{
+    struct lua_raft *u = check_raft(L);
+    raft_id chosen;
+    int rv = raft_transfer(u->raft, (raft_id)luaL_checkinteger(L, 2), check_now(L, 3), &chosen);
+    if (rv != OK) return push_result(L, rv);
+    lua_pushinteger(L, (lua_Integer)chosen);
+    return 1;
+}
+
+static int method_leader_lost(lua_State *L)
+{
+    raft_leader_lost(check_raft(L)->raft, check_now(L, 2));
+    return 0;
+}
+
+/* read(context, now[, lease]) */
+static int method_read(lua_State *L)
+{
+    struct lua_raft *u = check_raft(L);
+    uint64_t context = (uint64_t)luaL_checkinteger(L, 2);
+    return push_result(L, raft_read(u->raft, context, lua_toboolean(L, 4), check_now(L, 3)));
+}
+
+/* conf([index]) -> the configuration in force there; the latest; nil: not known any more. */
+static int method_conf(lua_State *L)
+{
+    const struct raft_conf *conf = raft_conf_at(check_raft(L)->raft, (raft_index)luaL_optinteger(L, 2, -1));
+    if (conf == NULL) lua_pushnil(L);
+    else push_conf(L, conf);
+    return 1;
+}
+
+/* lease_until() -> time; nil: no lease. */
+static int method_lease_until(lua_State *L)
+{
+    uint64_t until = raft_lease_until(check_raft(L)->raft);
+    if (until == 0) lua_pushnil(L);
+    else lua_pushinteger(L, (lua_Integer)MIN(until, (uint64_t)LUA_MAXINTEGER));
+    return 1;
+}
+
 static int method_has_ready(lua_State *L)
 {
     lua_pushboolean(L, raft_has_ready(check_raft(L)->raft));
@@ -410,8 +608,10 @@ static int method_ready(lua_State *L)
     if (rv != OK) return push_result(L, rv);
     if (out.seq > 0) u->handed = out.seq;
     u->commit = out.commit;
-    lua_createtable(L, 0, 9);
+    lua_createtable(L, 0, 12);
     set_integer(L, "seq", out.seq);
+    set_integer(L, "restore", out.restore);
+    set_integer(L, "restore_term", out.restore_term);
     set_bool(L, "vote_changed", out.vote_changed);
     set_integer(L, "term", out.term);
     set_integer(L, "vote", out.vote);
@@ -425,15 +625,24 @@ static int method_ready(lua_State *L)
         lua_seti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "messages");
+    lua_createtable(L, (int)out.n_reads, 0);
+    for (size_t i = 0; i < out.n_reads; i++) {
+        lua_createtable(L, 0, 2);
+        set_integer(L, "context", out.reads[i].context);
+        set_integer(L, "index", out.reads[i].index);
+        lua_seti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "reads");
     return 1;
 }
 
 /* entry(index) -> { term, type, size }; nil when it has left memory or is beyond the log. */
 static int method_entry(lua_State *L)
 {
-    const struct raft_entry *entry = raft_entry_at(check_raft(L)->raft, (raft_index)luaL_checkinteger(L, 2));
-    if (entry == NULL) lua_pushnil(L);
-    else push_entry(L, entry);
+    const struct raft *r = check_raft(L)->raft;
+    raft_index index = (raft_index)luaL_checkinteger(L, 2);
+    if (raft_entry_at(r, index) == NULL) lua_pushnil(L);
+    else push_entry(L, r, index);
     return 1;
 }
 
@@ -452,14 +661,16 @@ static int method_status(lua_State *L)
 {
     struct raft_status s;
     raft_status_get(check_raft(L)->raft, &s);
-    lua_createtable(L, 0, 16);
+    lua_createtable(L, 0, 28);
     set_integer(L, "id", s.id);
     set_integer(L, "leader", s.leader);
     set_integer(L, "vote", s.vote);
     set_string(L, "role", role_names[s.role]);
     set_integer(L, "term", s.term);
     set_integer(L, "durable_term", s.durable_term);
+    set_integer(L, "first", s.first);
     set_integer(L, "last", s.last);
+    set_integer(L, "snapshot", s.snapshot);
     set_integer(L, "commit", s.commit);
     set_integer(L, "stable", s.stable);
     set_integer(L, "applied", s.applied);
@@ -470,6 +681,14 @@ static int method_status(lua_State *L)
     set_integer(L, "elections", s.elections);
     set_bool(L, "ready", s.ready);
     set_bool(L, "corrupt", s.corrupt);
+    set_bool(L, "voter", s.voter);
+    set_bool(L, "learner", s.learner);
+    set_bool(L, "removed", s.removed);
+    set_bool(L, "joint", s.joint);
+    set_bool(L, "changing", s.changing);
+    set_integer(L, "conf_index", s.conf_index);
+    set_integer(L, "transfer", s.transfer);
+    set_integer(L, "reads", s.reads);
     return 1;
 }
 
@@ -481,8 +700,12 @@ static int method_peer(lua_State *L)
         lua_pushnil(L);
         return 1;
     }
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 10);
     set_string(L, "state", s.state);
+    set_integer(L, "snapshot", s.snapshot);
+    set_bool(L, "caught_up", s.caught_up);
+    set_integer(L, "rounds", s.rounds);
+    set_integer(L, "priority", (uint64_t)(int64_t)s.priority);
     set_integer(L, "match", s.match);
     set_integer(L, "next", s.next);
     set_integer(L, "inflight_bytes", s.inflight_bytes);
@@ -557,6 +780,30 @@ static int quorum_votes(lua_State *L)
     return 1;
 }
 
+/* ---- membership ---- */
+
+/* change(conf, { { op, id }, ... }) -> conf: the next configuration. */
+static int membership_next(lua_State *L)
+{
+    struct raft_change changes[4 * RAFT_MEMBERS_MAX];
+    struct raft_conf conf = get_conf(L, 1), next;
+    luaL_argcheck(L, conf_is_valid(&conf) && !conf_is_joint(&conf), 1, "a simple configuration");
+    int rv = membership_change(&conf, changes, get_changes(L, 2, changes), &next);
+    if (rv != OK) return push_result(L, rv);
+    push_conf(L, &next);
+    return 1;
+}
+
+/* leave(conf) -> conf: where a joint configuration leads to. */
+static int membership_end(lua_State *L)
+{
+    struct raft_conf conf = get_conf(L, 1);
+    luaL_argcheck(L, conf_is_valid(&conf) && conf_is_joint(&conf), 1, "a joint configuration");
+    conf = membership_leave(&conf);
+    push_conf(L, &conf);
+    return 1;
+}
+
 void lua_raft_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
@@ -570,6 +817,16 @@ void lua_raft_open(lua_State *L)
         {"range_sent", method_range_sent},
         {"campaign", method_campaign},
         {"step_down", method_step_down},
+        {"snapshot_taken", method_snapshot_taken},
+        {"compact", method_compact},
+        {"snapshot_sent", method_snapshot_sent},
+        {"change", method_change},
+        {"peer_lost", method_peer_lost},
+        {"transfer", method_transfer},
+        {"leader_lost", method_leader_lost},
+        {"read", method_read},
+        {"conf", method_conf},
+        {"lease_until", method_lease_until},
         {"has_ready", method_has_ready},
         {"ready", method_ready},
         {"entry", method_entry},
@@ -578,6 +835,7 @@ void lua_raft_open(lua_State *L)
         {"peer", method_peer},
         {NULL, NULL}};
     static const luaL_Reg quorum[] = {{"committed", quorum_committed}, {"tally", quorum_votes}, {NULL, NULL}};
+    static const luaL_Reg membership[] = {{"change", membership_next}, {"leave", membership_end}, {NULL, NULL}};
     luaL_newmetatable(L, RAFT_CLASS);
     lua_pushcfunction(L, raft_gc);
     lua_setfield(L, -2, "__gc");
@@ -588,4 +846,6 @@ void lua_raft_open(lua_State *L)
     lua_setfield(L, -2, "raft");
     luaL_newlib(L, quorum);
     lua_setfield(L, -2, "quorum");
+    luaL_newlib(L, membership);
+    lua_setfield(L, -2, "membership");
 }

@@ -31,7 +31,7 @@ static void real_free(struct lua_server *s)
 }
 
 static int real_open(const struct lua_place *place, int notify_fd, const struct engine_config *config,
-                     uint64_t pending_bytes, const struct host_machine *machine, void *ctx, struct lua_server **out,
+                     const struct host_config *host, const struct host_machine *machine, void *ctx, struct lua_server **out,
                      struct err *e)
 {
     *out = NULL;
@@ -47,7 +47,7 @@ static int real_open(const struct lua_place *place, int notify_fd, const struct 
     s->io = uv_world_io(real->world);
     real->channel_made = channel_init(&real->channel, s->io, config->pending) == OK;
     if (real->channel_made) s->engine = engine_new(config, &real->channel);
-    if (s->engine != NULL) s->host = host_new(&real->channel, machine, ctx, config->pending, pending_bytes);
+    if (s->engine != NULL) s->host = host_new(&real->channel, machine, ctx, host);
     if (s->host == NULL) {
         real_free(s);
         return err_set(e, ERR_NOMEM, "out of memory for a node");

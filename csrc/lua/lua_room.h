@@ -20,6 +20,7 @@ void lua_raft_open(lua_State *L);  /* lua_raft.c: core.raft, the pure consensus 
 void lua_images_open(lua_State *L); /* lua_images.c: core.images, crashes and rot of a log in memory, for specs */
 void lua_starve_open(lua_State *L); /* lua_starve.c: core.starve, a Lua state whose memory runs out, for specs */
 void lua_store_open(lua_State *L); /* lua_store.c: core.log, the durable log on a simulated disk, for specs */
+void lua_inspect_open(lua_State *L); /* lua_inspect.c: core.inspect, a directory at rest, for tools */
 void lua_server_open(lua_State *L); /* lua_server.c: core.sessions, for specs */
 void lua_wire_open(lua_State *L);  /* lua_wire.c: core.wire, entries and frames, for specs */
 void lua_sim_open(lua_State *L);   /* lua_sim.c: core.sim, a simulated cluster */
@@ -40,6 +41,9 @@ bool lua_unpack_value(lua_State *L, const uint8_t *data, size_t size);
 /* lua_loop.c, for lua_node.c: the eventfd of this Lua state that wakes its host. Created on first use; raises if it
  * cannot be. */
 int lua_loop_notify_fd(lua_State *L);
+
+/* lua_store.c: the world of the core.disk at index; raises for anything else. */
+struct io *lua_store_io(lua_State *L, int index);
 
 /* Pushes nil, e->text, err_name(e->code); returns 3. */
 int lua_room_fail(lua_State *L, const struct err *e);

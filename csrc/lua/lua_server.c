@@ -4,9 +4,11 @@
 
 #include "base/mem.h"
 #include "core/raft.h"
+#include "lua/lua_asks.h"
 #include "lua/lua_room.h"
 #include "server/engine.h"
 #include "server/host.h"
+#include "server/clients.h"
 #include "server/sessions.h"
 #include "sim/sim_world.h"
 
@@ -36,11 +38,137 @@ static int sessions_judge(lua_State *L)
     return 1;
 }
 
+/* sessions:has(session, epoch, sequence) -> boolean */
+static int sessions_seen(lua_State *L)
+{
+    lua_pushboolean(L, sessions_has(luaL_checkudata(L, 1, SESSIONS_CLASS), (uint64_t)luaL_checkinteger(L, 2),
+                                    (uint64_t)luaL_checkinteger(L, 3), (uint64_t)luaL_checkinteger(L, 4)));
+    return 1;
+}
+
+/* sessions:write() -> bytes */
+static int sessions_save(lua_State *L)
+{
+    struct buf out = {0};
+    if (!sessions_write(luaL_checkudata(L, 1, SESSIONS_CLASS), &out)) return luaL_error(L, "out of memory");
+    lua_pushlstring(L, (const char *)out.data, out.size);
+    buf_free(&out);
+    return 1;
+}
+
+/* sessions:read(bytes) -> how many bytes were read; nil, message, code */
+static int sessions_load(lua_State *L)
+{
+    struct reader from = {0};
+    struct err e;
+    from.data = (const uint8_t *)luaL_checklstring(L, 2, &from.size);
+    int rv = sessions_read(luaL_checkudata(L, 1, SESSIONS_CLASS), &from);
+    if (rv != OK) {
+        err_set(&e, rv, "not a table of sessions");
+        return lua_room_fail(L, &e);
+    }
+    lua_pushinteger(L, (lua_Integer)from.at);
+    return 1;
+}
+
 static int sessions_new(lua_State *L)
 {
     struct sessions *s = lua_newuserdatauv(L, sizeof *s, 0);
     *s = (struct sessions){0};
     luaL_setmetatable(L, SESSIONS_CLASS);
+    return 1;
+}
+
+/* ---- sessions of clients ---- */
+
+#define CLIENTS_CLASS "raft.clients"
+
+static struct clients *check_clients(lua_State *L)
+{
+    return luaL_checkudata(L, 1, CLIENTS_CLASS);
+}
+
+static uint64_t check_number(lua_State *L, int arg)
+{
+    return (uint64_t)luaL_checkinteger(L, arg);
+}
+
+static int clients_gc(lua_State *L)
+{
+    clients_free(check_clients(L));
+    return 0;
+}
+
+/* clients:open(id, time_us) */
+static int clients_begin(lua_State *L)
+{
+    if (clients_open(check_clients(L), check_number(L, 2), check_number(L, 3)) != OK)
+        return luaL_error(L, "out of memory");
+    return 0;
+}
+
+/* clients:command(id, sequence, time_us, result) -> "new" | "repeat", the result that is kept | "expired". As the host
+ * does it: sessions expire, the command is judged, and what is new is kept with its result. */
+static int clients_command(lua_State *L)
+{
+    static const char *const verdicts[] = {"new", "repeat", "expired"};
+    struct clients *c = check_clients(L);
+    uint64_t sequence = check_number(L, 3), time_us = check_number(L, 4);
+    struct client *client = NULL;
+    size_t size;
+    const char *result = luaL_checklstring(L, 5, &size);
+    clients_expire(c, time_us);
+    enum client_verdict verdict = clients_admit(c, check_number(L, 2), sequence, time_us, &client);
+    lua_pushstring(L, verdicts[verdict]);
+    if (verdict == CLIENT_NEW && clients_keep(client, sequence, result, size) != OK) luaL_error(L, "out of memory");
+    if (verdict != CLIENT_REPEAT || client->result == NULL) return 1;
+    lua_pushlstring(L, (const char *)client->result, client->result_size);
+    return 2;
+}
+
+static int clients_save(lua_State *L)
+{
+    struct buf out = {0};
+    if (!clients_write(check_clients(L), &out)) return luaL_error(L, "out of memory");
+    lua_pushlstring(L, (const char *)out.data, out.size);
+    buf_free(&out);
+    return 1;
+}
+
+/* clients:read(bytes) -> how many bytes were read; nil, message, code */
+static int clients_load(lua_State *L)
+{
+    struct reader from = {0};
+    struct err e;
+    from.data = (const uint8_t *)luaL_checklstring(L, 2, &from.size);
+    int rv = clients_read(check_clients(L), &from);
+    if (rv != OK) {
+        err_set(&e, rv, "not a table of clients");
+        return lua_room_fail(L, &e);
+    }
+    lua_pushinteger(L, (lua_Integer)from.at);
+    return 1;
+}
+
+static int clients_count(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)check_clients(L)->count);
+    return 1;
+}
+
+static int clients_new(lua_State *L)
+{
+    static const luaL_Reg methods[] = {{"open", clients_begin}, {"command", clients_command}, {"write", clients_save},
+                                       {"read", clients_load},  {"count", clients_count},     {NULL, NULL}};
+    struct clients *c = lua_newuserdatauv(L, sizeof *c, 0);
+    *c = (struct clients){0};
+    if (luaL_newmetatable(L, CLIENTS_CLASS)) {
+        lua_pushcfunction(L, clients_gc);
+        lua_setfield(L, -2, "__gc");
+        luaL_newlib(L, methods);
+        lua_setfield(L, -2, "__index");
+    }
+    lua_setmetatable(L, -2);
     return 1;
 }
 
@@ -67,9 +195,10 @@ struct server {
     struct channel channel;
     struct server_status status; /* the newest told; stays when the node has ended */
     struct buf events;           /* lines */
+    struct buf state;            /* of its machine: what was applied, a line each */
     raft_index halt_at;          /* the machine halts here; 0 = never */
     uint32_t host_entries;
-    bool paused, closed;
+    bool paused, closed, refuses_save;
 };
 
 struct servers {
@@ -99,7 +228,8 @@ static void note(struct server *s, const char *what, uint64_t sequence, raft_ind
 
 /* ---- the host's side of a server ---- */
 
-static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence)
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
+                                  struct buf *result)
 {
     struct server *s = ctx;
     (void)time_us;
@@ -107,11 +237,47 @@ static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64
     const uint8_t *end = memchr(command->payload, ' ', command->payload_size);
     size_t shown = end != NULL ? (size_t)(end - command->payload) : command->payload_size;
     note(s, "apply", sequence, command->index, (const char *)command->payload, shown);
+    append(&s->state, command->payload, shown);
+    append(&s->state, "\n", 1);
+    if (result != NULL) append(result, command->payload, shown); /* what a client gets: its text */
     return HOST_GO_ON;
 }
 
-static void on_done(void *ctx, uint64_t sequence, int code, raft_index index)
+static void on_repeat(void *ctx, uint64_t sequence, const uint8_t *result, size_t size)
 {
+    note(ctx, result == NULL ? "gone" : "repeat", sequence, 0, (const char *)result, size);
+}
+
+/* Its lines, in records that cut them anywhere. */
+static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
+{
+    const struct server *s = ctx;
+    int rv = OK;
+    for (size_t at = 0, size; at < s->state.size && rv == OK; at += size) {
+        size = MIN(s->state.size - at, (size_t)1000);
+        rv = snapshot_write_record(w, SNAPSHOT_MACHINE, s->state.data + at, size);
+    }
+    return s->refuses_save ? err_set(e, ERR_INVALID, "the machine cannot be saved") : rv;
+}
+
+static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+{
+    struct server *s = ctx;
+    if (step == HOST_LOAD_BEGIN) s->state.size = 0;
+    else if (step == HOST_LOAD_RECORD) append(&s->state, record, size);
+    else note(s, "restored", 0, 0, "", 0);
+    return HOST_GO_ON;
+}
+
+static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t took_us)
+{
+    (void)took_us;
+    note(ctx, "snapshot", 0, order->what.index, order->error.text, strlen(order->error.text));
+}
+
+static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
+{
+    if (id != 0) note(ctx, "who", sequence, id, "", 0);
     note(ctx, "done", sequence, index, err_name(code), strlen(err_name(code)));
 }
 
@@ -285,6 +451,7 @@ static int servers_gc(lua_State *L)
         sim_world_crash(w->sim, i + 1, NULL);
         if (w->nodes[i].engine != NULL) server_drop(&w->nodes[i], engine_abandon);
         buf_free(&w->nodes[i].events);
+        buf_free(&w->nodes[i].state);
     }
     sim_world_free(w->sim);
     for (size_t i = 0; i < w->n_links; i++) {
@@ -300,7 +467,10 @@ static int servers_gc(lua_State *L)
  * was memory for it */
 static int servers_start(lua_State *L)
 {
-    static const struct host_machine machine = {on_apply, on_done, on_started, on_changed, on_closed};
+    static const struct host_machine machine = {
+        .apply = on_apply, .repeat = on_repeat, .done = on_done, .started = on_started, .changed = on_changed,
+        .closed = on_closed, .save = on_save, .load = on_load, .snapshot = on_snapshot,
+    };
     struct server *s = server_arg(L);
     luaL_argcheck(L, s->engine == NULL, 2, "this node is up");
     lua_settop(L, 3);
@@ -315,17 +485,30 @@ static int servers_start(lua_State *L)
         .command_bytes = (uint32_t)field(L, 3, "command_bytes", 1u << 20),
         .cache_bytes = (uint32_t)field(L, 3, "cache_bytes", 16u << 20),
         .segment_bytes = field(L, 3, "segment_bytes", 1u << 20), .spares = 2,
+        .keep = field(L, 3, "keep", 0),
+    };
+    struct host_config host = {
+        .pending = config.pending, .pending_bytes = 64u << 20,
+        .snapshot_bytes = field(L, 3, "snapshot_bytes", 0), .snapshot_entries = field(L, 3, "snapshot_entries", 0),
     };
     if (lua_istable(L, 3) && lua_getfield(L, 3, "name") == LUA_TSTRING) config.name = lua_tostring(L, -1);
+    if (lua_istable(L, 3) && lua_getfield(L, 3, "join") == LUA_TSTRING) {
+        snprintf(config.join[0], sizeof config.join[0], "%s", lua_tostring(L, -1));
+        config.n_join = 1;
+        config.id = 0;
+    }
+    lua_settop(L, 3);
+    if (lua_istable(L, 3) && lua_getfield(L, 3, "listen") == LUA_TSTRING) config.listen = lua_tostring(L, -1);
     lua_settop(L, 3);
     members_of(L, 3, &config.members);
     s->status = (struct server_status){0};
     s->host_entries = (uint32_t)field(L, 3, "host_entries", 64);
     s->halt_at = field(L, 3, "halt_at", 0);
+    s->state.size = 0;
     s->io = sim_world_io(s->world->sim, s->number, host_turn, s);
     if (channel_init(&s->channel, s->io, config.pending) != OK) return 0;
     s->engine = engine_new(&config, &s->channel);
-    s->host = s->engine == NULL ? NULL : host_new(&s->channel, &machine, s, config.pending, 64u << 20);
+    s->host = s->engine == NULL ? NULL : host_new(&s->channel, &machine, s, &host);
     if (s->host == NULL) {
         engine_free(s->engine);
         s->engine = NULL;
@@ -419,6 +602,71 @@ static int servers_barrier(lua_State *L)
     return push_call(L, code, sequence);
 }
 
+/* w:client(node, id, sequence, text) -> sequence of the call; id 0 opens a session */
+static int servers_client(lua_State *L)
+{
+    struct server *s = server_arg(L);
+    if (s->host == NULL) return push_call(L, ERR_CLOSED, 0);
+    size_t length;
+    const char *text = luaL_checklstring(L, 5, &length);
+    struct block *block = entry_reserve(RAFT_ENTRY_CLIENT, 16 + length);
+    if (block == NULL) return push_call(L, ERR_NOMEM, 0);
+    put_u64(block->bytes + ENTRY_HEADER, (uint64_t)luaL_checkinteger(L, 3));
+    put_u64(block->bytes + ENTRY_HEADER + 8, (uint64_t)luaL_checkinteger(L, 4));
+    memcpy(block->bytes + ENTRY_HEADER + 16, text, length);
+    entry_seal(block);
+    uint64_t sequence = 0;
+    int code = host_propose(s->host, block, &sequence);
+    return push_call(L, code, sequence);
+}
+
+static int push_ask(lua_State *L, struct server *s, const struct ask_what *what)
+{
+    uint64_t number = 0;
+    int code = s->host == NULL ? ERR_CLOSED : host_ask(s->host, what, &number);
+    return push_call(L, code, number);
+}
+
+/* w:read(node [, lease]) -> number */
+static int servers_read(lua_State *L)
+{
+    return push_ask(L, server_arg(L), &(struct ask_what){.kind = ASK_READ, .lease = lua_toboolean(L, 3)});
+}
+
+static int servers_transfer(lua_State *L)
+{
+    struct ask_what what = {.kind = ASK_TRANSFER, .target = (raft_id)luaL_optinteger(L, 3, 0)};
+    return push_ask(L, server_arg(L), &what);
+}
+
+/* w:change(node, { { "add" | "promote" | "demote" | "move" | "remove", id [, address] }, ... }) -> number */
+static int servers_change(lua_State *L)
+{
+    struct ask_what what;
+    lua_asks_change(L, 3, &what);
+    return push_ask(L, server_arg(L), &what);
+}
+
+/* w:snapshot(node [, whether its machine fails to be saved]) -> true; a `snapshot` event follows */
+static int servers_snapshot(lua_State *L)
+{
+    struct server *s = running_arg(L);
+    struct err e;
+    s->refuses_save = lua_toboolean(L, 3);
+    if (host_snapshot(s->host, &e) != OK) return lua_room_fail(L, &e);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* w:state(node) -> the machine's lines, applied index */
+static int servers_state(lua_State *L)
+{
+    struct server *s = running_arg(L);
+    lua_pushlstring(L, s->state.size > 0 ? (const char *)s->state.data : "", s->state.size);
+    lua_pushinteger(L, (lua_Integer)host_applied(s->host));
+    return 2;
+}
+
 static int servers_cancel(lua_State *L)
 {
     host_cancel(running_arg(L)->host, (uint64_t)luaL_checkinteger(L, 3));
@@ -479,6 +727,7 @@ static int servers_status(lua_State *L)
     set_text(L, "role", roles[now->role]);
     set_integer(L, "leader", now->leader);
     set_integer(L, "term", now->term);
+    set_integer(L, "first", now->first);
     set_integer(L, "last", now->last);
     set_integer(L, "commit", now->commit);
     set_integer(L, "elections", now->elections);
@@ -547,11 +796,13 @@ static int servers_cut(lua_State *L)
     return 0;
 }
 
-/* w:network(us): how long a frame takes from now on */
+/* w:network(us [, { frame_lost=, link_broken= }]): how long a frame takes from now on, and what befalls it, permille */
 static int servers_network(lua_State *L)
 {
     uint64_t us = (uint64_t)luaL_checkinteger(L, 2);
     struct sim_faults faults = {.network_min_us = us, .network_max_us = us + 100,
+                                .frame_lost = (uint32_t)field(L, 3, "frame_lost", 0),
+                                .link_broken = (uint32_t)field(L, 3, "link_broken", 0),
                                 .disk_min_us = 200, .disk_max_us = 300};
     sim_world_set_faults(world_arg(L)->sim, &faults);
     return 0;
@@ -653,6 +904,8 @@ static int servers_link(lua_State *L)
 static const luaL_Reg methods[] = {
     {"start", servers_start},       {"crash", servers_crash},     {"close", servers_close},
     {"pause", servers_pause},       {"run", servers_run},         {"propose", servers_propose},
+    {"read", servers_read},         {"change", servers_change},   {"transfer", servers_transfer},
+    {"client", servers_client},     {"snapshot", servers_snapshot}, {"state", servers_state},
     {"barrier", servers_barrier},   {"cancel", servers_cancel},   {"events", servers_events},
     {"pending", servers_pending},   {"status", servers_status},   {"start_error", servers_start_error},
     {"core", servers_core},         {"stall", servers_stall},     {"fill", servers_fill},
@@ -669,10 +922,18 @@ void lua_server_open(lua_State *L)
     lua_newtable(L);
     lua_pushcfunction(L, sessions_judge);
     lua_setfield(L, -2, "admit");
+    lua_pushcfunction(L, sessions_seen);
+    lua_setfield(L, -2, "has");
+    lua_pushcfunction(L, sessions_save);
+    lua_setfield(L, -2, "write");
+    lua_pushcfunction(L, sessions_load);
+    lua_setfield(L, -2, "read");
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     lua_pushcfunction(L, sessions_new);
     lua_setfield(L, -2, "sessions");
+    lua_pushcfunction(L, clients_new);
+    lua_setfield(L, -2, "clients");
     luaL_newmetatable(L, SERVERS_CLASS);
     lua_pushcfunction(L, servers_gc);
     lua_setfield(L, -2, "__gc");

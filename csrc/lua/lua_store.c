@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "lua/lua_room.h"
 #include "sim/sim_world.h"
+#include "store/snapshot.h"
 #include "store/store.h"
 
 #define DISK_CLASS "raft.disk"
@@ -13,6 +14,24 @@ struct log_read {
     struct log_read *next;
     struct store_read read;
     lua_Integer id;
+    bool done;
+};
+
+/* A snapshot coming in, or a read of a view. Both stay until the disk goes. */
+struct log_incoming {
+    struct log_incoming *next;
+    lua_Integer id;
+    struct store_incoming *in; /* NULL: ended, dropped, or lost in a crash */
+    bool ended;
+    uint32_t written; /* calls of written() */
+    int status;
+    struct err error;
+};
+
+struct log_part {
+    struct log_part *next;
+    lua_Integer id;
+    struct store_view_read read;
     bool done;
 };
 
@@ -29,6 +48,10 @@ struct log {
     int remember_status;
     struct log_read *reads;
     lua_Integer next_read;
+    struct log_incoming *incoming;
+    struct log_part *parts;
+    struct store_view *view;
+    uint32_t progress; /* calls of it while opening */
 };
 
 struct disk {
@@ -133,6 +156,17 @@ static void log_free(struct log *log)
         free_blocks(&r->read);
         mem_free(r);
     }
+    while (log->incoming != NULL) {
+        struct log_incoming *in = log->incoming;
+        log->incoming = in->next;
+        mem_free(in);
+    }
+    while (log->parts != NULL) {
+        struct log_part *part = log->parts;
+        log->parts = part->next;
+        buf_free(&part->read.bytes);
+        mem_free(part);
+    }
     store_recovered_free(&log->recovered);
     mem_free(log);
 }
@@ -143,6 +177,8 @@ static void crash(struct disk *d)
     for (struct log *log = d->logs; log != NULL; log = log->next) {
         if (log->store != NULL) store_abandon(log->store);
         log->store = NULL;
+        log->view = NULL;
+        for (struct log_incoming *in = log->incoming; in != NULL; in = in->next) in->in = NULL;
     }
     disk_start(d);
 }
@@ -150,6 +186,11 @@ static void crash(struct disk *d)
 static struct disk *to_disk(lua_State *L)
 {
     return luaL_checkudata(L, 1, DISK_CLASS);
+}
+
+struct io *lua_store_io(lua_State *L, int index)
+{
+    return ((struct disk *)luaL_checkudata(L, index, DISK_CLASS))->io;
 }
 
 static int disk_gc(lua_State *L)
@@ -333,11 +374,21 @@ static void get_config(lua_State *L, int table, struct store_config *c)
     lua_getfield(L, table, "seal_after");
     c->seal_after_us = (uint64_t)(luaL_optnumber(L, -1, 1000) * 1e6);
     lua_pop(L, 1);
+    lua_getfield(L, table, "rejoin");
+    c->rejoin = lua_toboolean(L, -1);
+    lua_pop(L, 1);
     get_name(L, table, "name", "test", c->identity.name, STORE_NAME_MAX);
     get_name(L, table, "list", "1=a:1", c->identity.list, STORE_LIST_MAX);
     char cluster[sizeof c->identity.cluster + 1] = {0};
     get_name(L, table, "cluster", "c", cluster, sizeof c->identity.cluster);
     memcpy(c->identity.cluster, cluster, sizeof c->identity.cluster);
+}
+
+static void on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    struct log *log = ctx;
+    ASSERT(done <= total);
+    log->progress++;
 }
 
 static int disk_open(lua_State *L)
@@ -359,6 +410,8 @@ static int disk_open(lua_State *L)
     log->disk = d;
     log->next = d->logs;
     d->logs = log;
+    config.progress = on_progress;
+    config.progress_ctx = log;
     if (store_open(&log->store, d->io, &config, &log_events, log, &log->recovered, &e) != OK) {
         return lua_room_fail(L, &e);
     }
@@ -377,10 +430,45 @@ static struct log *to_open_log(lua_State *L)
     return log;
 }
 
+static void push_snapshot(lua_State *L, const struct store_snapshot *what)
+{
+    lua_newtable(L);
+    set_integer(L, "index", what->index);
+    set_integer(L, "term", what->term);
+    set_integer(L, "time", what->time_us);
+    set_integer(L, "version", what->version);
+    set_integer(L, "id", what->id);
+    set_integer(L, "size", what->size);
+}
+
+static void set_confs(lua_State *L, const struct store_recovered *r)
+{
+    lua_createtable(L, (int)r->n_confs, 0);
+    for (size_t i = 0; i < r->n_confs; i++) {
+        struct entry entry = entry_view(r->confs[i]);
+        lua_newtable(L);
+        set_integer(L, "index", entry.index);
+        lua_pushlstring(L, (const char *)entry.payload, entry.payload_size);
+        lua_setfield(L, -2, "data");
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "confs");
+}
+
 static int log_recovered(lua_State *L)
 {
-    const struct store_recovered *r = &to_log(L)->recovered;
+    const struct log *log = to_log(L);
+    const struct store_recovered *r = &log->recovered;
     lua_newtable(L);
+    push_snapshot(L, &r->snapshot);
+    lua_setfield(L, -2, "snapshot");
+    set_confs(L, r);
+    set_integer(L, "progress", log->progress);
+    set_integer(L, "epoch_before", r->epoch_before);
+    set_bool(L, "rejoining", r->rejoining);
+    set_text(L, "set_aside", r->set_aside);
+    set_text(L, "damaged", r->damaged);
+    set_integer(L, "before", r->before);
     set_bool(L, "created", r->created);
     set_integer(L, "epoch", r->epoch);
     set_integer(L, "term", r->term);
@@ -414,7 +502,8 @@ static struct block *make_entry(lua_State *L, raft_index index)
     lua_getfield(L, -1, "data");
     const char *data = luaL_optlstring(L, -1, "", &size);
     lua_pop(L, 1);
-    struct block *block = entry_new(RAFT_ENTRY_COMMAND, data, size);
+    uint8_t type = (uint8_t)get_integer(L, -1, "type", RAFT_ENTRY_COMMAND);
+    struct block *block = entry_new(type, data, size);
     if (block != NULL) entry_stamp(block, index, term, 0);
     return block;
 }
@@ -425,6 +514,8 @@ static void check_entries(lua_State *L, size_t n)
         lua_rawgeti(L, -1, (lua_Integer)i + 1);
         luaL_checktype(L, -1, LUA_TTABLE);
         get_integer(L, -1, "term", 1);
+        lua_Integer type = get_integer(L, -1, "type", RAFT_ENTRY_COMMAND);
+        luaL_argcheck(L, type > 0 && type < RAFT_ENTRY_TYPES, 2, "no such type of entry");
         luaL_argcheck(L, strlen(get_text(L, -1, "data", "")) <= ENTRY_PAYLOAD_MAX, 2, "an entry is too large");
         lua_pop(L, 1);
     }
@@ -438,6 +529,8 @@ static int log_append(lua_State *L)
         .seq = (uint64_t)get_integer(L, 2, "seq", 0),
         .term = (raft_term)get_integer(L, 2, "term", 0),
         .vote = (raft_id)get_integer(L, 2, "vote", 0),
+        .reset = (raft_index)get_integer(L, 2, "reset", 0),
+        .reset_term = (raft_term)get_integer(L, 2, "reset_term", 0),
         .truncate_from = (raft_index)get_integer(L, 2, "truncate", 0),
         .first = (raft_index)get_integer(L, 2, "first", 0),
     };
@@ -549,8 +642,8 @@ static int log_status(lua_State *L)
 
 static int log_release(lua_State *L)
 {
-    store_release(to_open_log(L)->store, (raft_index)luaL_checkinteger(L, 2));
-    return 0;
+    lua_pushinteger(L, (lua_Integer)store_release(to_open_log(L)->store, (raft_index)luaL_checkinteger(L, 2)));
+    return 1;
 }
 
 static int log_peer(lua_State *L)
@@ -563,7 +656,8 @@ static int log_remember(lua_State *L)
 {
     struct log *log = to_open_log(L);
     uint64_t node = (uint64_t)luaL_checkinteger(L, 2), incarnation = (uint64_t)luaL_checkinteger(L, 3);
-    lua_pushstring(L, err_name(store_remember_peer(log->store, node, incarnation, on_remembered, log)));
+    lua_pushstring(L, err_name(store_remember_peer(log->store, node, incarnation, (uint64_t)luaL_optinteger(L, 4, 1),
+                                                      on_remembered, log)));
     return 1;
 }
 
@@ -574,6 +668,310 @@ static int log_remembered(lua_State *L)
     lua_pushinteger(L, log->remembered);
     lua_pushstring(L, err_name(log->remember_status));
     return 2;
+}
+
+/* log:judge(node, incarnation, epoch, before) */
+static int log_judge(lua_State *L)
+{
+    static const char *const names[] = {"new", "known", "later", "rolled back", "replaced"};
+    enum store_peer_verdict verdict =
+        store_peer_judge(to_open_log(L)->store, (uint64_t)luaL_checkinteger(L, 2), (uint64_t)luaL_checkinteger(L, 3),
+                         (uint64_t)luaL_checkinteger(L, 4), (uint64_t)luaL_checkinteger(L, 5));
+    lua_pushstring(L, names[verdict]);
+    return 1;
+}
+
+/* Tells like remember(). */
+static int log_rejoined(lua_State *L)
+{
+    struct log *log = to_open_log(L);
+    luaL_argcheck(L, log->recovered.rejoining, 1, "it is not rejoining");
+    store_rejoined(log->store, on_remembered, log);
+    return 0;
+}
+
+/* ---- snapshots ---- */
+
+static void get_snapshot(lua_State *L, int table, struct store_snapshot *what)
+{
+    *what = (struct store_snapshot){
+        .index = (raft_index)get_integer(L, table, "index", 1),
+        .term = (raft_term)get_integer(L, table, "term", 1),
+        .time_us = (uint64_t)get_integer(L, table, "time", 0),
+        .version = (uint64_t)get_integer(L, table, "version", 0),
+        .id = (uint64_t)get_integer(L, table, "id", 1),
+        .size = (uint64_t)get_integer(L, table, "size", 0),
+    };
+}
+
+struct lua_sink {
+    struct io_sink sink;
+    lua_State *L;
+    luaL_Buffer buffer;
+    lua_Integer left; /* puts that succeed */
+};
+
+static int sink_put(struct io_sink *sink, const void *data, size_t size, struct err *e)
+{
+    struct lua_sink *s = CONTAINER_OF(sink, struct lua_sink, sink);
+    if (s->left-- == 0) return err_set(e, ERR_FULL, "the sink is full");
+    luaL_addlstring(&s->buffer, data, size);
+    return OK;
+}
+
+/* core.snapshot{ index, term, time, version, id, cluster, puts, { kind, data }, ... } -> the bytes of its file; puts:
+ * so many succeed. piece: each record's bytes come in pieces of so many. */
+static int snapshot_make(lua_State *L)
+{
+    struct store_snapshot what;
+    char cluster[17] = {0};
+    uint64_t size;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    get_snapshot(L, 1, &what);
+    get_name(L, 1, "cluster", "c", cluster, 16);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, 1), piece = get_integer(L, 1, "piece", SNAPSHOT_RECORD_MAX);
+    struct snapshot_writer *w = lua_newuserdatauv(L, sizeof *w, 0);
+    struct lua_sink sink = {.sink.put = sink_put, .L = L, .left = get_integer(L, 1, "puts", -1)};
+    luaL_buffinit(L, &sink.buffer);
+    snapshot_write_begin(w, &sink.sink, (const uint8_t *)cluster, &what);
+    for (lua_Integer i = 1; i <= n; i++) {
+        size_t left;
+        lua_rawgeti(L, 1, i);
+        lua_rawgeti(L, -1, 1);
+        lua_rawgeti(L, -2, 2);
+        uint8_t kind = (uint8_t)lua_tointeger(L, -2);
+        const char *data = lua_tolstring(L, -1, &left);
+        lua_pop(L, 3); /* the table keeps it; the buffer needs its own on top */
+        snapshot_write_record_begin(w, kind, left);
+        for (size_t some; left > 0; data += some, left -= some) {
+            some = MIN((size_t)piece, left);
+            snapshot_write_record_bytes(w, data, some);
+        }
+    }
+    snapshot_write_end(w, &size);
+    luaL_pushresult(&sink.buffer);
+    if (w->status != OK) return lua_room_fail(L, &w->error);
+    luaL_argcheck(L, size == lua_rawlen(L, -1), 1, "the writer has lost count");
+    return 1;
+}
+
+/* core.snapshot_records(bytes) -> { { kind, data }, ... }; nil when they are not whole */
+static int snapshot_records(lua_State *L)
+{
+    struct reader r = {0};
+    uint8_t kind;
+    const uint8_t *data;
+    uint32_t size;
+    r.data = (const uint8_t *)luaL_checklstring(L, 1, &r.size);
+    lua_newtable(L);
+    for (lua_Integer i = 1; snapshot_record_next(&r, &kind, &data, &size); i++) {
+        lua_createtable(L, 2, 0);
+        lua_pushinteger(L, kind);
+        lua_rawseti(L, -2, 1);
+        lua_pushlstring(L, (const char *)data, size);
+        lua_rawseti(L, -2, 2);
+        lua_rawseti(L, -2, i);
+    }
+    if (r.bad) lua_pushnil(L);
+    return 1;
+}
+
+static void on_incoming_written(void *ctx)
+{
+    ((struct log_incoming *)ctx)->written++;
+}
+
+static void on_incoming_ended(void *ctx, int status, const struct err *e)
+{
+    struct log_incoming *in = ctx;
+    ASSERT(!in->ended && in->in != NULL);
+    in->ended = true;
+    in->in = NULL;
+    in->status = status;
+    if (status != OK) in->error = *e;
+}
+
+/* log:incoming{ index, term, id, size } -> a number for the functions below; nil, "memory" */
+static int log_incoming(lua_State *L)
+{
+    static const struct store_incoming_events incoming_events = {on_incoming_written, on_incoming_ended};
+    struct log *log = to_open_log(L);
+    struct store_snapshot what;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    get_snapshot(L, 2, &what);
+    struct log_incoming *in = mem_zero(1, sizeof *in);
+    if (in != NULL) in->in = store_incoming_new(log->store, &what, &incoming_events, in);
+    if (in == NULL || in->in == NULL) {
+        mem_free(in);
+        lua_pushnil(L);
+        lua_pushliteral(L, "memory");
+        return 2;
+    }
+    in->id = ++log->next_read;
+    in->next = log->incoming;
+    log->incoming = in;
+    lua_pushinteger(L, in->id);
+    return 1;
+}
+
+static struct log_incoming *to_incoming(lua_State *L)
+{
+    struct log_incoming *in = to_log(L)->incoming;
+    while (in != NULL && in->id != luaL_checkinteger(L, 2)) in = in->next;
+    luaL_argcheck(L, in != NULL, 2, "no such incoming");
+    return in;
+}
+
+static struct store_incoming *to_open_incoming(lua_State *L)
+{
+    struct log_incoming *in = to_incoming(L);
+    luaL_argcheck(L, in->in != NULL, 2, "it has ended");
+    return in->in;
+}
+
+/* log:incoming_write(id, bytes) -> status */
+static int log_incoming_write(lua_State *L)
+{
+    struct store_incoming *in = to_open_incoming(L);
+    struct buf bytes = {0};
+    size_t size;
+    const char *data = luaL_checklstring(L, 3, &size);
+    int status = buf_append(&bytes, data, size) ? store_incoming_write(in, &bytes) : ERR_NOMEM;
+    buf_free(&bytes);
+    lua_pushstring(L, err_name(status));
+    return 1;
+}
+
+static int log_incoming_publish(lua_State *L)
+{
+    store_incoming_publish(to_open_incoming(L));
+    return 0;
+}
+
+static int log_incoming_drop(lua_State *L)
+{
+    struct log_incoming *in = to_incoming(L);
+    store_incoming_drop(to_open_incoming(L));
+    in->in = NULL;
+    return 0;
+}
+
+/* log:incoming_state(id) -> { size, queued, path, written } */
+static int log_incoming_state(lua_State *L)
+{
+    const struct log_incoming *in = to_incoming(L);
+    const struct store_incoming *open = to_open_incoming(L);
+    lua_newtable(L);
+    set_integer(L, "size", store_incoming_size(open));
+    set_integer(L, "queued", store_incoming_queued(open));
+    set_integer(L, "written", in->written);
+    set_text(L, "path", store_incoming_path(open));
+    return 1;
+}
+
+/* log:incoming_is(id, what) */
+static int log_incoming_is(lua_State *L)
+{
+    struct store_snapshot what;
+    luaL_checktype(L, 3, LUA_TTABLE);
+    get_snapshot(L, 3, &what);
+    lua_pushboolean(L, store_incoming_is(to_open_incoming(L), &what));
+    return 1;
+}
+
+/* log:ended(id): false while it is on its way; true; nil, message, code. */
+static int log_ended(lua_State *L)
+{
+    const struct log_incoming *in = to_incoming(L);
+    if (in->ended && in->status != OK) return lua_room_fail(L, &in->error);
+    lua_pushboolean(L, in->ended);
+    return 1;
+}
+
+/* log:snapshot() -> the newest */
+static int log_snapshot(lua_State *L)
+{
+    struct store_snapshot what = store_snapshot(to_open_log(L)->store);
+    push_snapshot(L, &what);
+    return 1;
+}
+
+/* log:view() -> what it is of; nil */
+static int log_view(lua_State *L)
+{
+    struct log *log = to_open_log(L);
+    luaL_argcheck(L, log->view == NULL, 1, "there is a view already");
+    log->view = store_view_open(log->store);
+    if (log->view == NULL) return 0;
+    push_snapshot(L, store_view_what(log->view));
+    return 1;
+}
+
+static struct log *to_viewing(lua_State *L)
+{
+    struct log *log = to_open_log(L);
+    luaL_argcheck(L, log->view != NULL, 1, "there is no view");
+    return log;
+}
+
+static int log_view_close(lua_State *L)
+{
+    struct log *log = to_viewing(L);
+    store_view_close(log->view);
+    log->view = NULL;
+    return 0;
+}
+
+static void on_part(struct store_view_read *read)
+{
+    CONTAINER_OF(read, struct log_part, read)->done = true;
+}
+
+static struct log_part *new_part(lua_State *L, struct log *log)
+{
+    struct log_part *part = mem_zero(1, sizeof *part);
+    if (part == NULL) luaL_error(L, "not enough memory");
+    part->id = ++log->next_read;
+    part->read.done = on_part;
+    part->next = log->parts;
+    log->parts = part;
+    lua_pushinteger(L, part->id);
+    return part;
+}
+
+/* log:view_bytes(offset, max), log:view_records(max): a number for log:part. */
+static int log_view_bytes(lua_State *L)
+{
+    struct log *log = to_viewing(L);
+    uint64_t offset = (uint64_t)luaL_checkinteger(L, 2);
+    size_t most = (size_t)luaL_checkinteger(L, 3);
+    struct log_part *part = new_part(L, log);
+    part->read.offset = offset;
+    part->read.max_bytes = most;
+    store_view_bytes(log->view, &part->read);
+    return 1;
+}
+
+static int log_view_records(lua_State *L)
+{
+    struct log *log = to_viewing(L);
+    size_t most = (size_t)luaL_checkinteger(L, 2);
+    struct log_part *part = new_part(L, log);
+    part->read.max_bytes = most;
+    store_view_records(log->view, &part->read);
+    return 1;
+}
+
+/* log:part(id): false while it runs; bytes; nil, message, code. */
+static int log_part(lua_State *L)
+{
+    struct log_part *part = to_log(L)->parts;
+    while (part != NULL && part->id != luaL_checkinteger(L, 2)) part = part->next;
+    luaL_argcheck(L, part != NULL, 2, "no such part");
+    if (part->done && part->read.status != OK) return lua_room_fail(L, &part->read.error);
+    if (part->done) lua_pushlstring(L, (const char *)part->read.bytes.data, part->read.bytes.size);
+    else lua_pushboolean(L, false);
+    return 1;
 }
 
 static int log_close(lua_State *L)
@@ -612,10 +1010,20 @@ void lua_store_open(lua_State *L)
         {"result", log_result},       {"persisted", log_persisted}, {"failed", log_failed},
         {"status", log_status},       {"release", log_release}, {"peer", log_peer},
         {"remember", log_remember},   {"remembered", log_remembered}, {"close", log_close},
-        {"closed", log_closed},       {NULL, NULL},
+        {"closed", log_closed},       {"judge", log_judge},     {"rejoined", log_rejoined},
+        {"incoming", log_incoming},   {"incoming_write", log_incoming_write},
+        {"incoming_publish", log_incoming_publish}, {"incoming_drop", log_incoming_drop},
+        {"incoming_state", log_incoming_state}, {"incoming_is", log_incoming_is}, {"ended", log_ended},
+        {"snapshot", log_snapshot},   {"view", log_view},       {"view_close", log_view_close},
+        {"view_bytes", log_view_bytes}, {"view_records", log_view_records}, {"part", log_part},
+        {NULL, NULL},
     };
     add_class(L, DISK_CLASS, disk_methods);
     add_class(L, LOG_CLASS, log_methods);
     lua_pushcfunction(L, disk_new);
     lua_setfield(L, -2, "disk");
+    lua_pushcfunction(L, snapshot_make);
+    lua_setfield(L, -2, "snapshot");
+    lua_pushcfunction(L, snapshot_records);
+    lua_setfield(L, -2, "snapshot_records");
 }

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/io.h"
@@ -72,6 +73,8 @@ struct call {
     size_t size;
     uint64_t number; /* an offset, a time, ... */
     int id, flags;
+
+    struct io_child *child;
 
     int code;
     struct err err;
@@ -389,7 +392,7 @@ struct tally {
     enum io_lane lane;
 };
 
-static const char *const lane_names[] = {"disk", "bulk", NULL};
+static const char *const lane_names[] = {"disk", "bulk", "child", NULL};
 
 static void tally_work(struct io_job *job)
 {
@@ -463,6 +466,16 @@ static int file_write(struct call *c)
     int code = io_write(c->h->io, c->h->files[c->id - 1], c->number, copy, c->size, &c->err);
     mem_free(copy);
     return code;
+}
+
+static int file_put(struct call *c)
+{
+    return io_put(c->h->io, c->h->files[c->id - 1], c->number, c->bytes, c->size, &c->err);
+}
+
+static int file_sync(struct call *c)
+{
+    return io_sync(c->h->io, c->h->files[c->id - 1], &c->err);
 }
 
 static int file_fill(struct call *c)
@@ -601,6 +614,68 @@ static int l_write(lua_State *L)
     struct call call = {.file = file_write, .id = check_file(L), .number = (uint64_t)luaL_checkinteger(L, 3)};
     call.bytes = luaL_checklstring(L, 4, &call.size);
     return finish_true(L, &call);
+}
+
+static int l_put(lua_State *L)
+{
+    struct call call = {.file = file_put, .id = check_file(L), .number = (uint64_t)luaL_checkinteger(L, 3)};
+    call.bytes = luaL_checklstring(L, 4, &call.size);
+    return finish_true(L, &call);
+}
+
+static int l_sync(lua_State *L)
+{
+    return finish_true(L, &(struct call){.file = file_sync, .id = check_file(L)});
+}
+
+/* ---- children ---- */
+
+struct child_plan {
+    const char *bytes, *failure;
+    size_t size;
+    lua_Integer times;
+    bool hangs;
+};
+
+static int child_body(void *ctx, struct io_sink *sink, struct err *e)
+{
+    const struct child_plan *plan = ctx;
+    for (lua_Integer i = 0; i < plan->times; i++) {
+        int rv = sink->put(sink, plan->bytes, plan->size, e);
+        if (rv != OK) return rv;
+    }
+    while (plan->hangs) pause();
+    return plan->failure == NULL ? OK : err_set(e, ERR_INVALID, "%s", plan->failure);
+}
+
+static int file_join(struct call *c)
+{
+    return io_join(c->h->io, c->child, &c->err);
+}
+
+static void run_kill(struct call *c)
+{
+    io_kill(c->h->io, c->child);
+}
+
+/* world:child(path, apart, bytes, times [, failure | "hang"]): forks and joins; one that hangs is killed. */
+static int l_child(lua_State *L)
+{
+    struct harness *h = check_world(L);
+    struct call call = {.file = file_join, .lane = IO_LANE_CHILD};
+    struct child_plan plan = {.times = luaL_checkinteger(L, 5), .failure = luaL_optstring(L, 6, NULL)};
+    const char *path = luaL_checkstring(L, 2);
+    plan.bytes = luaL_checklstring(L, 4, &plan.size);
+    plan.hangs = plan.failure != NULL && strcmp(plan.failure, "hang") == 0 && h->real != NULL;
+    struct err e;
+    if (io_fork(h->io, path, lua_toboolean(L, 3), child_body, &plan, &call.child, &e) != OK) return lua_room_fail(L, &e);
+    if (plan.failure != NULL && strcmp(plan.failure, "hang") == 0) {
+        struct call kill = {.run = run_kill, .child = call.child};
+        call_world(h, &kill);
+    }
+    int results = finish_true(L, &call);
+    io_child_free(h->io, call.child);
+    return results;
 }
 
 static int l_fill(lua_State *L)
@@ -869,6 +944,9 @@ void lua_uv_open(lua_State *L)
         {"read", l_read},
         {"write", l_write},
         {"fill", l_fill},
+        {"child", l_child},
+        {"put", l_put},
+        {"sync", l_sync},
         {"rename", l_rename},
         {"remove", l_remove},
         {"list", l_list},

@@ -1,11 +1,16 @@
-/* core.wire: the encodings of entries, frames and lists of members, for specs. Entries and frames are strings; a
- * frame that was read is a table { type, group, meta, entries }. core.mem_fail_at lets an allocation fail. */
+/* core.wire: the encodings of entries, frames, configurations and lists of members, for specs. Entries and frames
+ * are strings; a frame that was read is a table { type, group, meta, entries }. core.mem_fail_at lets an
+ * allocation fail. */
 #include "base/hash.h"
 #include "base/mem.h"
+#include "core/quorum.h"
 #include "lua/lua_room.h"
-#include "server/members.h"
+#include "wire/ask.h"
+#include "wire/conf.h"
 #include "wire/hello.h"
+#include "wire/members.h"
 #include "wire/message.h"
+#include "wire/transfer.h"
 
 #define SCRATCH_CLASS "raft.wire.scratch"
 #define READER_CLASS "raft.wire.reader"
@@ -319,6 +324,12 @@ static int write_hello(lua_State *L)
     h.from = get_integer(L, 1, "from");
     h.to = get_integer(L, 1, "to");
     h.incarnation = get_integer(L, 1, "incarnation");
+    h.epoch = get_integer(L, 1, "epoch");
+    h.epoch_before = get_integer(L, 1, "epoch_before");
+    lua_getfield(L, 1, "rejoining");
+    h.rejoining = lua_toboolean(L, -1);
+    get_text(L, "address", h.address, HELLO_ADDRESS_MAX);
+    luaL_argcheck(L, h.epoch != 0, 1, "epoch");
     luaL_argcheck(L, h.protocol_min <= h.protocol, 1, "protocol");
     luaL_argcheck(L, h.from != 0 && h.to != 0 && h.incarnation != 0, 1, "from, to, incarnation");
     struct scratch *s = scratch_new(L);
@@ -340,6 +351,11 @@ static int read_hello(lua_State *L)
     set_integer(L, "from", h.from);
     set_integer(L, "to", h.to);
     set_integer(L, "incarnation", h.incarnation);
+    set_integer(L, "epoch", h.epoch);
+    set_integer(L, "epoch_before", h.epoch_before);
+    lua_pushboolean(L, h.rejoining);
+    lua_setfield(L, -2, "rejoining");
+    set_string(L, "address", h.address, strlen(h.address));
     set_integer(L, "channel", h.channel);
     return 1;
 }
@@ -402,8 +418,12 @@ static int write_message(lua_State *L)
         .hint = get_integer(L, 1, "hint"),
         .commit = get_integer(L, 1, "commit"),
         .context = get_integer(L, 1, "context"),
+        .force = get_bool(L, 1, "force"),
+        .round = get_integer(L, 1, "round"),
+        .lease_us = (uint32_t)get_integer(L, 1, "lease"),
+        .priority = (int32_t)get_integer(L, 1, "priority"),
     };
-    luaL_argcheck(L, m.type >= RAFT_APPEND && m.type < RAFT_MESSAGE_TYPES, 1, "type");
+    luaL_argcheck(L, m.type >= RAFT_APPEND && m.type < RAFT_SNAPSHOT, 1, "type");
     struct scratch *s = scratch_new(L);
     if (lua_getfield(L, 1, "entries") == LUA_TTABLE && !take_blocks(L, lua_gettop(L), s)) return fail_memory(L);
     luaL_argcheck(L, s->n == 0 || m.type == RAFT_APPEND, 1, "only an append has entries");
@@ -415,6 +435,36 @@ static void push_block(lua_State *L, const struct block *b, lua_Integer at)
 {
     lua_pushlstring(L, (const char *)b->bytes, b->size);
     lua_rawseti(L, -2, at);
+}
+
+static void set_ids(lua_State *L, const char *name, const raft_id *ids, uint8_t n)
+{
+    lua_createtable(L, n, 0);
+    for (uint8_t i = 0; i < n; i++) {
+        lua_pushinteger(L, (lua_Integer)ids[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, name);
+}
+
+static void set_conf(lua_State *L, const struct raft_conf *conf)
+{
+    set_ids(L, "voters", conf->voters, conf->n_voters);
+    set_ids(L, "outgoing", conf->outgoing, conf->n_outgoing);
+    set_ids(L, "learners", conf->learners, conf->n_learners);
+}
+
+/* confs: by their place, what the entries of a message that are configurations say. */
+static void set_confs(lua_State *L, const struct raft_message *m)
+{
+    lua_newtable(L);
+    for (uint32_t i = 0; i < m->n_entries; i++) {
+        if (m->entries[i].conf == NULL) continue;
+        lua_newtable(L);
+        set_conf(L, m->entries[i].conf);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_setfield(L, -2, "confs");
 }
 
 static int read_message(lua_State *L)
@@ -436,6 +486,11 @@ static int read_message(lua_State *L)
     set_integer(L, "hint", m->hint);
     set_integer(L, "commit", m->commit);
     set_integer(L, "context", m->context);
+    set_bool(L, "force", m->force);
+    set_integer(L, "round", m->round);
+    set_integer(L, "lease", m->lease_us);
+    set_integer(L, "priority", (uint64_t)(int64_t)m->priority);
+    set_confs(L, m);
     lua_newtable(L);
     for (uint32_t i = 0; i < m->n_entries; i++) push_block(L, m->entries[i].block, (lua_Integer)i + 1);
     lua_setfield(L, -2, "entries");
@@ -577,6 +632,247 @@ static int cluster_id(lua_State *L)
     return 1;
 }
 
+/* ---- configurations ---- */
+
+static uint8_t get_ids(lua_State *L, const char *name, raft_id ids[RAFT_MEMBERS_MAX])
+{
+    lua_getfield(L, 1, name);
+    lua_Integer n = lua_isnil(L, -1) ? 0 : luaL_len(L, -1);
+    luaL_argcheck(L, n <= RAFT_MEMBERS_MAX, 1, name);
+    for (lua_Integer i = 1; i <= n; i++) {
+        lua_rawgeti(L, -1, i);
+        ids[i - 1] = (raft_id)luaL_checkinteger(L, -1);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+    return (uint8_t)n;
+}
+
+/* conf { next_id, members = { { id, address }, ... }, voters, outgoing, learners }: its bytes. */
+static int write_conf(lua_State *L)
+{
+    struct conf c = {.next_id = get_integer(L, 1, "next_id")};
+    struct err e;
+    lua_getfield(L, 1, "members");
+    if (to_members(L, lua_gettop(L), &c.members, &e) != OK) return lua_room_fail(L, &e);
+    c.raft.n_voters = get_ids(L, "voters", c.raft.voters);
+    c.raft.n_outgoing = get_ids(L, "outgoing", c.raft.outgoing);
+    c.raft.n_learners = get_ids(L, "learners", c.raft.learners);
+    for (uint8_t i = 0; i < c.members.count; i++)
+        luaL_argcheck(L, conf_is_member(&c.raft, c.members.list[i].id), 1, "a member that may nothing");
+    struct scratch *s = scratch_new(L);
+    return push_written(L, s, conf_write(&s->out, &c));
+}
+
+static int read_conf(lua_State *L)
+{
+    size_t size;
+    const char *bytes = luaL_checklstring(L, 1, &size);
+    uint8_t *copy = lua_newuserdatauv(L, size, 0); /* so that a sanitizer sees reads beyond them */
+    memcpy(copy, bytes, size);
+    struct conf c;
+    struct err e;
+    if (conf_read(copy, size, &c, &e) != OK) return lua_room_fail(L, &e);
+    lua_newtable(L);
+    set_integer(L, "next_id", c.next_id);
+    set_conf(L, &c.raft);
+    lua_newtable(L);
+    for (uint8_t i = 0; i < c.members.count; i++) {
+        lua_newtable(L);
+        lua_pushinteger(L, (lua_Integer)c.members.list[i].id);
+        lua_rawseti(L, -2, 1);
+        lua_pushstring(L, c.members.list[i].address);
+        lua_rawseti(L, -2, 2);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "members");
+    return 1;
+}
+
+/* ---- snapshots on their way ---- */
+
+/* transfer(type, { index, term, id, size, leader_term, first, offset, wanted, bytes, ok }) */
+static int write_transfer(lua_State *L)
+{
+    lua_Integer type = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, type >= FRAME_OFFER && type <= FRAME_FETCHED, 1, "type");
+    luaL_checktype(L, 2, LUA_TTABLE);
+    size_t size;
+    const char *bytes = get_string(L, 2, "bytes", &size);
+    luaL_argcheck(L, size <= TRANSFER_CHUNK_MAX, 2, "bytes");
+    struct transfer t = {
+        .file = {get_integer(L, 2, "index"), get_integer(L, 2, "term"), get_integer(L, 2, "id"),
+                 get_integer(L, 2, "size")},
+        .term = get_integer(L, 2, "leader_term"),
+        .first = get_integer(L, 2, "first"),
+        .offset = get_integer(L, 2, "offset"),
+        .size = type == FRAME_CHUNK ? (uint32_t)size : (uint32_t)get_integer(L, 2, "wanted"),
+        .bytes = (const uint8_t *)bytes,
+        .ok = get_bool(L, 2, "ok"),
+    };
+    struct scratch *s = scratch_new(L);
+    return push_written(L, s, transfer_write(&s->out, 0, (enum frame_type)type, &t));
+}
+
+static int read_transfer(lua_State *L)
+{
+    struct frame f = to_frame(L);
+    struct transfer t;
+    struct err e;
+    luaL_argcheck(L, f.type >= FRAME_OFFER && f.type <= FRAME_FETCHED, 1, "a frame of another type");
+    if (transfer_read(&f, &t, &e) != OK) return lua_room_fail(L, &e);
+    lua_newtable(L);
+    set_integer(L, "index", t.file.index);
+    set_integer(L, "term", t.file.term);
+    set_integer(L, "id", t.file.id);
+    set_integer(L, "size", t.file.size);
+    set_integer(L, "leader_term", t.term);
+    set_integer(L, "first", t.first);
+    set_integer(L, "offset", t.offset);
+    set_bool(L, "ok", t.ok);
+    if (f.type == FRAME_FETCH) set_integer(L, "wanted", t.size);
+    if (f.type == FRAME_CHUNK) set_string(L, "bytes", t.bytes, t.size);
+    return 1;
+}
+
+/* ---- what members and strangers ask ---- */
+
+static void copy_text(lua_State *L, int index, const char *name, char *out, size_t max)
+{
+    size_t size;
+    const char *text = get_string(L, index, name, &size);
+    luaL_argcheck(L, size <= max, 1, name);
+    memcpy(out, text, size + 1);
+}
+
+/* ask(number, { kind, lease, target, changes = { { op, id, address }, ... } }) */
+static int write_ask(lua_State *L)
+{
+    luaL_checktype(L, 2, LUA_TTABLE);
+    struct ask_what what = {
+        .kind = (uint8_t)get_integer(L, 2, "kind"),
+        .lease = get_bool(L, 2, "lease"),
+        .target = get_integer(L, 2, "target"),
+    };
+    luaL_argcheck(L, what.kind > 0 && what.kind < ASK_KINDS, 2, "kind");
+    if (lua_getfield(L, 2, "changes") == LUA_TTABLE) {
+        luaL_argcheck(L, luaL_len(L, -1) <= RAFT_MEMBERS_MAX, 2, "changes");
+        what.n = (uint8_t)luaL_len(L, -1);
+        for (uint8_t i = 0; i < what.n; i++) {
+            lua_rawgeti(L, -1, i + 1);
+            int change = lua_gettop(L);
+            what.changes[i].op = (uint8_t)get_integer(L, change, "op");
+            what.changes[i].id = get_integer(L, change, "id");
+            copy_text(L, change, "address", what.changes[i].address, ADDRESS_MAX);
+            lua_pop(L, 1);
+        }
+    }
+    struct scratch *s = scratch_new(L);
+    return push_written(L, s, ask_write(&s->out, 0, (uint64_t)luaL_checkinteger(L, 1), &what));
+}
+
+static int read_ask(lua_State *L)
+{
+    struct frame f = check_frame(L, FRAME_ASK);
+    struct ask_what what;
+    struct err e;
+    uint64_t number;
+    if (ask_read(&f, &number, &what, &e) != OK) return lua_room_fail(L, &e);
+    lua_pushinteger(L, (lua_Integer)number);
+    lua_newtable(L);
+    set_integer(L, "kind", what.kind);
+    set_bool(L, "lease", what.lease);
+    set_integer(L, "target", what.target);
+    lua_newtable(L);
+    for (uint8_t i = 0; i < what.n; i++) {
+        lua_newtable(L);
+        set_integer(L, "op", what.changes[i].op);
+        set_integer(L, "id", what.changes[i].id);
+        set_string(L, "address", what.changes[i].address, strlen(what.changes[i].address));
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "changes");
+    return 2;
+}
+
+static int write_answer(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct answer a = {
+        .number = get_integer(L, 1, "number"),
+        .code = (int)get_integer(L, 1, "code"),
+        .index = get_integer(L, 1, "index"),
+        .id = get_integer(L, 1, "id"),
+    };
+    struct scratch *s = scratch_new(L);
+    return push_written(L, s, answer_write(&s->out, 0, &a));
+}
+
+static int read_answer(lua_State *L)
+{
+    struct frame f = check_frame(L, FRAME_ANSWER);
+    struct answer a;
+    struct err e;
+    if (answer_read(&f, &a, &e) != OK) return lua_room_fail(L, &e);
+    lua_newtable(L);
+    set_integer(L, "number", a.number);
+    set_integer(L, "code", (uint64_t)(int64_t)a.code);
+    set_integer(L, "index", a.index);
+    set_integer(L, "id", a.id);
+    return 1;
+}
+
+static int write_join(lua_State *L)
+{
+    struct join j;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    copy_text(L, 1, "name", j.name, HELLO_NAME_MAX);
+    copy_text(L, 1, "address", j.address, ADDRESS_MAX);
+    struct scratch *s = scratch_new(L);
+    return push_written(L, s, join_write(&s->out, 0, &j));
+}
+
+static int read_join(lua_State *L)
+{
+    struct frame f = check_frame(L, FRAME_JOIN);
+    struct join j;
+    struct err e;
+    if (join_read(&f, &j, &e) != OK) return lua_room_fail(L, &e);
+    lua_newtable(L);
+    set_string(L, "name", j.name, strlen(j.name));
+    set_string(L, "address", j.address, strlen(j.address));
+    return 1;
+}
+
+static int write_joined(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct joined j = {.code = (int)get_integer(L, 1, "code"), .id = get_integer(L, 1, "id")};
+    size_t size;
+    const char *cluster = get_string(L, 1, "cluster", &size);
+    luaL_argcheck(L, size == 0 || size == sizeof j.cluster, 1, "cluster");
+    memcpy(j.cluster, cluster, size);
+    copy_text(L, 1, "leader", j.leader, ADDRESS_MAX);
+    copy_text(L, 1, "list", j.list, HELLO_LIST_MAX);
+    struct scratch *s = scratch_new(L);
+    return push_written(L, s, joined_write(&s->out, 0, &j));
+}
+
+static int read_joined(lua_State *L)
+{
+    struct frame f = check_frame(L, FRAME_JOINED);
+    struct joined j;
+    struct err e;
+    if (joined_read(&f, &j, &e) != OK) return lua_room_fail(L, &e);
+    lua_newtable(L);
+    set_integer(L, "code", (uint64_t)(int64_t)j.code);
+    set_string(L, "leader", j.leader, strlen(j.leader));
+    set_integer(L, "id", j.id);
+    set_string(L, "cluster", j.cluster, sizeof j.cluster);
+    set_string(L, "list", j.list, strlen(j.list));
+    return 1;
+}
+
 /* ---- the module's functions ---- */
 
 static int hash(lua_State *L)
@@ -618,6 +914,18 @@ static const luaL_Reg functions[] = {
     {"forward_reply_read", read_forward_reply},
     {"ping", write_ping},
     {"ping_read", read_ping},
+    {"conf", write_conf},
+    {"conf_read", read_conf},
+    {"transfer", write_transfer},
+    {"transfer_read", read_transfer},
+    {"ask", write_ask},
+    {"ask_read", read_ask},
+    {"answer", write_answer},
+    {"answer_read", read_answer},
+    {"join", write_join},
+    {"join_read", read_join},
+    {"joined", write_joined},
+    {"joined_read", read_joined},
     {"members", format_members},
     {"members_parse", parse_members},
     {"cluster_id", cluster_id},

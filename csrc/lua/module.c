@@ -27,6 +27,7 @@ int luaopen_raft_core(lua_State *L)
     lua_node_open(L);
     lua_raft_open(L);
     lua_store_open(L);
+    lua_inspect_open(L);
     lua_images_open(L);
     lua_starve_open(L);
     lua_wire_open(L);

@@ -12,8 +12,8 @@ int channel_init(struct channel *c, struct io *io, uint32_t pending)
     ASSERT(pending > 0 && pending <= CHANNEL_PENDING_MAX);
     *c = (struct channel){.io = io};
     /* A call open at once means at most a proposal and a cancellation; twice that, since the engine may still have
-     * those of calls that have ended meanwhile. */
-    bool ok = ring_init(&c->requests, power_of_two(4 * (size_t)pending + 2 * CHANNEL_RESERVE)) &&
+     * those of calls that have ended meanwhile. A restored snapshot may settle all that are open. */
+    bool ok = ring_init(&c->requests, power_of_two(5 * (size_t)pending + 2 * CHANNEL_RESERVE)) &&
               ring_init(&c->notices, power_of_two((size_t)pending + CHANNEL_RESERVE)) &&
               mailbox_init(&c->status, sizeof(struct server_status));
     if (!ok) channel_free(c);
@@ -25,6 +25,7 @@ void channel_free(struct channel *c)
     ring_free(&c->requests);
     ring_free(&c->notices);
     mailbox_free(&c->status);
+    buf_free(&c->conf);
 }
 
 bool channel_request(struct channel *c, struct ring_item item)

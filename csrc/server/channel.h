@@ -1,8 +1,8 @@
 /* What the two halves of a node say to each other. The engine half (consensus, disk, links) lives on the engine's
  * thread, the host half (sessions, apply, the user's calls) on the host's. Two bounded rings and one mailbox join them:
  *
- *   host -> engine   requests: proposals, cancellations, applied batches coming back, close
- *   engine -> host   notices: committed batches, refusals, started, closed
+ *   host -> engine   requests: proposals, cancellations, applied batches coming back, snapshots, close
+ *   engine -> host   notices: committed batches, snapshots to restore, refusals, started, closed
  *   engine -> host   status, in a mailbox: the newest one wins, and events (leader, role, peers) are told from the
  *                    difference of two, so that they coalesce by themselves
  *
@@ -14,14 +14,17 @@
 #include "base/io.h"
 #include "base/mailbox.h"
 #include "base/ring.h"
-#include "server/members.h"
+#include "wire/members.h"
+#include "store/store.h"
+#include "wire/ask.h"
 
 #pragma GCC visibility push(hidden)
 
 #define CHANNEL_BATCHES 32u                 /* committed batches at the host at once */
 #define CHANNEL_BATCH_ENTRIES 256u          /* entries in one */
 #define CHANNEL_BATCH_BYTES (1u << 20)      /* bytes in one, but always at least one entry */
-#define CHANNEL_RESERVE 128u                /* slots of the requests that proposals never take */
+#define CHANNEL_RESERVE 256u                /* slots of the requests that proposals never take */
+#define CHANNEL_ASKS 64u                    /* asks of the host under way at once */
 #define CHANNEL_PENDING_MAX 65536u          /* largest `pending` option */
 
 /* Requests (ring_item.kind), host -> engine. */
@@ -29,6 +32,11 @@ enum request_kind {
     REQUEST_PROPOSE = 1, /* pointer: struct block, unstamped, with session; the engine owns it from now on */
     REQUEST_CANCEL,      /* value: sequence. Answered by NOTICE_REFUSED, unless it is committed already */
     REQUEST_APPLIED,     /* pointer: struct apply_batch, given back; all of it is applied */
+    REQUEST_RESTORED,    /* pointer: struct restore_part, given back */
+    REQUEST_SETTLED,     /* value: sequence of a proposal that a restored snapshot holds: it needs no sending any more */
+    REQUEST_SNAPSHOT,    /* pointer: struct snapshot_order, the engine's from now on: a child writes it */
+    REQUEST_ASK,         /* pointer: struct ask, the engine's until NOTICE_ANSWERED */
+    REQUEST_UNASK,       /* value: number of an ask. NOTICE_ANSWERED follows, unless it is under way already */
     REQUEST_CLOSE,       /* finish; NOTICE_CLOSED is the last notice ever */
     REQUEST_HALT,        /* the state machine cannot go on: lead no more, then as REQUEST_CLOSE */
 };
@@ -37,6 +45,10 @@ enum request_kind {
 enum notice_kind {
     NOTICE_STARTED = 1, /* code: OK, or why not (text in channel.start_error); with an error nothing else follows */
     NOTICE_COMMITTED,   /* pointer: struct apply_batch, lent until REQUEST_APPLIED */
+    NOTICE_RESTORE,     /* pointer: struct restore_part, lent until REQUEST_RESTORED */
+    NOTICE_SNAPSHOT,    /* pointer: struct snapshot_order, with what became of it; lent until the next REQUEST_SNAPSHOT */
+    NOTICE_ANSWERED,    /* pointer: struct ask, the host's again. ERR_NOT_LEADER, ERR_CLOSED: the leader did not get it;
+                           ERR_TIMEOUT, ERR_UNKNOWN: it may have; else what the leader said */
     NOTICE_REFUSED,     /* value: sequence, code: why. ERR_NOT_LEADER, ERR_FULL, ERR_TOO_LARGE, ERR_FAULT: no copy of it
                            entered any log; ERR_TIMEOUT, ERR_UNKNOWN: one may have */
     NOTICE_CLOSED,      /* the engine has ended; its thread can be joined */
@@ -49,6 +61,48 @@ struct apply_batch {
     struct block *entries[]; /* n of them; the engine holds a reference on each */
 };
 
+/* Something that the leader shall do or tell, from mem_zero. */
+struct ask {
+    uint64_t number;     /* given by who asks */
+    struct ask_what what;
+    struct answer answer; /* once it has been answered */
+    struct ask *next;    /* of whoever holds it */
+
+    /* The engine's: */
+    raft_id from;        /* a peer that has asked; 0 = this node */
+    enum { ASK_WAITING, ASK_SENT, ASK_SERVED } state;
+    uint64_t since_us;   /* in this state */
+    uint64_t context;    /* SERVED, READ: in the core */
+    raft_term term;      /* SERVED, CHANGE: of the entry at answer.index */
+};
+
+/* A snapshot of the state machine on its way to the disk; from mem_zero. */
+struct snapshot_order {
+    struct io_child *child;     /* writes the file SNAPSHOT_OWN_NAME; the engine waits for it and frees it */
+    struct store_snapshot what; /* size: told when it is published */
+    struct err error;           /* told at the end: code OK, or why there is no snapshot */
+};
+#define SNAPSHOT_OWN_NAME "own.tmp" /* in the node's directory, which is cleared of such names when it is opened */
+
+/* Kinds of records in a snapshot (store/snapshot.h), in this order. */
+enum snapshot_record {
+    SNAPSHOT_CONF = 1, /* the configuration at its index (wire/conf.h) */
+    SNAPSHOT_SESSIONS, /* server/sessions.h */
+    SNAPSHOT_CLIENTS,  /* server/clients.h */
+    SNAPSHOT_MACHINE,  /* any number: the state machine's own */
+};
+
+/* Whole records of a snapshot that takes the place of the host's state, in order. Allocated by the engine, freed there
+ * when it comes back. */
+#define CHANNEL_RESTORE_PARTS 2u            /* at the host at once */
+#define CHANNEL_RESTORE_BYTES (1u << 20)    /* in one, but always at least one record */
+struct restore_part {
+    struct store_snapshot what;
+    bool first, last;
+    struct buf records;         /* none in the last one */
+    struct restore_part *next;  /* the engine's */
+};
+
 enum server_phase { SERVER_STARTING = 0, SERVER_RUNNING, SERVER_FAILED, SERVER_CLOSED };
 
 /* One member as its peers see it. */
@@ -57,7 +111,9 @@ struct member_status {
     char address[ADDRESS_MAX + 1];
     bool connected;
     char down[ERR_TEXT_MAX]; /* why the link is down, for people; "" = never tried or up */
-    const char *state;       /* on the leader: "probe" "replicate"; NULL elsewhere. Static memory */
+    bool learner;            /* follows, and does not vote */
+    const char *state;       /* on the leader: "probe" "replicate" "snapshot"; NULL elsewhere. Static memory */
+    bool caught_up;          /* on the leader: a learner that could be promoted */
     raft_index match;        /* on the leader */
     uint64_t rtt_us, contact_us; /* on the leader; 0 = not known. contact: io_now of its last word */
 };
@@ -68,9 +124,16 @@ struct server_status {
     raft_id id, leader;      /* leader 0 = none known */
     raft_term term;
     raft_index first, last, durable, commit;
+    bool learner;            /* this node has no vote (yet) */
+    bool removed;            /* it was a member, and is none any more */
+    bool changing;           /* a change of the members is open */
+    raft_id transfer;        /* leader: to whom it is handing over; 0 = nobody */
+    raft_index conf_index;   /* of the configuration that members are from; 0 = the first one */
     bool ready;              /* a leader is known and, on itself, has committed in its term */
     uint64_t elections;
     uint64_t leader_contact_us; /* io_now of the leader's last word; 0 = never */
+    raft_index snapshot_index;   /* of the newest snapshot; 0 = there is none */
+    uint64_t snapshot_time_us, snapshot_bytes;
     uint64_t log_bytes;
     uint32_t log_segments;
     uint64_t sync_us;        /* the last durable write took this long */
@@ -88,7 +151,13 @@ struct channel {
     struct err start_error;     /* written before NOTICE_STARTED */
     _Atomic uint64_t epoch;     /* of this life of the node; written before NOTICE_STARTED */
     _Atomic uint64_t node;      /* member id, as the directory has it; written before NOTICE_STARTED */
-    struct io *io;              /* for io_wake and io_notify; set before either half runs */
+    _Atomic uint64_t heard_us;  /* io_now of when a leader was surely there: a follower heard of it, it of a majority;
+                                   0 = none is known. Newer than the status */
+    struct io *io;              /* for io_wake, io_notify and io_fork; set before either half runs */
+    /* Written before NOTICE_STARTED, not changed afterwards: */
+    const char *dir;            /* the node's directory; the engine's */
+    uint8_t cluster[16];        /* the cluster's id */
+    struct buf conf;            /* the configuration at the beginning of the log (wire/conf.h) */
 };
 
 /* The first sequence of a life of this node. Sequences of two lives do not meet (epochs are microseconds), so that a

@@ -1,15 +1,9 @@
 #include "server/engine_state.h"
 
 #include "base/mem.h"
-#include "wire/message.h"
 
-#define DEFAULT_SEGMENT_BYTES (16u << 20)
-#define DEFAULT_SPARES 2u
-#define SEAL_AFTER_US (200 * US_PER_MS)
+#define LEAVE_US US_PER_S             /* how long a leader that is closed tries to hand over */
 #define ALARM_APART_US US_PER_MS      /* at least, between two alarms */
-#define APPEND_BYTES (1u << 20)       /* entries in one message */
-#define WINDOW_BYTES (16u << 20)      /* entries on the way to one follower */
-#define UNCOMMITTED_BYTES (64u << 20)
 
 /* ---- life ---- */
 
@@ -36,8 +30,16 @@ void engine_free(struct engine *e)
     struct ring_item item;
     while (ring_pop(&e->channel->requests, &item)) { /* what came too late */
         if (item.kind == REQUEST_PROPOSE) block_unref(item.pointer);
+        if (item.kind == REQUEST_SNAPSHOT) snapshotting_order_free(e, item.pointer);
+        if (item.kind == REQUEST_ASK) mem_free(item.pointer);
     }
+    while (ring_pop(&e->channel->notices, &item)) { /* what the host did not take any more */
+        if (item.kind == NOTICE_ANSWERED) mem_free(item.pointer);
+    }
+    asks_free(e);
+    snapshotting_free(e);
     feed_free(e);
+    confs_free(&e->confs);
     pending_free(&e->pending);
     raft_free(e->raft);
     mem_free(e->dir);
@@ -63,182 +65,6 @@ const struct store *engine_store(const struct engine *e)
     return e->store;
 }
 
-/* ---- starting ---- */
-
-static void on_persisted(void *ctx, uint64_t seq)
-{
-    struct engine *e = ctx;
-    struct err reason;
-    if (e->phase != ENGINE_RUNNING) return;
-    int rv = raft_persisted(e->raft, seq, io_now(e->io));
-    if (rv != ERR_NOMEM) return; /* corrupt: ready_drain tells */
-    err_set(&reason, ERR_NOMEM, "out of memory while taking note of a durable write");
-    engine_fail(e, &reason);
-}
-
-static void on_store_failed(void *ctx, const struct err *reason)
-{
-    engine_fail(ctx, reason);
-}
-
-static void on_room(void *ctx, bool has_room)
-{
-    struct engine *e = ctx;
-    (void)has_room; /* status asks for it */
-    e->news = true;
-}
-
-static void on_frame(void *ctx, raft_id from, const struct frame *f)
-{
-    struct engine *e = ctx;
-    struct raft_message m;
-    if (e->phase != ENGINE_RUNNING) return;
-    if (f->type == FRAME_FORWARD) proposals_on_forward(e, from, f);
-    else if (f->type == FRAME_FORWARD_REPLY) proposals_on_forward_reply(e, from, f);
-    else if (f->type == FRAME_MESSAGE && message_read(f, &m, NULL) == OK) {
-        /* A refused message (malformed, or no memory for it) is as good as lost on the way: Raft copes. */
-        if (m.from == from) raft_step(e->raft, &m, io_now(e->io));
-        message_free(&m);
-    }
-}
-
-static void on_up(void *ctx, raft_id id)
-{
-    struct engine *e = ctx;
-    if (id == e->leader) pending_resend_all(&e->pending);
-    e->news = true;
-}
-
-static void on_down(void *ctx, raft_id id)
-{
-    struct engine *e = ctx;
-    raft_unreachable(e->raft, id);
-    if (id == e->leader) pending_resend_all(&e->pending);
-    e->news = true;
-}
-
-/* The links may have been closed meanwhile. What became of it the store tells. */
-static void on_remembered(void *ctx, int status)
-{
-    const struct remembering *r = ctx;
-    (void)status;
-    if (r->engine->links != NULL) links_remembered(r->engine->links, r->id);
-}
-
-static bool on_remember(void *ctx, raft_id id, uint64_t incarnation)
-{
-    struct engine *e = ctx;
-    struct remembering *r = &e->remembering[members_find(&e->members, id) - e->members.list];
-    *r = (struct remembering){.engine = e, .id = id};
-    return store_remember_peer(e->store, id, incarnation, on_remembered, r) == OK;
-}
-
-static const struct io_events engine_events;
-
-static int open_store(struct engine *e, struct store_recovered *recovered, struct err *err)
-{
-    static const struct store_events events = {on_persisted, on_store_failed, on_room};
-    struct store_config config = {
-        .dir = e->dir,
-        .segment_bytes = e->config.segment_bytes > 0 ? e->config.segment_bytes : DEFAULT_SEGMENT_BYTES,
-        .spares = e->config.spares > 0 ? e->config.spares : DEFAULT_SPARES,
-        .seal_after_us = SEAL_AFTER_US,
-        .identity = {.node = e->config.id},
-    };
-    if (strlen(e->name) >= sizeof config.identity.name) return err_set(err, ERR_INVALID, "name: longer than 64 bytes");
-    memcpy(config.identity.name, e->name, strlen(e->name) + 1);
-    members_cluster_id(&e->config.members, e->name, config.identity.cluster);
-    int rv = members_format(&e->config.members, config.identity.list, sizeof config.identity.list, err);
-    if (rv == OK) rv = store_open(&e->store, e->io, &config, &events, e, recovered, err);
-    return rv;
-}
-
-static int start_core(struct engine *e, const struct store_recovered *recovered, struct err *err)
-{
-    struct raft_config config = {.id = e->identity.node,
-                                 .seed = io_random(e->io),
-                                 .election_timeout_us = e->config.election_timeout_us,
-                                 .heartbeat_us = e->config.heartbeat_us,
-                                 .append_bytes = APPEND_BYTES,
-                                 .window_bytes = WINDOW_BYTES,
-                                 .uncommitted_bytes = UNCOMMITTED_BYTES,
-                                 .cache_bytes = e->config.cache_bytes,
-                                 .tap = e->config.tap};
-    struct raft_initial initial = {.term = recovered->term,
-                                   .vote = recovered->vote,
-                                   .last = recovered->last,
-                                   .runs = recovered->runs,
-                                   .n_runs = recovered->n_runs,
-                                   .conf = members_conf(&e->members)};
-    e->feed.next = 1;
-    int rv = raft_new(&e->raft, &config, &initial, io_now(e->io), err);
-    /* Nobody else could lead: there is nothing to wait for. */
-    if (rv == OK && e->members.count == 1) rv = raft_campaign(e->raft, io_now(e->io));
-    return rv == ERR_NOMEM ? err_set(err, rv, "no memory for the consensus core") : rv;
-}
-
-static int start_links(struct engine *e, struct err *err)
-{
-    static const struct links_events events = {on_frame, on_up, on_down, on_remember};
-    struct links_config config = {.io = e->io,
-                                  .store = e->store,
-                                  .identity = &e->identity,
-                                  .members = &e->members,
-                                  .election_timeout_us = e->config.election_timeout_us,
-                                  .heartbeat_us = e->config.heartbeat_us};
-    e->links = links_new(&config, &events, e);
-    if (e->links == NULL) return err_set(err, ERR_NOMEM, "no memory for the links");
-    const char *address = e->listen != NULL ? e->listen : members_find(&e->members, e->identity.node)->address;
-    return io_listen(e->io, address, &e->server, err);
-}
-
-static int start_all(struct engine *e, const struct store_recovered *recovered, struct err *err)
-{
-    e->identity = recovered->identity;
-    e->epoch = recovered->epoch;
-    e->channel->node = e->identity.node;
-    e->channel->epoch = e->epoch;
-    pending_start(&e->pending, channel_first_sequence(e->epoch));
-    int rv = members_parse(&e->members, e->identity.list, err);
-    if (rv == OK && members_find(&e->members, e->identity.node) == NULL) {
-        rv = err_set(err, ERR_INVALID, "%s: member %" PRIu64 " is not in its own list, %.200s", e->dir, e->identity.node,
-                     e->identity.list);
-    }
-    if (rv == OK) rv = start_core(e, recovered, err);
-    if (rv == OK) rv = start_links(e, err);
-    return rv;
-}
-
-static void tell_started(struct engine *e, int code)
-{
-    channel_notice(e->channel, (struct ring_item){.kind = NOTICE_STARTED, .code = code});
-}
-
-int engine_start(struct engine *e)
-{
-    struct store_recovered recovered = {0};
-    struct err *err = &e->channel->start_error;
-    ASSERT(e->phase == ENGINE_NEW);
-    e->io->events = &engine_events;
-    e->io->engine = e;
-    int rv = open_store(e, &recovered, err);
-    if (rv != OK) {
-        e->store = NULL;
-        tell_started(e, rv);
-        return rv;
-    }
-    e->start_code = start_all(e, &recovered, err);
-    store_recovered_free(&recovered);
-    e->phase = e->start_code == OK ? ENGINE_RUNNING : ENGINE_CLOSING;
-    e->news = true;
-    if (e->start_code == OK) {
-        status_publish(e, io_now(e->io)); /* so that the host knows what the log held before this life adds to it */
-        tell_started(e, OK);
-    }
-    io_alarm(e->io, io_now(e->io)); /* the first turn */
-    return OK;
-}
-
 /* ---- closing ---- */
 
 static void on_store_closed(void *ctx)
@@ -246,8 +72,8 @@ static void on_store_closed(void *ctx)
     struct engine *e = ctx;
     e->store = NULL;
     e->phase = ENGINE_CLOSED;
-    if (e->start_code != OK) tell_started(e, e->start_code);
-    else channel_notice(e->channel, (struct ring_item){.kind = NOTICE_CLOSED});
+    struct ring_item last = {.kind = e->start_code != OK ? NOTICE_STARTED : NOTICE_CLOSED, .code = e->start_code};
+    channel_notice(e->channel, last);
     io_stop(e->io);
 }
 
@@ -265,11 +91,47 @@ static void wind_down(struct engine *e)
 {
     if (e->links != NULL || e->server != NULL) close_links(e);
     proposals_end(e, e->phase == ENGINE_FAILED ? ERR_FAULT : ERR_CLOSED);
-    if (e->phase != ENGINE_CLOSING) return;
+    asks_end(e, e->phase == ENGINE_FAILED ? ERR_FAULT : ERR_CLOSED);
+    snapshotting_stop(e);
+    offers_stop(e);
+    fetch_stop(e);
+    if (e->phase != ENGINE_CLOSING || snapshotting_busy(e) || offers_busy(e) || fetch_busy(e)) return;
     status_publish(e, io_now(e->io));
     e->phase = ENGINE_CLOSED;
     io_alarm(e->io, NEVER_US);
-    store_close(e->store, on_store_closed, e);
+    if (e->store != NULL) store_close(e->store, on_store_closed, e);
+    else on_store_closed(e);
+}
+
+static void begin_closing(struct engine *e)
+{
+    if (e->phase == ENGINE_RUNNING) raft_step_down(e->raft, io_now(e->io));
+    if (e->phase == ENGINE_JOINING) joining_end(e);
+    if (e->phase == ENGINE_JOINING) e->start_code = err_set(&e->channel->start_error, ERR_CLOSED, "the node was closed");
+    if (e->phase == ENGINE_RUNNING || e->phase == ENGINE_JOINING || e->phase == ENGINE_FAILED)
+        e->phase = ENGINE_CLOSING;
+    e->leave_until_us = 0;
+    e->news = true;
+}
+
+/* A leader that is closed hands over first, so that the others need no timeout to notice. false: there is nobody. */
+static bool hand_over(struct engine *e)
+{
+    raft_id chosen;
+    uint64_t now = io_now(e->io);
+    if (e->phase != ENGINE_RUNNING || raft_transfer(e->raft, 0, now, &chosen) != OK) return false;
+    e->leave_until_us = now + LEAVE_US;
+    return true;
+}
+
+/* Another one leads, or nobody will take over in time. */
+static void leave_when_due(struct engine *e, uint64_t now)
+{
+    struct raft_status status;
+    if (e->leave_until_us == 0 || e->phase != ENGINE_RUNNING) return;
+    raft_status_get(e->raft, &status);
+    bool waits = status.role == RAFT_LEADER ? status.transfer != 0 : status.leader == 0;
+    if (!waits || now >= e->leave_until_us) begin_closing(e);
 }
 
 /* ---- events ---- */
@@ -280,12 +142,15 @@ static void on_request(struct engine *e, struct ring_item item)
     case REQUEST_PROPOSE: proposals_add(e, item.pointer); break;
     case REQUEST_CANCEL: proposals_cancel(e, item.value); break;
     case REQUEST_APPLIED: feed_applied(e, item.pointer); break;
+    case REQUEST_ASK: asks_add(e, item.pointer); break;
+    case REQUEST_UNASK: asks_cancel(e, item.value); break;
+    case REQUEST_SNAPSHOT: snapshotting_take(e, item.pointer); break;
+    case REQUEST_RESTORED: snapshotting_restored(e, item.pointer); break;
+    case REQUEST_SETTLED: pending_remove(&e->pending, item.value); break;
     case REQUEST_CLOSE:
-    case REQUEST_HALT:
-        if (e->phase == ENGINE_RUNNING) raft_step_down(e->raft, io_now(e->io));
-        if (e->phase == ENGINE_RUNNING || e->phase == ENGINE_FAILED) e->phase = ENGINE_CLOSING;
-        e->news = true;
+        if (!hand_over(e)) begin_closing(e);
         break;
+    case REQUEST_HALT: begin_closing(e); break;
     default: ASSERT(!"a known request");
     }
 }
@@ -327,11 +192,13 @@ static void on_alarm(void *ctx)
 {
     struct engine *e = ctx;
     uint64_t now = io_now(e->io);
+    if (e->phase == ENGINE_JOINING) joining_alarm(e);
     if (e->phase != ENGINE_RUNNING) return;
     e->alarmed_us = now;
     raft_tick(e->raft, now); /* out of memory: the next alarm tries again */
     links_tick(e->links);
     store_tick(e->store);
+    offers_tick(e, now);
     check_stall(e, now);
     if (now < e->resend_at_us) return;
     /* A copy may get lost on the way without any link breaking; sending it twice does no harm. What is in this node's
@@ -344,6 +211,8 @@ static uint64_t next_alarm(const struct engine *e, uint64_t now)
 {
     uint64_t at_us = MIN(MIN(raft_deadline(e->raft), links_deadline(e->links)),
                          MIN(store_deadline(e->store), stall_deadline(e)));
+    at_us = MIN(at_us, MIN(asks_deadline(e), MIN(offers_deadline(e), fetch_deadline(e))));
+    if (e->leave_until_us != 0) at_us = MIN(at_us, e->leave_until_us);
     if (e->retry_at_us > now) at_us = MIN(at_us, e->retry_at_us);
     if (e->pending.lowest < e->pending.next) at_us = MIN(at_us, e->resend_at_us);
     /* What an alarm could not do for lack of memory is due at once, again and again. */
@@ -356,12 +225,17 @@ static void on_turn(void *ctx)
     if (e->phase == ENGINE_RUNNING) {
         note_stall_end(e);
         proposals_flush(e);
+        asks_flush(e);
         ready_drain(e);
     }
     if (e->phase == ENGINE_RUNNING) {
+        changes_follow(e);
+        fetch_pump(e);
+        snapshotting_pump(e);
         feed_pump(e);
         links_flush(e->links);
     }
+    leave_when_due(e, io_now(e->io));
     if (e->phase == ENGINE_FAILED || e->phase == ENGINE_CLOSING) wind_down(e);
     uint64_t now = io_now(e->io);
     if (e->phase != ENGINE_CLOSED) status_publish(e, now);
@@ -377,20 +251,26 @@ static void on_accepted(void *ctx, struct io_link *link)
 
 static void on_connected(void *ctx, struct io_link *link)
 {
-    links_connected(((struct engine *)ctx)->links, link);
+    struct engine *e = ctx;
+    if (e->phase == ENGINE_JOINING) joining_connected(e);
+    else links_connected(e->links, link);
 }
 
 static void on_received(void *ctx, struct io_link *link, const uint8_t *data, size_t size)
 {
-    links_received(((struct engine *)ctx)->links, link, data, size);
+    struct engine *e = ctx;
+    if (e->phase == ENGINE_JOINING) joining_received(e, data, size);
+    else links_received(e->links, link, data, size);
 }
 
 static void on_link_closed(void *ctx, struct io_link *link, enum io_close reason)
 {
-    links_closed(((struct engine *)ctx)->links, link, reason);
+    struct engine *e = ctx;
+    if (e->phase == ENGINE_JOINING) joining_closed(e);
+    else links_closed(e->links, link, reason);
 }
 
-static const struct io_events engine_events = {
+const struct io_events engine_events = {
     .turn = on_turn,
     .alarm = on_alarm,
     .woken = on_woken,

@@ -25,6 +25,12 @@ struct engine_config {
     uint32_t cache_bytes;
     uint64_t segment_bytes;       /* 0 = the default */
     uint32_t spares;              /* segments kept ready */
+    char join[RAFT_MEMBERS_MAX][ADDRESS_MAX + 1]; /* members to ask for a place, instead of being a first member */
+    uint8_t n_join;               /* 0 = not */
+    bool lease;                   /* reads may rest on leases (raft_config.lease); the same on all members */
+    int32_t priority;             /* who shall rather lead (raft_config.priority) */
+    bool rejoin;                  /* a directory that is lost or damaged is made anew (store_config.rejoin) */
+    uint64_t keep;                /* entries that stay in the log behind a snapshot, for followers that are behind */
     const struct raft_tap *tap;   /* who watches the core (core/raft.h); NULL = nobody */
 };
 

@@ -1,18 +1,21 @@
-/* The state of an engine, shared by its files: engine.c (life, events, requests), proposals.c (to the leader), ready.c
- * (what the core wants done), feed.c (committed entries to the host), ranges.c (entries that are not in memory), status.c,
- * fault.c. */
+/* The state of an engine, shared by its files: engine.c (life, events, requests), start.c, peers.c (what the links tell),
+ * proposals.c (to the leader), ready.c (what the core wants done), feed.c (committed entries to the host), ranges.c
+ * (entries that are not in memory), snapshotting.c (this node's), offers.c and fetch.c (from node to node), changes.c (who
+ * the members are), status.c, fault.c. */
 #ifndef RAFT_SERVER_ENGINE_STATE_H
 #define RAFT_SERVER_ENGINE_STATE_H
 
 #include "core/raft.h"
+#include "server/confs.h"
 #include "server/engine.h"
 #include "server/links.h"
 #include "server/pending.h"
 #include "store/store.h"
+#include "wire/transfer.h"
 
 #pragma GCC visibility push(hidden)
 
-enum engine_phase { ENGINE_NEW, ENGINE_RUNNING, ENGINE_FAILED, ENGINE_CLOSING, ENGINE_CLOSED };
+enum engine_phase { ENGINE_NEW, ENGINE_JOINING, ENGINE_RUNNING, ENGINE_FAILED, ENGINE_CLOSING, ENGINE_CLOSED };
 
 /* A batch lent to the host, in a list so that it can be freed when the host never gives it back. */
 struct lent {
@@ -37,10 +40,73 @@ struct range {
     struct store_read read;
 };
 
-/* A member's incarnation on its way to the disk. */
+/* A node that is no member yet, asking those that are. */
+struct joining {
+    struct io_link *link;    /* NULL: none is open */
+    struct frame_reader reader;
+    char address[ADDRESS_MAX + 1]; /* who is asked, or will be next */
+    uint8_t next;            /* of the configured ones */
+    uint64_t at_us;          /* when to ask next, or when to give this one up */
+    struct joined joined;    /* the answer; id 0 = none yet */
+};
+
+/* A peer's life on its way to the disk. */
 struct remembering {
     struct engine *engine;
-    raft_id id;
+    raft_id id;              /* 0 = free */
+};
+
+/* A snapshot that this node takes. */
+struct taking {
+    struct engine *engine;
+    struct snapshot_order *order;
+    struct store_snapshot what;
+    struct io_child *child;  /* NULL: it has ended */
+    char *own;               /* path of the file that it writes */
+    struct store_incoming *incoming;
+    struct err error;
+    struct io_job job;
+    bool running;            /* until the host is told */
+};
+
+/* A snapshot on its way to the host. */
+struct restoring {
+    struct store_view *view; /* NULL: none, or all of it is at the host */
+    struct store_view_read read;
+    bool reading, begun, ended;
+    struct restore_part *parts; /* lent */
+    uint32_t n_parts;
+    raft_index restored;        /* index of one that the host has loaded and the core was not told of; 0 = none */
+};
+
+/* A snapshot that this node, as leader, has offered to a peer, and keeps for it. */
+struct offer {
+    struct engine *engine;
+    raft_id to;
+    struct store_view *view; /* NULL: this offer is free */
+    uint32_t reads;          /* pieces being read */
+    bool ending;             /* freed when no piece is being read any more */
+    uint64_t offered_us, wanted_us; /* when it was told last, and when a piece was asked for last */
+};
+
+/* A piece of it. */
+struct piece {
+    struct offer *offer;
+    struct store_view_read read;
+};
+
+/* A snapshot that this node fetches. */
+struct fetching {
+    struct store_incoming *incoming; /* NULL: none */
+    struct transfer_file file;
+    raft_id from;            /* who has it */
+    uint64_t asked;          /* bytes asked for so far */
+    uint64_t heard_us;       /* when a piece came last */
+    uint64_t asked_us;       /* the same, or when it was asked for anew */
+    bool publishing;         /* all of it is here */
+    struct store_view *view; /* of one that is here: its configuration is being read */
+    struct store_view_read read;
+    struct conf conf;        /* of the one that was given to the core last */
 };
 
 struct engine {
@@ -52,19 +118,33 @@ struct engine {
     struct store *store;
     struct store_identity identity;
     uint64_t epoch;
-    struct members members;
+    struct joining joining;
+    struct confs confs;               /* in the log */
+    struct members members;           /* by the one that governs */
+    raft_index conf_index;            /* its index */
+    bool links_behind;                /* the links do not know all of them, for lack of memory */
+    struct member moves[RAFT_MEMBERS_MAX]; /* addresses for configurations that the core is about to append */
+    size_t n_moves;
     struct raft *raft;
     struct links *links;
     struct io_server *server;
     struct pending pending;
     struct feed feed;
-    struct range ranges[RAFT_MEMBERS_MAX]; /* beside members.list */
-    struct remembering remembering[RAFT_MEMBERS_MAX]; /* beside members.list */
+    struct range ranges[RAFT_MEMBERS_MAX];
+    struct remembering remembering[RAFT_MEMBERS_MAX];
+    struct taking taking;
+    struct restoring restoring;
+    struct offer offers[RAFT_MEMBERS_MAX];
+    struct fetching fetching;
     raft_id leader;                   /* proposals go to it, in its term: a change sends them again */
     raft_term leader_term;
+    struct ask *asks;                 /* of this node's host, and those of peers that this leader serves */
+    uint64_t ask_context;             /* of the read that the core was asked for last */
+    uint64_t ask_again_at_us;         /* asks that were refused for now are tried again */
     uint64_t retry_at_us;             /* proposals that were refused for now are tried again */
     uint64_t resend_at_us;            /* ... and those of which nothing was heard */
     uint64_t stalled_us;              /* start of the write whose stall has been reacted to; 0 = none stalls */
+    uint64_t leave_until_us;          /* closing, and still handing over; 0 = not */
     uint64_t alarmed_us;              /* when the last alarm rang */
     struct err fault;                 /* what stopped this node */
     int start_code;                   /* ERR_: starting failed late, told when all is closed */
@@ -73,6 +153,9 @@ struct engine {
     uint64_t publish_at_us;
     bool news;
 };
+
+extern const struct io_events engine_events;   /* engine.c */
+extern const struct links_events engine_peers; /* peers.c */
 
 /* fault.c */
 /* Stops taking part, for good: the reason is told by status. What is open is ended at the end of the turn. */
@@ -96,6 +179,84 @@ void ready_drain(struct engine *e);
 void feed_pump(struct engine *e);
 void feed_applied(struct engine *e, struct apply_batch *batch);
 void feed_free(struct engine *e);
+
+/* start.c */
+void start_joined(struct engine *e); /* the cluster has given this node a place */
+
+/* joining.c */
+void joining_begin(struct engine *e);
+void joining_connected(struct engine *e);
+void joining_received(struct engine *e, const uint8_t *data, size_t size);
+void joining_closed(struct engine *e);
+void joining_alarm(struct engine *e);
+void joining_end(struct engine *e);
+/* On a member: a stranger wants a place. */
+bool joining_answer(struct engine *e, const struct join *j, struct joined *answer);
+
+/* snapshotting.c */
+void snapshotting_take(struct engine *e, struct snapshot_order *order);
+/* The newest snapshot is another one: the log behind it may go. */
+void snapshotting_taken(struct engine *e);
+/* The newest snapshot goes to the host, in place of its state; entries after it follow. */
+void snapshotting_restore(struct engine *e);
+void snapshotting_restored(struct engine *e, struct restore_part *part);
+void snapshotting_pump(struct engine *e);
+/* Ends what is going on, as far as it can be; what cannot keeps the store open: busy. */
+void snapshotting_stop(struct engine *e);
+bool snapshotting_busy(const struct engine *e);
+void snapshotting_free(struct engine *e);
+void snapshotting_order_free(struct engine *e, struct snapshot_order *order); /* one that was never taken */
+
+/* offers.c */
+/* The core wants this peer to have a snapshot. */
+void offers_make(struct engine *e, raft_id to);
+/* The bulk channel to this peer is up: what is offered can be fetched. */
+void offers_up(struct engine *e, raft_id to);
+void offers_on_fetch(struct engine *e, raft_id from, const struct transfer *t);
+void offers_on_fetched(struct engine *e, raft_id from, const struct transfer *t);
+void offers_tick(struct engine *e, uint64_t now);
+uint64_t offers_deadline(const struct engine *e);
+/* Ends all of them, as far as it can be; busy: the store is to be kept open for what is still being read. */
+void offers_stop(struct engine *e);
+bool offers_busy(const struct engine *e);
+
+/* fetch.c */
+void fetch_on_offer(struct engine *e, raft_id from, const struct transfer *t);
+void fetch_on_chunk(struct engine *e, raft_id from, const struct transfer *t);
+/* Asks for what can be taken now. */
+void fetch_pump(struct engine *e);
+uint64_t fetch_deadline(const struct engine *e);
+void fetch_stop(struct engine *e);
+bool fetch_busy(const struct engine *e);
+
+/* asks.c */
+void asks_add(struct engine *e, struct ask *ask);
+void asks_cancel(struct engine *e, uint64_t number);
+void asks_on_ask(struct engine *e, raft_id from, const struct frame *f);
+void asks_on_answer(struct engine *e, raft_id from, const struct frame *f);
+/* The core has decided on reads. */
+void asks_on_reads(struct engine *e, const struct raft_read *reads, size_t n);
+/* The leader is another one (replaced), or the link to it has broken: what it was asked it may not have heard. */
+void asks_lost_leader(struct engine *e, bool replaced);
+/* Once a turn: asks the leader, and sees what has come true. */
+void asks_flush(struct engine *e);
+uint64_t asks_deadline(const struct engine *e);
+/* Ends those of this node's host: code for what the leader did not get, ERR_UNKNOWN for the rest. */
+void asks_end(struct engine *e, int code);
+void asks_free(struct engine *e);
+
+/* changes.c */
+/* Leader: appends what is asked for. ids: those given to new members. As raft_change. */
+int changes_make(struct engine *e, const struct ask_what *what, struct answer *answer, raft_term *term);
+bool changes_is_voter(const struct engine *e, raft_id id);
+/* The core has taken these entries: configurations among them are remembered. */
+void changes_on_append(struct engine *e, const struct raft_message *m);
+/* A snapshot takes the place of the log up to index, with this configuration. */
+void changes_on_restore(struct engine *e, raft_index index, raft_term term, const struct conf *conf);
+/* The payload of a configuration that the core has appended, unstamped, and remembered. NULL: no memory. */
+struct block *changes_encode(struct engine *e, raft_index index);
+/* Once a turn: the configuration that governs may be another one. */
+void changes_follow(struct engine *e);
 
 /* status.c */
 /* Publishes the status when there is news, or when it is time. */

@@ -65,7 +65,8 @@ static void on_read(struct store_read *read)
 {
     struct engine *e = read->ctx;
     struct feed *feed = &e->feed;
-    struct apply_batch *batch = read->status == OK && e->phase == ENGINE_RUNNING ? batch_new(read->first, read->n) : NULL;
+    bool wanted = e->phase == ENGINE_RUNNING && read->first == feed->next; /* else a snapshot has taken their place */
+    struct apply_batch *batch = read->status == OK && wanted ? batch_new(read->first, read->n) : NULL;
     feed->reading = false;
     if (batch != NULL) {
         for (size_t i = 0; i < read->n; i++) batch->entries[batch->n++] = block_ref(read->blocks[i]);
@@ -74,7 +75,7 @@ static void on_read(struct store_read *read)
     for (size_t i = 0; i < read->n; i++) block_unref(read->blocks[i]);
     mem_free(read->blocks);
     /* Committed entries are never truncated: that they cannot be read is rot, or a broken disk. */
-    if (read->status != OK && read->status != ERR_NOMEM && e->phase == ENGINE_RUNNING) {
+    if (read->status != OK && read->status != ERR_NOMEM && wanted) {
         err_wrap(&read->error, "reading committed entries from %" PRIu64, read->first);
         engine_fail(e, &read->error);
     }
@@ -97,7 +98,7 @@ static void read_older(struct engine *e)
 void feed_pump(struct engine *e)
 {
     struct feed *feed = &e->feed;
-    bool going = true;
+    bool going = e->restoring.view == NULL; /* else what comes before is still on its way to the host */
     while (going && e->phase == ENGINE_RUNNING && !feed->reading && feed->next <= feed->commit &&
            feed->n_lent < CHANNEL_BATCHES) {
         if (raft_entry_at(e->raft, feed->next) != NULL) {

@@ -1,40 +1,12 @@
-#include "server/host.h"
-
 #include "base/mem.h"
-#include "server/sessions.h"
+#include "server/host_state.h"
 
-/* An open call: a proposal or a barrier of this node whose end the caller has not been told. */
-struct call {
-    bool open, cancelled;
-    uint32_t bytes;
-};
-
-struct host {
-    struct channel *channel;
-    struct host_machine machine;
-    void *ctx;
-    struct sessions sessions;
-
-    struct call *calls;          /* a ring: the call with this sequence at sequence & calls_mask */
-    size_t calls_mask;
-    uint64_t lowest, next;       /* sequences lowest .. next - 1 are in the ring; lowest is open, or lowest == next */
-    uint32_t pending, pending_max;
-    uint64_t pending_bytes, pending_bytes_max;
-
-    struct apply_batch *batch;   /* being applied */
-    uint32_t batch_at;
-    raft_index applied;
-    uint64_t applied_time_us;    /* the leader's clock at that entry; never falls */
-    uint64_t node, epoch;
-    bool started, closing, closed, halted, stepping;
-};
-
-struct host *host_new(struct channel *channel, const struct host_machine *machine, void *ctx, uint32_t pending,
-                      uint64_t pending_bytes)
+struct host *host_new(struct channel *channel, const struct host_machine *machine, void *ctx,
+                      const struct host_config *config)
 {
-    ASSERT(pending > 0 && pending <= CHANNEL_PENDING_MAX && pending <= SESSION_WINDOW);
+    ASSERT(config->pending > 0 && config->pending <= CHANNEL_PENDING_MAX && config->pending <= SESSION_WINDOW);
     size_t ring = 1;
-    while (ring < pending) ring *= 2;
+    while (ring < config->pending) ring *= 2;
     struct host *h = mem_zero(1, sizeof *h);
     struct call *calls = mem_zero(ring, sizeof *calls);
     if (h == NULL || calls == NULL) {
@@ -47,15 +19,18 @@ struct host *host_new(struct channel *channel, const struct host_machine *machin
     h->ctx = ctx;
     h->calls = calls;
     h->calls_mask = ring - 1;
-    h->pending_max = pending;
-    h->pending_bytes_max = pending_bytes;
+    h->config = *config;
     return h;
 }
 
 void host_free(struct host *h)
 {
     if (h == NULL) return;
+    host_asks_free(h);
     sessions_free(&h->sessions);
+    clients_free(&h->clients);
+    buf_free(&h->conf);
+    buf_free(&h->result);
     mem_free(h->calls);
     mem_free(h);
 }
@@ -83,23 +58,24 @@ static void call_close(struct host *h, uint64_t sequence)
     while (h->lowest < h->next && !call_at(h, h->lowest)->open) h->lowest++;
 }
 
-static void call_end(struct host *h, uint64_t sequence, int code, raft_index index)
+void host_call_end(struct host *h, uint64_t sequence, int code, raft_index index)
 {
     if (!call_is_open(h, sequence)) return;
     call_close(h, sequence);
-    h->machine.done(h->ctx, sequence, code, index);
+    h->machine.done(h->ctx, sequence, code, index, 0);
 }
 
 static int propose(struct host *h, struct block *block, uint64_t *sequence)
 {
     if (!h->started || h->closing || h->halted) return h->halted ? ERR_FAULT : ERR_CLOSED;
-    bool fits = h->pending < h->pending_max && h->next - h->lowest <= h->calls_mask &&
-                h->pending_bytes + block->size <= h->pending_bytes_max;
+    bool fits = h->pending < h->config.pending && h->next - h->lowest <= h->calls_mask &&
+                h->pending_bytes + block->size <= h->config.pending_bytes;
     if (!fits) return ERR_BUSY;
     entry_set_session(block, h->node, h->epoch, h->next, (uint32_t)(h->next - h->lowest));
     uint32_t bytes = block->size; /* the block is the engine's once it is pushed */
+    bool barrier = entry_view(block).type == RAFT_ENTRY_BARRIER;
     if (!channel_request(h->channel, (struct ring_item){.kind = REQUEST_PROPOSE, .pointer = block})) return ERR_BUSY;
-    *call_at(h, h->next) = (struct call){.open = true, .bytes = bytes};
+    *call_at(h, h->next) = (struct call){.open = true, .barrier = barrier, .bytes = bytes};
     *sequence = h->next++;
     h->pending++;
     h->pending_bytes += bytes;
@@ -121,6 +97,10 @@ int host_barrier(struct host *h, uint64_t *sequence)
 
 void host_cancel(struct host *h, uint64_t sequence)
 {
+    if (sequence >= HOST_FIRST_ASK) {
+        host_asks_cancel(h, sequence);
+        return;
+    }
     if (h->closed || !call_is_open(h, sequence) || call_at(h, sequence)->cancelled) return;
     struct ring_item item = {.kind = REQUEST_CANCEL, .value = sequence};
     call_at(h, sequence)->cancelled = channel_request(h->channel, item);
@@ -135,38 +115,97 @@ void host_close(struct host *h)
 
 /* ---- applying ---- */
 
-/* The machine cannot go on: neither can this node, whose state would differ from the others'. */
-static void halt(struct host *h)
+void host_halt(struct host *h)
 {
     h->halted = true;
     channel_request(h->channel, (struct ring_item){.kind = REQUEST_HALT});
+}
+
+/* ours: the sequence of the open call that this is, or 0. */
+static void apply_command(struct host *h, const struct entry *e, uint64_t ours, struct buf *result)
+{
+    if (ours != 0) call_close(h, ours);
+    if (h->machine.apply(h->ctx, e, h->applied_time_us, ours, result) == HOST_HALT) host_halt(h);
+}
+
+/* A new command in a client's session: its result is kept. */
+static void apply_kept(struct host *h, const struct entry *e, uint64_t ours, struct client *client, uint64_t sequence)
+{
+    h->result.size = 0;
+    apply_command(h, e, ours, &h->result);
+    if (!h->halted && clients_keep(client, sequence, h->result.data, h->result.size) != OK) host_halt(h);
+}
+
+/* Something of a program outside the cluster: u64 its session (0: it wants one), u64 sequence, the command. */
+static void apply_client(struct host *h, const struct entry *e, uint64_t ours)
+{
+    struct reader from = {.data = e->payload, .size = e->payload_size};
+    uint64_t id = reader_u64(&from), sequence = reader_u64(&from);
+    struct client *client = NULL;
+    if (from.bad) { /* of a broken proposer: the same nothing on every node */
+        host_call_end(h, ours, ERR_INVALID, e->index);
+    } else if (id == 0) {
+        if (clients_open(&h->clients, e->index, h->applied_time_us) != OK) host_halt(h);
+        else host_call_end(h, ours, OK, e->index);
+    } else {
+        enum client_verdict verdict = clients_admit(&h->clients, id, sequence, h->applied_time_us, &client);
+        struct entry command = *e;
+        command.payload += from.at;
+        command.payload_size -= (uint32_t)from.at;
+        if (verdict == CLIENT_NEW) {
+            apply_kept(h, &command, ours, client, sequence);
+        } else if (verdict == CLIENT_EXPIRED) {
+            host_call_end(h, ours, ERR_EXPIRED, e->index);
+        } else if (ours != 0) {
+            call_close(h, ours);
+            h->machine.repeat(h->ctx, ours, client->result, client->result_size);
+        }
+    }
 }
 
 /* A command or barrier, by its proposer's session. */
 static void apply_proposed(struct host *h, const struct entry *e)
 {
     enum session_verdict verdict;
+    clients_expire(&h->clients, h->applied_time_us);
     if (sessions_admit(&h->sessions, e, &verdict) != OK) {
-        halt(h);
+        host_halt(h);
         return;
     }
-    bool ours = e->session == h->node && e->epoch == h->epoch && call_is_open(h, e->sequence);
-    if (verdict == SESSION_NEW && e->type == RAFT_ENTRY_COMMAND) {
-        if (ours) call_close(h, e->sequence);
-        if (h->machine.apply(h->ctx, e, h->applied_time_us, ours ? e->sequence : 0) == HOST_HALT) halt(h);
-    } else if (ours) {
-        call_end(h, e->sequence, verdict == SESSION_FENCED ? ERR_REFUSED : OK, e->index);
-    }
+    bool is_ours = e->session == h->node && e->epoch == h->epoch && call_is_open(h, e->sequence);
+    uint64_t ours = is_ours ? e->sequence : 0;
+    bool applies = verdict == SESSION_NEW && e->type != RAFT_ENTRY_BARRIER;
+    if (applies && e->type == RAFT_ENTRY_COMMAND) apply_command(h, e, ours, NULL);
+    else if (applies) apply_client(h, e, ours);
+    else host_call_end(h, ours, verdict == SESSION_FENCED ? ERR_REFUSED : OK, e->index);
+}
+
+static void apply_conf(struct host *h, const struct entry *e)
+{
+    h->conf.size = 0;
+    if (!buf_append(&h->conf, e->payload, e->payload_size)) host_halt(h);
+}
+
+static void apply_entry(struct host *h, const struct entry *e)
+{
+    ASSERT(e->index == h->applied + 1);
+    h->applied_time_us = MAX(h->applied_time_us, e->time_us);
+    if (e->type == RAFT_ENTRY_CONFIG) apply_conf(h, e);
+    else if (e->type != RAFT_ENTRY_EMPTY) apply_proposed(h, e);
+    if (h->halted) return;
+    h->applied = e->index;
+    h->applied_term = e->term;
+    h->bytes += ENTRY_HEADER + e->payload_size;
+    h->entries++;
 }
 
 static void apply_next(struct host *h)
 {
     struct entry e = entry_view(h->batch->entries[h->batch_at]);
-    ASSERT(e.index == h->applied + 1);
-    h->applied_time_us = MAX(h->applied_time_us, e.time_us);
-    if (e.type != RAFT_ENTRY_EMPTY) apply_proposed(h, &e);
+    apply_entry(h, &e);
     if (h->halted) return;
-    h->applied = e.index;
+    host_asks_applied(h);
+    host_snapshot_if_due(h);
     if (++h->batch_at < h->batch->n) return;
     struct ring_item back = {.kind = REQUEST_APPLIED, .pointer = h->batch};
     h->batch = NULL;
@@ -182,6 +221,7 @@ static void on_started(struct host *h, int code)
     h->node = h->channel->node;
     h->epoch = h->channel->epoch;
     h->lowest = h->next = channel_first_sequence(h->epoch);
+    if (code == OK && !buf_append(&h->conf, h->channel->conf.data, h->channel->conf.size)) host_halt(h);
     h->machine.started(h->ctx, code);
 }
 
@@ -189,7 +229,8 @@ static void on_closed(struct host *h)
 {
     h->closing = h->closed = true;
     h->batch = NULL; /* the engine frees what it lent */
-    while (h->lowest < h->next) call_end(h, h->lowest, ERR_UNKNOWN, 0);
+    while (h->lowest < h->next) host_call_end(h, h->lowest, ERR_UNKNOWN, 0);
+    host_asks_end(h);
     h->machine.closed(h->ctx);
 }
 
@@ -201,7 +242,10 @@ static void on_notice(struct host *h, struct ring_item item)
         h->batch = item.pointer;
         h->batch_at = 0;
         break;
-    case NOTICE_REFUSED: call_end(h, item.value, item.code, 0); break;
+    case NOTICE_RESTORE: host_on_restore(h, item.pointer); break;
+    case NOTICE_ANSWERED: host_on_answered(h, item.pointer); break;
+    case NOTICE_SNAPSHOT: host_on_snapshot(h, item.pointer); break;
+    case NOTICE_REFUSED: host_call_end(h, item.value, item.code, 0); break;
     case NOTICE_CLOSED: on_closed(h); break;
     default: ASSERT(!"a known notice");
     }
@@ -250,6 +294,11 @@ const struct server_status *host_status(const struct host *h)
     return mailbox_read(&h->channel->status);
 }
 
+uint64_t host_heard(const struct host *h)
+{
+    return h->channel->heard_us;
+}
+
 const struct err *host_start_error(const struct host *h)
 {
     return &h->channel->start_error;
@@ -272,10 +321,15 @@ uint32_t host_pending(const struct host *h)
 
 uint32_t host_sessions(const struct host *h)
 {
-    return (uint32_t)h->sessions.count;
+    return (uint32_t)(h->sessions.count + h->clients.count);
 }
 
 uint64_t host_node(const struct host *h)
 {
     return h->node;
+}
+
+bool host_snapshotting(const struct host *h)
+{
+    return h->order != NULL;
 }

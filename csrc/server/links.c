@@ -5,6 +5,8 @@
 #include "base/mem.h"
 #include "wire/message.h"
 
+#define PEERS_MAX (RAFT_MEMBERS_MAX + LINKS_GUESTS_MAX)
+
 enum dial_state { DIAL_IDLE, DIAL_CONNECTING, DIAL_GREETING, DIAL_UP };
 
 /* What link->user points to, of a dialled and of an accepted link. */
@@ -12,23 +14,32 @@ struct peer_link {
     struct io_link *link;
     struct frame_reader reader;
     uint64_t heard_us;     /* when anything came last; before the hello was answered: since when it is made */
-    struct peer *dialled;  /* the peer whose link this is; NULL: an accepted link */
+    struct dial *dialled;  /* whose link this is; NULL: an accepted link */
     raft_id from;          /* accepted: who it is; 0 until the hello was answered */
-    bool admitting;        /* accepted: the peer's incarnation is being remembered */
-    uint64_t incarnation;  /* accepted, admitting */
-    raft_id claims;        /* accepted, admitting: who it says it is */
+    bool admitting;        /* accepted: the life of the peer is being remembered */
+    struct links_life life; /* accepted, introduced: who it says it is */
+    enum hello_channel channel; /* accepted, introduced */
     bool doomed;           /* to be closed when the reader is done with its bytes */
     struct peer_link *next; /* accepted ones in a list */
 };
 
-struct peer {
-    const struct member *member;
+/* What this node says to a peer on one channel. */
+struct dial {
+    struct peer *peer;
+    enum hello_channel channel;
     enum dial_state state;
-    struct peer_link dial;
+    bool wanted;           /* there is something to be said */
+    struct peer_link end;
     struct buf out;
     uint64_t dial_at_us, backoff_us, ping_at_us;
-    uint64_t remembering;  /* its incarnation that is being remembered; 0 = none */
     char down[ERR_TEXT_MAX];
+};
+
+struct peer {
+    struct member member;
+    bool guest;
+    struct dial control, bulk;
+    struct links_life remembering; /* that is being made durable; id 0 = none */
 };
 
 struct links {
@@ -36,7 +47,7 @@ struct links {
     struct links_events events;
     void *ctx;
     struct prng prng;
-    struct peer list[RAFT_MEMBERS_MAX]; /* all members but this one */
+    struct peer *list[PEERS_MAX]; /* all members but this one, and guests */
     size_t count;
     struct peer_link *accepted;
     size_t strangers;
@@ -52,10 +63,6 @@ struct links *links_new(const struct links_config *config, const struct links_ev
     p->events = *events;
     p->ctx = ctx;
     p->prng.state = io_random(config->io);
-    for (size_t i = 0; i < config->members->count; i++) {
-        const struct member *member = &config->members->list[i];
-        if (member->id != config->identity->node) p->list[p->count++].member = member;
-    }
     return p;
 }
 
@@ -76,15 +83,28 @@ static void accepted_close(struct links *p, struct peer_link *l)
     accepted_free(p, l);
 }
 
+static void peer_free(struct peer *peer)
+{
+    frame_reader_free(&peer->control.end.reader);
+    frame_reader_free(&peer->bulk.end.reader);
+    buf_free(&peer->control.out);
+    buf_free(&peer->bulk.out);
+    mem_free(peer);
+}
+
 void links_abandon(struct links *p)
 {
     if (p == NULL) return;
     while (p->accepted != NULL) accepted_free(p, p->accepted);
-    for (size_t i = 0; i < p->count; i++) {
-        frame_reader_free(&p->list[i].dial.reader);
-        buf_free(&p->list[i].out);
-    }
+    while (p->count > 0) peer_free(p->list[--p->count]);
     mem_free(p);
+}
+
+/* Closes without an event, at the end of all. */
+static void dial_end(struct links *p, struct dial *d)
+{
+    if (d->state != DIAL_IDLE) io_link_close(p->config.io, d->end.link);
+    d->state = DIAL_IDLE;
 }
 
 void links_free(struct links *p)
@@ -92,7 +112,8 @@ void links_free(struct links *p)
     if (p == NULL) return;
     while (p->accepted != NULL) accepted_close(p, p->accepted);
     for (size_t i = 0; i < p->count; i++) {
-        if (p->list[i].state != DIAL_IDLE) io_link_close(p->config.io, p->list[i].dial.link);
+        dial_end(p, &p->list[i]->control);
+        dial_end(p, &p->list[i]->bulk);
     }
     links_abandon(p);
 }
@@ -100,116 +121,217 @@ void links_free(struct links *p)
 static struct peer *find(const struct links *p, raft_id id)
 {
     for (size_t i = 0; i < p->count; i++) {
-        if (p->list[i].member->id == id) return (struct peer *)&p->list[i];
+        if (p->list[i]->member.id == id) return p->list[i];
     }
     return NULL;
 }
 
-static struct hello my_hello(const struct links *p, raft_id to)
+/* ---- who there is ---- */
+
+static size_t count_guests(const struct links *p)
+{
+    size_t guests = 0;
+    for (size_t i = 0; i < p->count; i++) guests += p->list[i]->guest;
+    return guests;
+}
+
+/* NULL: no memory, or too many guests. */
+static struct peer *peer_add(struct links *p, const struct member *member, bool guest)
+{
+    if (p->count == PEERS_MAX || (guest && count_guests(p) >= LINKS_GUESTS_MAX)) return NULL;
+    struct peer *peer = mem_zero(1, sizeof *peer);
+    if (peer == NULL) return NULL;
+    peer->member = *member;
+    peer->guest = guest;
+    peer->control = (struct dial){.peer = peer, .channel = HELLO_CONTROL, .wanted = true};
+    peer->bulk = (struct dial){.peer = peer, .channel = HELLO_BULK};
+    p->list[p->count++] = peer;
+    return peer;
+}
+
+static bool has_accepted(const struct links *p, raft_id id)
+{
+    for (const struct peer_link *l = p->accepted; l != NULL; l = l->next) {
+        if (l->from == id || (l->admitting && l->life.id == id)) return true;
+    }
+    return false;
+}
+
+/* A guest that is gone is forgotten; its dial, as long as it is heard, is kept up so that it can be answered. */
+static bool is_forgotten(const struct links *p, const struct peer *peer)
+{
+    return peer->guest && peer->remembering.id == 0 && !has_accepted(p, peer->member.id) &&
+           peer->control.state == DIAL_IDLE && peer->bulk.state == DIAL_IDLE;
+}
+
+static void forget_guests(struct links *p)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        if (is_forgotten(p, p->list[i])) peer_free(p->list[i]);
+        else p->list[kept++] = p->list[i];
+    }
+    p->count = kept;
+}
+
+static void dial_drop(struct links *p, struct dial *d, const char *reason);
+
+/* It is dialled anew, where it is now. */
+static void peer_move(struct links *p, struct peer *peer, const struct member *member)
+{
+    peer->member = *member;
+    if (peer->control.state != DIAL_IDLE) dial_drop(p, &peer->control, "its address has changed");
+    if (peer->bulk.state != DIAL_IDLE) dial_drop(p, &peer->bulk, "its address has changed");
+    peer->control.dial_at_us = peer->bulk.dial_at_us = 0;
+}
+
+/* A guest that has become a member introduces itself once more: its incarnation matters now. */
+static void peer_promote(struct links *p, struct peer *peer)
+{
+    peer->guest = false;
+    for (struct peer_link *l = p->accepted, *next; l != NULL; l = next) {
+        next = l->next;
+        if (l->from == peer->member.id) accepted_close(p, l);
+    }
+}
+
+int links_set(struct links *p, const struct members *members)
+{
+    int rv = OK;
+    for (size_t i = 0; i < p->count; i++) {
+        if (members_find(members, p->list[i]->member.id) == NULL) p->list[i]->guest = true;
+    }
+    forget_guests(p);
+    for (size_t i = 0; i < members->count; i++) {
+        const struct member *member = &members->list[i];
+        struct peer *peer = find(p, member->id);
+        if (member->id == p->config.identity->node) continue;
+        if (peer == NULL && peer_add(p, member, false) == NULL) rv = ERR_NOMEM;
+        if (peer != NULL && peer->guest) peer_promote(p, peer);
+        if (peer != NULL && strcmp(peer->member.address, member->address) != 0) peer_move(p, peer, member);
+    }
+    return rv;
+}
+
+static struct hello my_hello(const struct links *p, raft_id to, enum hello_channel channel)
 {
     const struct store_identity *me = p->config.identity;
     struct hello h = {.protocol_min = HELLO_PROTOCOL_MIN, .protocol = HELLO_PROTOCOL, .from = me->node, .to = to,
-                      .incarnation = me->incarnation, .channel = HELLO_CONTROL};
+                      .incarnation = me->incarnation, .epoch = p->config.epoch,
+                      .epoch_before = p->config.epoch_before, .rejoining = p->config.rejoining,
+                      .channel = (uint8_t)channel};
     memcpy(h.cluster, me->cluster, sizeof h.cluster);
     snprintf(h.name, sizeof h.name, "%s", me->name);
     snprintf(h.list, sizeof h.list, "%s", me->list);
+    snprintf(h.address, sizeof h.address, "%s", p->config.address);
     return h;
 }
 
 /* ---- the dialled link ---- */
 
 /* The link is gone (closed by the world or here): dial again after a while, the longer the more often it failed. */
-static void dial_lost(struct links *p, struct peer *peer, const char *reason)
+static void dial_lost(struct links *p, struct dial *d, const char *reason, bool refused)
 {
-    bool was_up = peer->state == DIAL_UP;
-    bool news = was_up || strncmp(peer->down, reason, sizeof peer->down - 1) != 0;
+    bool was_up = d->state == DIAL_UP;
+    bool news = was_up || strncmp(d->down, reason, sizeof d->down - 1) != 0;
     uint64_t now = io_now(p->config.io), longest_us = p->config.election_timeout_us;
-    snprintf(peer->down, sizeof peer->down, "%s", reason);
-    peer->state = DIAL_IDLE;
-    frame_reader_free(&peer->dial.reader);
-    buf_free(&peer->out);
-    uint64_t doubled_us = MIN(MAX(2 * peer->backoff_us, LINKS_BACKOFF_MIN_US), longest_us);
-    peer->backoff_us = was_up ? LINKS_BACKOFF_MIN_US : doubled_us;
-    peer->dial_at_us = now + peer->backoff_us / 2 + prng_below(&p->prng, peer->backoff_us / 2 + 1);
-    if (news) p->events.down(p->ctx, peer->member->id);
+    snprintf(d->down, sizeof d->down, "%s", reason);
+    d->state = DIAL_IDLE;
+    frame_reader_free(&d->end.reader);
+    buf_free(&d->out);
+    uint64_t doubled_us = MIN(MAX(2 * d->backoff_us, LINKS_BACKOFF_MIN_US), longest_us);
+    d->backoff_us = was_up ? LINKS_BACKOFF_MIN_US : doubled_us;
+    d->dial_at_us = now + d->backoff_us / 2 + prng_below(&p->prng, d->backoff_us / 2 + 1);
+    if (news) p->events.down(p->ctx, d->peer->member.id, d->channel, refused);
 }
 
-static void dial_drop(struct links *p, struct peer *peer, const char *reason)
+static void dial_drop(struct links *p, struct dial *d, const char *reason)
 {
-    io_link_close(p->config.io, peer->dial.link);
-    dial_lost(p, peer, reason);
+    io_link_close(p->config.io, d->end.link);
+    dial_lost(p, d, reason, false);
 }
 
-static void dial(struct links *p, struct peer *peer)
+static void dial(struct links *p, struct dial *d)
 {
     struct err e;
-    peer->dial = (struct peer_link){.dialled = peer, .heard_us = io_now(p->config.io)};
-    frame_reader_init(&peer->dial.reader);
-    if (io_connect(p->config.io, peer->member->address, &peer->dial.link, &e) != OK) {
-        dial_lost(p, peer, e.text);
+    d->end = (struct peer_link){.dialled = d, .heard_us = io_now(p->config.io)};
+    frame_reader_init(&d->end.reader);
+    if (io_connect(p->config.io, d->peer->member.address, &d->end.link, &e) != OK) {
+        dial_lost(p, d, e.text, false);
         return;
     }
-    peer->dial.link->user = &peer->dial;
-    peer->state = DIAL_CONNECTING;
+    d->end.link->user = &d->end;
+    d->state = DIAL_CONNECTING;
 }
 
-static void dial_send(struct links *p, struct peer *peer, struct buf *frame, bool written)
+static void dial_send(struct links *p, struct dial *d, struct buf *frame, bool written)
 {
-    if (written && io_send(p->config.io, peer->dial.link, frame) == OK) return;
+    if (written && io_send(p->config.io, d->end.link, frame) == OK) return;
     buf_free(frame);
-    dial_drop(p, peer, "out of memory");
+    dial_drop(p, d, "out of memory");
 }
 
 void links_connected(struct links *p, struct io_link *link)
 {
     struct peer_link *l = link->user;
-    struct peer *peer = l->dialled;
-    ASSERT(peer != NULL && peer->state == DIAL_CONNECTING);
-    peer->state = DIAL_GREETING;
+    struct dial *d = l->dialled;
+    ASSERT(d != NULL && d->state == DIAL_CONNECTING);
+    d->state = DIAL_GREETING;
     l->heard_us = io_now(p->config.io);
     struct buf frame = {0};
-    struct hello h = my_hello(p, peer->member->id);
-    dial_send(p, peer, &frame, hello_write(&frame, LINKS_GROUP, &h));
+    struct hello h = my_hello(p, d->peer->member.id, d->channel);
+    dial_send(p, d, &frame, hello_write(&frame, LINKS_GROUP, &h));
 }
 
-static void ping(struct links *p, struct peer *peer, uint64_t now)
+static void ping(struct links *p, struct dial *d, uint64_t now)
 {
     struct buf frame = {0};
-    peer->ping_at_us = now + p->config.heartbeat_us;
-    dial_send(p, peer, &frame, ping_write(&frame, LINKS_GROUP, FRAME_PING, now));
+    d->ping_at_us = now + p->config.heartbeat_us;
+    dial_send(p, d, &frame, ping_write(&frame, LINKS_GROUP, FRAME_PING, now));
 }
 
-static void dial_up(struct links *p, struct peer *peer)
+static void dial_up(struct links *p, struct dial *d)
 {
-    peer->state = DIAL_UP;
-    peer->down[0] = '\0';
-    peer->backoff_us = 0;
-    peer->dial.heard_us = io_now(p->config.io);
-    peer->ping_at_us = peer->dial.heard_us + p->config.heartbeat_us;
-    p->events.up(p->ctx, peer->member->id);
+    d->state = DIAL_UP;
+    d->down[0] = '\0';
+    d->backoff_us = 0;
+    d->end.heard_us = io_now(p->config.io);
+    d->ping_at_us = d->end.heard_us + p->config.heartbeat_us;
+    p->events.up(p->ctx, d->peer->member.id, d->channel);
+}
+
+/* What is wrong with the directory that a peer comes with? NULL: nothing. */
+static const char *directory_fault(const struct links *p, const struct hello *h)
+{
+    switch (store_peer_judge(p->config.store, h->from, h->incarnation, h->epoch, h->epoch_before)) {
+    case STORE_PEER_REPLACED: return "has come back with another directory";
+    case STORE_PEER_ROLLED_BACK: return "has come back with an older copy of its directory";
+    default: return NULL;
+    }
 }
 
 /* The answer to this node's hello. */
-static void dial_on_answer(struct links *p, struct peer *peer, const struct frame *f)
+static void dial_on_answer(struct links *p, struct dial *d, const struct frame *f)
 {
     struct hello h;
     struct refusal refusal;
     struct err e = {0};
-    char text[sizeof peer->down];
-    uint64_t known = store_peer(p->config.store, peer->member->id);
+    char text[sizeof d->down];
+    raft_id id = d->peer->member.id;
     if (f->type == FRAME_REFUSAL && refusal_read(f, &refusal, &e) == OK) {
-        peer->backoff_us = p->config.election_timeout_us; /* it will not change its mind soon */
+        d->backoff_us = p->config.election_timeout_us; /* it will not change its mind soon */
         snprintf(text, sizeof text, "refused: %.*s", (int)(sizeof text - sizeof "refused: "), refusal.text);
-        dial_drop(p, peer, text);
+        dial_drop(p, d, text);
     } else if (f->type != FRAME_HELLO || hello_read(f, &h, &e) != OK) {
-        dial_drop(p, peer, "no hello in answer");
-    } else if (h.from != peer->member->id || memcmp(h.cluster, p->config.identity->cluster, sizeof h.cluster) != 0) {
+        dial_drop(p, d, "no hello in answer");
+    } else if (h.from != id || memcmp(h.cluster, p->config.identity->cluster, sizeof h.cluster) != 0) {
         snprintf(text, sizeof text, "member %" PRIu64 " of cluster \"%.32s\" answers there", h.from, h.name);
-        dial_drop(p, peer, text);
-    } else if (known != 0 && known != h.incarnation) {
-        dial_drop(p, peer, "it has come back with another directory");
+        dial_drop(p, d, text);
+    } else if (directory_fault(p, &h) != NULL && !p->events.may_replace(p->ctx, id)) {
+        snprintf(text, sizeof text, "it %s", directory_fault(p, &h));
+        dial_drop(p, d, text);
     } else {
-        dial_up(p, peer);
+        dial_up(p, d);
     }
 }
 
@@ -242,24 +364,36 @@ static void refuse(struct links *p, struct peer_link *l, int code, const char *t
     l->heard_us = io_now(p->config.io);
 }
 
+/* Another directory than the one that is just being remembered: the first one seen counts. */
+static bool is_second(const struct links *p, const struct hello *h)
+{
+    const struct peer *peer = find(p, h->from);
+    return peer != NULL && peer->remembering.id != 0 && peer->remembering.incarnation != h->incarnation;
+}
+
+/* May it come with that directory? */
+static bool is_replaced(const struct links *p, const struct hello *h)
+{
+    return (directory_fault(p, h) != NULL && !p->events.may_replace(p->ctx, h->from)) || is_second(p, h);
+}
+
 /* Who may speak here? NULL: the one that says this hello. */
 static const char *objection(const struct links *p, const struct hello *h, char *text, size_t size)
 {
     const struct store_identity *me = p->config.identity;
-    const struct peer *peer = find(p, h->from);
-    uint64_t known = store_peer(p->config.store, h->from);
-    if (known == 0 && peer != NULL) known = peer->remembering; /* the first one seen counts */
     if (strcmp(h->name, me->name) != 0) {
         snprintf(text, size, "this is cluster \"%s\", not \"%s\"", me->name, h->name);
     } else if (memcmp(h->cluster, me->cluster, sizeof me->cluster) != 0) {
         snprintf(text, size, "the lists of members differ: here %.150s, there %.150s", me->list, h->list);
     } else if (h->to != me->node) {
         snprintf(text, size, "this is member %" PRIu64 ", not %" PRIu64, me->node, h->to);
-    } else if (peer == NULL) {
-        snprintf(text, size, "%" PRIu64 " is not another member here", h->from);
-    } else if (known != 0 && known != h->incarnation) {
-        snprintf(text, size, "member %" PRIu64 " has come back with another directory: it may have forgotten a vote and "
-                 "entries it acknowledged; give it its old directory", h->from);
+    } else if (h->from == me->node) {
+        snprintf(text, size, "%" PRIu64 " is this member itself", h->from);
+    } else if (is_replaced(p, h)) {
+        const char *fault = directory_fault(p, h);
+        snprintf(text, size, "member %" PRIu64 " %s: it may have forgotten a vote and entries it acknowledged; give it "
+                 "its old directory, or start it with repair = \"rejoin\"", h->from,
+                 fault != NULL ? fault : "has come back with another directory");
     } else {
         return NULL;
     }
@@ -271,51 +405,84 @@ static void accept_member(struct links *p, struct peer_link *l)
 {
     for (struct peer_link *at = p->accepted, *next; at != NULL; at = next) {
         next = at->next;
-        if (at != l && at->from == l->claims) accepted_close(p, at);
+        if (at != l && at->from == l->life.id && at->channel == l->channel) accepted_close(p, at);
     }
-    l->from = l->claims;
+    l->from = l->life.id;
     l->admitting = false;
     l->heard_us = io_now(p->config.io);
     l->reader.body_max = FRAME_BODY_MAX;
     p->strangers--;
     struct buf frame = {0};
-    struct hello h = my_hello(p, l->from);
+    struct hello h = my_hello(p, l->from, l->channel);
     if (hello_write(&frame, LINKS_GROUP, &h)) io_send(p->config.io, l->link, &frame);
     buf_free(&frame);
 }
 
-/* The newest link that waits for this member's incarnation to be remembered. */
-static struct peer_link *find_admitting(const struct links *p, raft_id id)
+/* The newest link that waits on this channel for the life of its member to be remembered. */
+static struct peer_link *find_admitting(const struct links *p, raft_id id, enum hello_channel channel)
 {
     struct peer_link *l = p->accepted;
-    while (l != NULL && !(l->admitting && l->claims == id)) l = l->next;
+    while (l != NULL && !(l->admitting && l->life.id == id && l->channel == channel)) l = l->next;
     return l;
 }
 
-/* Who waits is answered; a member that dialled several times meanwhile, on its newest link alone. */
+static bool is_known(const struct links *p, const struct links_life *life)
+{
+    return store_peer_judge(p->config.store, life->id, life->incarnation, life->epoch, life->epoch) ==
+           STORE_PEER_KNOWN;
+}
+
+/* Who waits is answered; a member that dialled several times meanwhile, on its newest link of each channel alone. */
 void links_remembered(struct links *p, raft_id id)
 {
     struct peer *peer = find(p, id);
-    struct peer_link *newest = find_admitting(p, id);
-    ASSERT(peer != NULL && peer->remembering != 0);
-    if (newest != NULL && store_peer(p->config.store, id) == newest->incarnation) accept_member(p, newest);
-    for (struct peer_link *l; (l = find_admitting(p, id)) != NULL;) accepted_close(p, l);
-    peer->remembering = 0;
+    ASSERT(peer != NULL && peer->remembering.id == id);
+    peer->remembering.id = 0;
+    for (enum hello_channel channel = HELLO_CONTROL; channel <= HELLO_BULK; channel++) {
+        struct peer_link *l = find_admitting(p, id, channel);
+        if (l != NULL && is_known(p, &l->life)) accept_member(p, l);
+        while ((l = find_admitting(p, id, channel)) != NULL) accepted_close(p, l);
+    }
+}
+
+/* Who is no member here gets a place among the guests, so that it can be answered. NULL: there is none. */
+static struct peer *peer_of(struct links *p, const struct hello *h)
+{
+    struct peer *peer = find(p, h->from);
+    struct member member = {.id = h->from};
+    if (peer != NULL || h->address[0] == '\0') return peer;
+    snprintf(member.address, sizeof member.address, "%s", h->address);
+    return peer_add(p, &member, true);
 }
 
 static void admit(struct links *p, struct peer_link *l, const struct hello *h)
 {
-    struct peer *peer = find(p, h->from);
-    l->claims = h->from;
-    l->incarnation = h->incarnation;
+    struct peer *peer = peer_of(p, h);
+    l->life = (struct links_life){h->from, h->incarnation, h->epoch};
+    l->channel = (enum hello_channel)h->channel;
     l->admitting = true;
-    if (store_peer(p->config.store, h->from) == h->incarnation) {
+    if (peer == NULL) {
+        refuse(p, l, ERR_BUSY, "too many who are no members have called; or out of memory");
+    } else if (peer->guest || is_known(p, &l->life)) {
         accept_member(p, l);
-    } else if (peer->remembering == 0) {
-        bool started = p->events.remember(p->ctx, h->from, h->incarnation);
-        if (started) peer->remembering = h->incarnation;
+    } else if (peer->remembering.id == 0) {
+        bool started = p->events.remember(p->ctx, l->life);
+        if (started) peer->remembering = l->life;
         else refuse(p, l, ERR_BUSY, "out of memory");
     }
+}
+
+/* Not one of the cluster, or not yet: one question and its answer. */
+static void on_stranger(struct links *p, struct peer_link *l, const struct frame *f)
+{
+    struct buf answer = {0};
+    if (!p->events.stranger(p->ctx, f, &answer)) {
+        refuse(p, l, ERR_CORRUPT, "expected one hello");
+        return;
+    }
+    io_send(p->config.io, l->link, &answer);
+    l->doomed = true;
+    l->heard_us = io_now(p->config.io);
 }
 
 static void on_hello(struct links *p, struct peer_link *l, const struct frame *f)
@@ -323,15 +490,20 @@ static void on_hello(struct links *p, struct peer_link *l, const struct frame *f
     struct hello h;
     struct err e = {0};
     char text[ERR_TEXT_MAX];
-    if (f->type != FRAME_HELLO || l->admitting || hello_read(f, &h, &e) != OK) {
+    if (f->type != FRAME_HELLO && !l->admitting) {
+        on_stranger(p, l, f);
+        return;
+    }
+    if (l->admitting || hello_read(f, &h, &e) != OK) {
         refuse(p, l, e.code == ERR_VERSION ? ERR_VERSION : ERR_CORRUPT, e.code != OK ? e.text : "expected one hello");
         return;
     }
-    if (objection(p, &h, text, sizeof text) != NULL) {
-        refuse(p, l, ERR_REFUSED, text);
+    if (objection(p, &h, text, sizeof text) == NULL) {
+        admit(p, l, &h);
         return;
     }
-    admit(p, l, &h);
+    refuse(p, l, ERR_REFUSED, text);
+    if (h.rejoining && strcmp(h.name, p->config.identity->name) == 0 && is_replaced(p, &h)) p->events.lost(p->ctx, h.from);
 }
 
 static void on_ping(struct links *p, struct peer_link *l, const struct frame *f)
@@ -354,7 +526,7 @@ static void on_frame(struct links *p, struct peer_link *l, const struct frame *f
     if (f->group != LINKS_GROUP) refuse(p, l, ERR_REFUSED, "this process serves no other group than 0");
     else if (l->from == 0) on_hello(p, l, f);
     else if (f->type == FRAME_PING) on_ping(p, l, f);
-    else p->events.frame(p->ctx, l->from, f);
+    else p->events.frame(p->ctx, l->from, l->channel, f);
 }
 
 /* Is the link still there, after one of its frames was handled? A dialled one may have been dropped. */
@@ -387,7 +559,7 @@ void links_closed(struct links *p, struct io_link *link, enum io_close reason)
 {
     struct peer_link *l = link->user;
     if (l == NULL) return;
-    if (l->dialled != NULL) dial_lost(p, l->dialled, io_close_name(reason));
+    if (l->dialled != NULL) dial_lost(p, l->dialled, io_close_name(reason), reason == IO_CLOSE_REFUSED);
     else accepted_free(p, l);
 }
 
@@ -401,65 +573,105 @@ static uint64_t accepted_deadline(const struct links *p, const struct peer_link 
     return l->heard_us + (l->from == 0 ? LINKS_HANDSHAKE_US : 3 * p->config.election_timeout_us);
 }
 
-static uint64_t dial_deadline(const struct links *p, const struct peer *peer)
+static uint64_t dial_deadline(const struct links *p, const struct dial *d)
 {
-    if (peer->state == DIAL_IDLE) return peer->dial_at_us;
-    uint64_t lost_us = peer->dial.heard_us + p->config.election_timeout_us;
-    return peer->state == DIAL_UP ? MIN(lost_us, peer->ping_at_us) : lost_us;
+    if (d->state == DIAL_IDLE) return d->wanted ? d->dial_at_us : NEVER_US;
+    if (!d->wanted) return 0;
+    uint64_t lost_us = d->end.heard_us + p->config.election_timeout_us;
+    return d->state == DIAL_UP ? MIN(lost_us, d->ping_at_us) : lost_us;
 }
 
-static void tick_peer(struct links *p, struct peer *peer, uint64_t now)
+static void tick_dial(struct links *p, struct dial *d, uint64_t now)
 {
-    if (now < dial_deadline(p, peer)) return;
-    if (peer->state == DIAL_IDLE) dial(p, peer);
-    else if (now >= peer->dial.heard_us + p->config.election_timeout_us) dial_drop(p, peer, "no answer in time");
-    else if (peer->state == DIAL_UP) ping(p, peer, now);
+    if (now < dial_deadline(p, d)) return;
+    if (d->state == DIAL_IDLE) dial(p, d);
+    else if (!d->wanted) dial_drop(p, d, "nothing more to say");
+    else if (now >= d->end.heard_us + p->config.election_timeout_us) dial_drop(p, d, "no answer in time");
+    else if (d->state == DIAL_UP) ping(p, d, now);
 }
 
 void links_tick(struct links *p)
 {
     uint64_t now = io_now(p->config.io);
-    for (size_t i = 0; i < p->count; i++) tick_peer(p, &p->list[i], now);
     for (struct peer_link *l = p->accepted, *next; l != NULL; l = next) {
         next = l->next;
         if (now >= accepted_deadline(p, l)) accepted_close(p, l);
     }
+    for (size_t i = 0; i < p->count; i++) {
+        struct peer *peer = p->list[i];
+        peer->control.wanted = !peer->guest || has_accepted(p, peer->member.id);
+        tick_dial(p, &peer->control, now);
+        tick_dial(p, &peer->bulk, now);
+    }
+    forget_guests(p);
 }
 
 uint64_t links_deadline(const struct links *p)
 {
     uint64_t at_us = NEVER_US;
-    for (size_t i = 0; i < p->count; i++) at_us = MIN(at_us, dial_deadline(p, &p->list[i]));
+    for (size_t i = 0; i < p->count; i++) {
+        at_us = MIN(at_us, dial_deadline(p, &p->list[i]->control));
+        at_us = MIN(at_us, dial_deadline(p, &p->list[i]->bulk));
+    }
     for (const struct peer_link *l = p->accepted; l != NULL; l = l->next) at_us = MIN(at_us, accepted_deadline(p, l));
     return at_us;
 }
 
 /* ---- sending ---- */
 
+static struct buf *dial_out(struct links *p, struct dial *d)
+{
+    if (d->state != DIAL_UP) return NULL;
+    size_t queued = io_queued(p->config.io, d->end.link) + d->out.size;
+    return queued < LINKS_QUEUE_BYTES ? &d->out : NULL;
+}
+
 struct buf *links_out(struct links *p, raft_id id)
 {
     struct peer *peer = find(p, id);
-    if (peer == NULL || peer->state != DIAL_UP) return NULL;
-    size_t queued = io_queued(p->config.io, peer->dial.link) + peer->out.size;
-    return queued < LINKS_QUEUE_BYTES ? &peer->out : NULL;
+    return peer == NULL ? NULL : dial_out(p, &peer->control);
+}
+
+struct buf *links_bulk(struct links *p, raft_id id)
+{
+    struct peer *peer = find(p, id);
+    if (peer == NULL) return NULL;
+    peer->bulk.wanted = true;
+    return dial_out(p, &peer->bulk);
+}
+
+/* The link is closed by the next tick: what was written may still leave. */
+void links_bulk_end(struct links *p, raft_id id)
+{
+    struct peer *peer = find(p, id);
+    if (peer != NULL) peer->bulk.wanted = false;
+}
+
+size_t links_bulk_queued(const struct links *p, raft_id id)
+{
+    const struct peer *peer = find(p, id);
+    if (peer == NULL || peer->bulk.state != DIAL_UP) return 0;
+    return io_queued(p->config.io, peer->bulk.end.link) + peer->bulk.out.size;
 }
 
 void links_flush(struct links *p)
 {
     for (size_t i = 0; i < p->count; i++) {
-        struct peer *peer = &p->list[i];
-        if (peer->out.size > 0) dial_send(p, peer, &peer->out, true);
+        struct dial *dials[] = {&p->list[i]->control, &p->list[i]->bulk};
+        for (size_t j = 0; j < COUNT_OF(dials); j++) {
+            if (dials[j]->out.size > 0) dial_send(p, dials[j], &dials[j]->out, true);
+        }
     }
 }
 
 bool links_is_up(const struct links *p, raft_id id)
 {
     const struct peer *peer = find(p, id);
-    return peer != NULL && peer->state == DIAL_UP;
+    return peer != NULL && peer->control.state == DIAL_UP;
 }
 
 const char *links_down_reason(const struct links *p, raft_id id)
 {
     const struct peer *peer = find(p, id);
-    return peer == NULL ? "" : peer->down;
+    return peer == NULL ? "" : peer->control.down;
 }

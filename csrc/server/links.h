@@ -2,17 +2,24 @@
  * dialled, what it hears comes in on links that were accepted. So there is nothing to negotiate, and a link that was
  * dialled anew replaces the old one at both ends.
  *
+ * Two channels. Control carries everything that is small and urgent, and is dialled at once and always. Bulk carries
+ * snapshots, so that they never delay a heartbeat; it is dialled when there is one to be sent.
+ *
  * A dialled link says hello, waits for the answer, and is up. A ping on it every heartbeat, echoed by the peer, tells a
  * peer that vanished without closing (no answer within the election timeout). Dialling again backs off with jitter.
- * An accepted link must say hello in time, of the same cluster, from a member, and from the directory that this node
- * remembers for that member: one that lost its directory may have forgotten a vote and what it acknowledged, and is refused
- * as a voter. The first incarnation seen is remembered durably before the hello is answered. */
+ * An accepted link must say hello in time, of the same cluster, and from the directory that this node remembers for that
+ * member: one that lost its directory, or came back with an older copy of it, may have forgotten a vote and what it
+ * acknowledged, and is refused while it is a voter. The first incarnation seen, and each later life of it, is remembered
+ * durably before the hello is answered.
+ *
+ * Members change. Whoever introduces itself as of this cluster without being a member here is a guest: it may know a
+ * configuration that has not arrived here yet, and then has to be heard and answered (dissertation 4.1). */
 #ifndef RAFT_SERVER_LINKS_H
 #define RAFT_SERVER_LINKS_H
 
 #include "base/io.h"
 #include "base/prng.h"
-#include "server/members.h"
+#include "wire/members.h"
 #include "store/store.h"
 #include "wire/hello.h"
 
@@ -21,35 +28,58 @@
 #define LINKS_GROUP 0u                     /* group id of every frame: several groups a process come later */
 #define LINKS_QUEUE_BYTES (64u << 20)      /* unsent bytes to one peer: beyond it nothing is queued */
 #define LINKS_STRANGERS_MAX 64u            /* accepted links that have not said who they are */
+#define LINKS_GUESTS_MAX 8u                /* peers that are no members */
 #define LINKS_HANDSHAKE_US (5 * US_PER_S)  /* time for a hello */
 #define LINKS_BACKOFF_MIN_US (20 * US_PER_MS)
 #define LINKS_PONGS_BYTES (64u << 10)      /* unsent bytes to one peer that pings and does not read: no pongs beyond */
 
 struct links;
 
+/* Whose life it is that shall be remembered. */
+struct links_life {
+    raft_id id;
+    uint64_t incarnation, epoch;
+};
+
 struct links_events {
-    void (*frame)(void *ctx, raft_id from, const struct frame *frame); /* any but hello and ping; not to be kept */
-    void (*up)(void *ctx, raft_id id);   /* the dialled link */
-    void (*down)(void *ctx, raft_id id); /* it, or it is down still, for another reason */
-    /* Make this incarnation durable (store_remember_peer), then call links_remembered, if the links are still there.
-     * One call a member at a time. false: not started. */
-    bool (*remember)(void *ctx, raft_id id, uint64_t incarnation);
+    /* Any but hello and ping; not to be kept. */
+    void (*frame)(void *ctx, raft_id from, enum hello_channel channel, const struct frame *frame);
+    void (*up)(void *ctx, raft_id id, enum hello_channel channel); /* the dialled link */
+    /* It is down; or down still, for another reason. refused: nobody listens there any more, so that its process is gone. */
+    void (*down)(void *ctx, raft_id id, enum hello_channel channel, bool refused);
+    /* Make this life durable (store_remember_peer), then call links_remembered, if the links are still there. One call
+     * a peer at a time. false: not started. */
+    bool (*remember)(void *ctx, struct links_life life);
+    /* May this member come with another directory than the one it had? (It is no voter, or is being admitted anew.) */
+    bool (*may_replace)(void *ctx, raft_id id);
+    /* It would, and may not: it has lost its directory, and asks to be admitted anew. */
+    void (*lost)(void *ctx, raft_id id);
+    /* A frame other than a hello on a link that was not introduced: *out takes the answer, after which the link is closed.
+     * false: it makes no sense. */
+    bool (*stranger)(void *ctx, const struct frame *frame, struct buf *out);
 };
 
 struct links_config {
     struct io *io;
     const struct store *store;           /* knows incarnations */
     const struct store_identity *identity;
-    const struct members *members;       /* this node among them */
+    uint64_t epoch, epoch_before;        /* of this life */
+    bool rejoining;
+    const char *address;                 /* where this node can be dialled */
     uint64_t election_timeout_us, heartbeat_us;
 };
 
-/* config's pointers outlive the peers. NULL: no memory. Starts dialling at the first links_tick. */
+/* config's pointers outlive the links; without peers. NULL: no memory. Starts dialling at the first links_tick after
+ * links_set. */
 struct links *links_new(const struct links_config *config, const struct links_events *events, void *ctx);
 /* Closes all links, without events. NULL is allowed. */
 void links_free(struct links *p);
 /* The same where the world has died, and its links with it: frees memory only. */
 void links_abandon(struct links *p);
+
+/* Who the members are from now on; this node may be among them. Links to those that are not any more stay until they
+ * break: they may have something to be told. Not from inside an event. ERR_NOMEM: some are missing, call again. */
+int links_set(struct links *p, const struct members *members);
 
 /* The world's events about links, passed on by the engine. */
 void links_accepted(struct links *p, struct io_link *link);
@@ -57,7 +87,7 @@ void links_connected(struct links *p, struct io_link *link);
 void links_received(struct links *p, struct io_link *link, const uint8_t *data, size_t size);
 void links_closed(struct links *p, struct io_link *link, enum io_close reason);
 
-/* The end of events.remember: the store knows the incarnation now, or could not write it. */
+/* The end of events.remember: the store knows the life now, or could not write it. */
 void links_remembered(struct links *p, raft_id id);
 
 void links_tick(struct links *p);
@@ -65,6 +95,12 @@ uint64_t links_deadline(const struct links *p);
 
 /* Where to write frames for a peer; they leave together with links_flush. NULL: its link is down, or its queue full. */
 struct buf *links_out(struct links *p, raft_id id);
+/* The same on the bulk channel, which is dialled if it is not there yet: events.up follows. */
+struct buf *links_bulk(struct links *p, raft_id id);
+/* Nothing more is to be said on the bulk channel. */
+void links_bulk_end(struct links *p, raft_id id);
+/* Bytes to a peer on the bulk channel that have not left yet. */
+size_t links_bulk_queued(const struct links *p, raft_id id);
 void links_flush(struct links *p);
 
 bool links_is_up(const struct links *p, raft_id id);

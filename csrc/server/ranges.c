@@ -55,9 +55,12 @@ static void on_read(struct store_read *read)
 
 void range_send(struct engine *e, const struct raft_message *m)
 {
-    struct range *range = e->ranges;
-    while (e->members.list[range - e->ranges].id != m->to) range++;
-    if (range->reading) return; /* one at a time: this one is lost on the way */
+    struct range *range = NULL;
+    for (size_t i = 0; i < COUNT_OF(e->ranges); i++) {
+        if (e->ranges[i].reading && e->ranges[i].message.to == m->to) return; /* one at a time: this one is lost on the way */
+        if (!e->ranges[i].reading) range = &e->ranges[i];
+    }
+    if (range == NULL) return;
     range->engine = e;
     range->message = *m;
     range->read = (struct store_read){.first = m->index + 1,

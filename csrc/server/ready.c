@@ -6,12 +6,12 @@
 
 #define NO_MEMORY "out of memory: the node cannot keep its promises and stops"
 
-/* The core appends the empty entry of a new leader; only the server can encode it. */
-static int attach_empty(struct engine *e, raft_index index)
+/* The core itself appends the empty entry of a new leader, and configurations; only the server can encode them. */
+static int attach(struct engine *e, raft_index index)
 {
     const struct raft_entry *entry = raft_entry_at(e->raft, index);
     if (entry->block != NULL) return OK;
-    struct block *block = entry_new(RAFT_ENTRY_EMPTY, NULL, 0);
+    struct block *block = entry->type == RAFT_ENTRY_CONFIG ? changes_encode(e, index) : entry_new(RAFT_ENTRY_EMPTY, NULL, 0);
     if (block == NULL) return ERR_NOMEM;
     entry_stamp(block, index, entry->term, io_wall(e->io));
     raft_attach(e->raft, index, block);
@@ -26,13 +26,15 @@ static int store_entries(struct engine *e, const struct raft_ready *ready)
     if (blocks == NULL) return ERR_NOMEM;
     int rv = OK;
     for (size_t i = 0; i < n && rv == OK; i++) {
-        rv = attach_empty(e, ready->first + i);
+        rv = attach(e, ready->first + i);
         blocks[i] = raft_entry_at(e->raft, ready->first + i)->block;
     }
     struct store_batch batch = {.seq = ready->seq,
                                 .vote_changed = ready->vote_changed,
                                 .term = ready->term,
                                 .vote = ready->vote,
+                                .reset = ready->restore,
+                                .reset_term = ready->restore_term,
                                 .truncate_from = ready->truncate_from,
                                 .first = ready->first,
                                 .blocks = blocks,
@@ -54,6 +56,10 @@ static void send_cached(struct engine *e, const struct raft_message *m, struct b
 
 static void send(struct engine *e, const struct raft_message *m, raft_term term)
 {
+    if (m->type == RAFT_SNAPSHOT) {
+        offers_make(e, m->to);
+        return;
+    }
     struct buf *out = links_out(e->links, m->to);
     if (out == NULL) return;
     if (m->type == RAFT_APPEND && m->term != term) return; /* left over from lack of memory: its entries may be gone */
@@ -79,7 +85,12 @@ void ready_drain(struct engine *e)
             engine_fail(e, &reason);
             return;
         }
+        if (ready.restore != 0) {
+            changes_on_restore(e, ready.restore, ready.restore_term, &e->fetching.conf);
+            snapshotting_restore(e);
+        }
         for (size_t i = 0; i < ready.n_messages; i++) send(e, &ready.messages[i], ready.term);
+        asks_on_reads(e, ready.reads, ready.n_reads);
         e->feed.commit = ready.commit;
     }
 }

@@ -9,11 +9,18 @@ void sessions_free(struct sessions *s)
     *s = (struct sessions){0};
 }
 
-/* The session of id, made when it is not there; NULL: no memory. */
-static struct session *session_of(struct sessions *s, uint64_t id)
+/* Where the session of id is, or would be. */
+static size_t place_of(const struct sessions *s, uint64_t id)
 {
     size_t at = s->count;
     while (at > 0 && s->list[at - 1]->id >= id) at--;
+    return at;
+}
+
+/* The session of id, made when it is not there; NULL: no memory. */
+static struct session *session_of(struct sessions *s, uint64_t id)
+{
+    size_t at = place_of(s, id);
     if (at < s->count && s->list[at]->id == id) return s->list[at];
     if (!mem_grow((void **)&s->list, &s->capacity, s->count + 1, sizeof *s->list)) return NULL;
     struct session *made = mem_zero(1, sizeof *made);
@@ -28,6 +35,11 @@ static struct session *session_of(struct sessions *s, uint64_t id)
 static uint64_t *word_of(struct session *session, uint64_t sequence)
 {
     return &session->seen[sequence % SESSION_WINDOW / 64];
+}
+
+static bool is_seen(const struct session *session, uint64_t sequence)
+{
+    return (session->seen[sequence % SESSION_WINDOW / 64] & UINT64_C(1) << (sequence % 64)) != 0;
 }
 
 /* Everything below `lowest` is settled: its bits are free for later sequences. */
@@ -54,9 +66,77 @@ int sessions_admit(struct sessions *s, const struct entry *e, enum session_verdi
     if (e->epoch < session->epoch || e->behind > e->sequence) return OK;
     settle(session, e->sequence - e->behind);
     if (e->sequence >= session->lowest && e->sequence - session->lowest >= SESSION_WINDOW) return OK;
-    uint64_t bit = UINT64_C(1) << (e->sequence % 64);
-    bool seen = e->sequence < session->lowest || (*word_of(session, e->sequence) & bit) != 0;
+    bool seen = e->sequence < session->lowest || is_seen(session, e->sequence);
     *verdict = seen ? SESSION_DUPLICATE : SESSION_NEW;
-    if (!seen) *word_of(session, e->sequence) |= bit;
+    if (!seen) *word_of(session, e->sequence) |= UINT64_C(1) << (e->sequence % 64);
     return OK;
+}
+
+bool sessions_has(const struct sessions *s, uint64_t id, uint64_t epoch, uint64_t sequence)
+{
+    size_t at = place_of(s, id);
+    if (at == s->count || s->list[at]->id != id || s->list[at]->epoch != epoch) return false;
+    const struct session *session = s->list[at];
+    if (sequence >= session->lowest && sequence - session->lowest >= SESSION_WINDOW) return false;
+    return sequence < session->lowest || is_seen(session, sequence);
+}
+
+/* ---- in a snapshot ---- */
+
+static bool session_write(const struct session *session, struct buf *out)
+{
+    size_t start = out->size;
+    uint8_t *head = buf_extend(out, 28);
+    if (head == NULL) return false;
+    put_u64(head, session->id);
+    put_u64(head + 8, session->epoch);
+    put_u64(head + 16, session->lowest);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < SESSION_WINDOW; i++) {
+        if (!is_seen(session, session->lowest + i)) continue;
+        uint8_t *at = buf_extend(out, 2);
+        if (at == NULL) return false;
+        put_u16(at, (uint16_t)i);
+        n++;
+    }
+    put_u32(out->data + start + 24, n);
+    return true;
+}
+
+bool sessions_write(const struct sessions *s, struct buf *out)
+{
+    uint8_t *head = buf_extend(out, 4);
+    if (head == NULL) return false;
+    put_u32(head, (uint32_t)s->count);
+    for (size_t i = 0; i < s->count; i++) {
+        if (!session_write(s->list[i], out)) return false;
+    }
+    return true;
+}
+
+static int session_read(struct sessions *s, struct reader *from)
+{
+    uint64_t id = reader_u64(from), epoch = reader_u64(from), lowest = reader_u64(from);
+    uint32_t n = reader_u32(from);
+    bool ascends = s->count == 0 || s->list[s->count - 1]->id < id;
+    if (from->bad || !ascends || n > SESSION_WINDOW) return ERR_CORRUPT;
+    struct session *session = session_of(s, id);
+    if (session == NULL) return ERR_NOMEM;
+    session->epoch = epoch;
+    session->lowest = lowest;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t sequence = lowest + reader_u16(from);
+        *word_of(session, sequence) |= UINT64_C(1) << (sequence % 64);
+    }
+    return from->bad ? ERR_CORRUPT : OK;
+}
+
+int sessions_read(struct sessions *s, struct reader *from)
+{
+    ASSERT(s->count == 0);
+    uint32_t count = reader_u32(from);
+    int rv = from->bad ? ERR_CORRUPT : OK;
+    for (uint32_t i = 0; i < count && rv == OK; i++) rv = session_read(s, from);
+    if (rv != OK) sessions_free(s);
+    return rv;
 }

@@ -7,6 +7,7 @@
 #ifndef RAFT_SERVER_SESSIONS_H
 #define RAFT_SERVER_SESSIONS_H
 
+#include "base/buf.h"
 #include "wire/entry.h"
 
 #pragma GCC visibility push(hidden)
@@ -33,6 +34,14 @@ enum session_verdict {
 void sessions_free(struct sessions *s);
 /* Judges the entry and remembers it. ERR_NOMEM: nothing changed; the caller must not go on without it. */
 int sessions_admit(struct sessions *s, const struct entry *e, enum session_verdict *verdict);
+/* Has this been applied, or given up? Changes nothing. */
+bool sessions_has(const struct sessions *s, uint64_t id, uint64_t epoch, uint64_t sequence);
+
+/* The table as bytes, the same for the same table, for a snapshot: u32 number of sessions, then for each u64 id, epoch,
+ * lowest, u32 number of sequences seen, u16 each: sequence - lowest. false: no memory, out may hold a part. */
+bool sessions_write(const struct sessions *s, struct buf *out);
+/* Fills an empty table. ERR_CORRUPT, ERR_NOMEM: it is empty again. */
+int sessions_read(struct sessions *s, struct reader *from);
 
 #pragma GCC visibility pop
 

@@ -21,7 +21,7 @@ static void fill_members(const struct engine *e, struct server_status *out)
         struct member_status *m = &out->members[i];
         bool self = member->id == e->identity.node;
         struct raft_peer_status peer;
-        *m = (struct member_status){.id = member->id, .connected = self};
+        *m = (struct member_status){.id = member->id, .connected = self, .learner = !changes_is_voter(e, member->id)};
         memcpy(m->address, member->address, sizeof m->address);
         if (e->links != NULL && !self) {
             m->connected = links_is_up(e->links, member->id);
@@ -29,6 +29,7 @@ static void fill_members(const struct engine *e, struct server_status *out)
         }
         if (!raft_peer_status_get(e->raft, member->id, &peer)) continue;
         m->state = peer.state;
+        m->caught_up = peer.caught_up;
         m->match = peer.match;
         m->rtt_us = peer.rtt_us;
         m->contact_us = peer.contact_us;
@@ -50,6 +51,14 @@ static bool is_ready(const struct engine *e, const struct raft_status *raft)
            term == raft->term;
 }
 
+/* A member has said so, or the configuration does that is committed: its id was given before, and is not in it. (One that
+ * is on its way in finds its own id in a configuration later than those that it reads first.) */
+static bool is_removed(const struct engine *e, const struct raft_status *raft)
+{
+    const struct conf *conf = &confs_at(&e->confs, raft->commit)->conf;
+    return raft->removed || (raft->id < conf->next_id && members_find(&conf->members, raft->id) == NULL);
+}
+
 static void fill(const struct engine *e, const struct raft_status *raft, struct server_status *out)
 {
     struct store_status store;
@@ -64,6 +73,11 @@ static void fill(const struct engine *e, const struct raft_status *raft, struct 
         .last = raft->last,
         .durable = raft->stable,
         .commit = MIN(raft->commit, raft->stable),
+        .learner = !raft->voter,
+        .removed = is_removed(e, raft),
+        .changing = raft->changing,
+        .transfer = raft->transfer,
+        .conf_index = e->conf_index,
         .ready = is_ready(e, raft),
         .elections = raft->elections,
         .leader_contact_us = raft->role == RAFT_LEADER ? io_now(e->io) : raft->leader_contact_us,
@@ -74,8 +88,30 @@ static void fill(const struct engine *e, const struct raft_status *raft, struct 
         .disk = disk_state(e, &store),
         .fault = e->fault.code,
     };
+    struct store_snapshot snapshot = store_snapshot(e->store);
+    out->snapshot_index = snapshot.index;
+    out->snapshot_time_us = snapshot.time_us;
+    out->snapshot_bytes = snapshot.size;
     memcpy(out->fault_text, e->fault.text, sizeof out->fault_text);
     fill_members(e, out);
+}
+
+/* When a leader was surely there. One that is cut off does not know that another leads: it goes by its majority. */
+static uint64_t heard_us(const struct engine *e, const struct raft_status *raft, uint64_t now)
+{
+    uint64_t heard[RAFT_MEMBERS_MAX];
+    size_t n = 0;
+    if (raft->role != RAFT_LEADER) return raft->leader != 0 ? raft->leader_contact_us : 0;
+    for (uint8_t i = 0; i < e->members.count; i++) {
+        struct raft_peer_status peer;
+        raft_id id = e->members.list[i].id;
+        if (!changes_is_voter(e, id)) continue;
+        uint64_t at_us = id == raft->id ? now : raft_peer_status_get(e->raft, id, &peer) ? peer.contact_us : 0;
+        size_t at = n++;
+        for (; at > 0 && heard[at - 1] < at_us; at--) heard[at] = heard[at - 1];
+        heard[at] = at_us; /* newest first */
+    }
+    return n > 0 ? heard[n / 2] : 0;
 }
 
 void status_publish(struct engine *e, uint64_t now)
@@ -83,6 +119,7 @@ void status_publish(struct engine *e, uint64_t now)
     if (e->raft == NULL || e->store == NULL) return;
     struct raft_status raft;
     raft_status_get(e->raft, &raft);
+    e->channel->heard_us = heard_us(e, &raft, now);
     bool changed = raft.role != e->seen.role || raft.term != e->seen.term || raft.leader != e->seen.leader ||
                    is_ready(e, &raft) != e->seen_ready;
     bool moved = raft.commit != e->seen.commit || raft.last != e->seen.last;

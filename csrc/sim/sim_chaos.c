@@ -383,7 +383,8 @@ static void strike_wipe(struct sim_chaos *chaos)
 /* ---- all of it ---- */
 
 static void (*const strikes[SIM_KINDS])(struct sim_chaos *chaos) = {
-    NULL, strike_partition, strike_link, strike_life, strike_pause, strike_clock, strike_disk, strike_rot, strike_wipe, NULL,
+    NULL, strike_partition, strike_link, strike_life, strike_pause, strike_clock, strike_disk, strike_rot, strike_wipe,
+    NULL,
 };
 
 /* A rate that is nought in half of the seeds. */
@@ -436,7 +437,8 @@ void sim_chaos_draw(struct sim_chaos *chaos, uint64_t seed, unsigned allowed, ui
         bool on = prng_chance(&prng, 600) || allowed != SIM_ALL;
         chaos->sources[i].strike = strikes[i];
         bool for_good = (kind & (SIM_ROT | SIM_WIPES)) != 0; /* who loses a disk is out: not too soon */
-        chaos->sources[i].pause_us = for_good ? magnitude(&prng, 4 * US_PER_S, 4) : magnitude(&prng, 200 * US_PER_MS, 6);
+        chaos->sources[i].pause_us = for_good ? magnitude(&prng, 4 * US_PER_S, 4)
+                                              : magnitude(&prng, 200 * US_PER_MS, 6);
         if (on) chaos->kinds |= kind & allowed;
     }
     chaos->lasts_us = magnitude(&prng, 50 * US_PER_MS, 7);

@@ -1,13 +1,13 @@
 /* The faults that a seed brings upon a cluster.
  *
  * They are a swarm: each seed turns its own choice of kinds on, each at a rate of its own, since a run that has a
- * little of everything rarely gets far into anything. A kind has a source that strikes again and again, and most of what
- * it does is undone after a while. sim_chaos_heal undoes all of it at once.
+ * little of everything rarely gets far into anything. A kind has a source that strikes again and again, and most of
+ * what it does is undone after a while. sim_chaos_heal undoes all of it at once.
  *
  * Disks that are lost for good (rotten, wiped) stay within what a cluster promises to survive: never more than a
  * minority of them, counted over the whole run, so that a majority keeps all that it ever held; a node is wiped only
- * when all others know it (a voter that nobody remembers cannot be told from a new one), and never are old bytes damaged
- * whose damage no log can tell from a torn write (sim_world_rot). What is refused for its rot stays down. */
+ * when all others know it (a voter that nobody remembers cannot be told from a new one), and never are old bytes
+ * damaged whose damage no log can tell from a torn write (sim_world_rot). What is refused for its rot stays down. */
 #ifndef RAFT_SIM_SIM_CHAOS_H
 #define RAFT_SIM_SIM_CHAOS_H
 
@@ -70,8 +70,8 @@ struct sim_chaos {
     bool over;   /* and nobody is started any more */
 };
 
-/* Draws what this seed has in store: of SIM_ALL a choice of kinds, else all that are named. Given by name, the kinds that
- * a seed has chosen make the same run. */
+/* Draws what this seed has in store: of SIM_ALL a choice of kinds, else all that are named. Given by name, the kinds
+ * that a seed has chosen make the same run. */
 void sim_chaos_draw(struct sim_chaos *chaos, uint64_t seed, unsigned allowed, uint64_t election_timeout_us);
 /* The first fault strikes after `us`. chaos stays where it is as long as the cluster runs. */
 void sim_chaos_start(struct sim_chaos *chaos, struct sim_cluster *c, uint64_t us);

@@ -20,6 +20,7 @@ struct slot {
     raft_term committed;    /* term of the committed entry, 0 = none yet */
     raft_term committed_in; /* term of the leader that committed it */
     uint64_t state;         /* digest of the state after it was applied, 0 = no command or not yet */
+    uint64_t value;         /* of that command */
 };
 
 struct check_node {
@@ -46,6 +47,7 @@ enum outcome { CALL_OPEN = 0, CALL_ACKNOWLEDGED, CALL_REFUSED };
 struct fate {
     enum outcome outcome;
     raft_index began; /* the highest index acknowledged anywhere when it was proposed */
+    raft_index index; /* where it was applied; 0 = nowhere yet */
 };
 
 struct sim_check {
@@ -268,6 +270,18 @@ void sim_check_hash(struct sim_check *c, int node, raft_index index, uint64_t ha
     version_check(c, node, version_of(slot_at(c, index), term), index, sim_check_term_at(c, node, index - 1), hash);
 }
 
+void sim_check_restore(struct sim_check *c, int node, raft_index index, raft_term term)
+{
+    struct check_node *n = node_of(c, node);
+    if (index > c->committed || c->slots[index - 1].committed != term) {
+        sim_check_fail(c, node, "state machine safety: is given a snapshot of index %" PRIu64 " and term %" PRIu64
+                       ", which was not committed", index, term);
+        return;
+    }
+    n->last = 0;
+    for (raft_index i = 1; i <= index; i++) log_push(n, c->slots[i - 1].committed);
+}
+
 void sim_check_stable(struct sim_check *c, int node, raft_index index)
 {
     struct check_node *n = node_of(c, node);
@@ -390,6 +404,22 @@ void sim_check_damaged(struct sim_check *c, int node)
     node_of(c, node)->damaged = true;
 }
 
+/* Of an entry on a disk: what a snapshot covers was committed. 0: it was not. */
+static raft_term found_term(const struct sim_check *c, const raft_term *terms, raft_index index)
+{
+    if (terms[index - 1] != 0) return terms[index - 1];
+    return index <= c->committed ? c->slots[index - 1].committed : 0;
+}
+
+/* A snapshot that was received and stored, and that the log does not lead to, voids the log (5): it may be on the disk
+ * before the core is told of it. */
+static bool is_replaced(const struct sim_check *c, const struct check_node *n, const raft_term *terms, raft_index last)
+{
+    raft_index covered = last;
+    while (covered > 0 && terms[covered - 1] != 0) covered--;
+    return covered > 0 && (covered > n->last || found_term(c, terms, covered) != n->log[covered - 1]);
+}
+
 /* Does a disk with this on it hold all that was durable? what: how the failures begin. */
 static void check_kept(struct sim_check *c, int node, const char *what, raft_term term, raft_id vote,
                        const raft_term *terms, raft_index last)
@@ -407,12 +437,13 @@ static void check_kept(struct sim_check *c, int node, const char *what, raft_ter
         sim_check_fail(c, node, "durability: %s no vote for %d in term %" PRIu64 ", and it has told of one", what, said,
                        term);
     }
+    if (is_replaced(c, n, terms, last)) return;
     if (last < n->stable) {
         sim_check_fail(c, node, "durability: %s a log up to %" PRIu64 ", %" PRIu64 " was durable", what, last,
                        n->stable);
     }
     for (raft_index i = 1; i <= MIN(last, n->stable) && !c->failed; i++) {
-        if (terms[i - 1] == n->log[i - 1]) continue;
+        if (found_term(c, terms, i) == n->log[i - 1]) continue;
         sim_check_fail(c, node, "durability: %s another entry at index %" PRIu64, what, i);
     }
 }
@@ -423,14 +454,16 @@ void sim_check_recover(struct sim_check *c, int node, raft_term term, raft_id vo
     struct check_node *n = node_of(c, node);
     check_kept(c, node, "came back with", term, vote, terms, last);
     for (raft_index i = n->stable + 1; i <= last && !c->failed; i++) {
-        if (version_of(slot_at(c, i), terms[i - 1]) != NULL) continue;
+        raft_term found = found_term(c, terms, i);
+        if (found != 0 && version_of(slot_at(c, i), found) != NULL) continue;
         sim_check_fail(c, node, "durability: came back with an entry at index %" PRIu64 " that nobody wrote", i);
     }
     n->damaged = false;
-    n->term = n->durable_term = term;
-    n->vote = vote;
+    n->durable_term = term;
+    n->term = last > 0 ? MAX(term, found_term(c, terms, last)) : term; /* a snapshot may come before its term */
+    n->vote = n->term == term ? vote : 0;
     n->last = 0;
-    for (raft_index i = 1; i <= last && !c->failed; i++) sim_check_append(c, node, terms[i - 1], 0);
+    for (raft_index i = 1; i <= last && !c->failed; i++) sim_check_append(c, node, found_term(c, terms, i), 0);
     n->stable = n->last;
 }
 
@@ -440,7 +473,7 @@ void sim_check_disk(struct sim_check *c, int node, raft_term term, raft_id vote,
     struct check_node *n = node_of(c, node);
     raft_index newest = c->committed;
     raft_term committed = newest == 0 ? 0 : c->slots[newest - 1].committed;
-    bool found = newest == 0 || (last >= newest && terms[newest - 1] == committed);
+    bool found = newest == 0 || (last >= newest && found_term(c, terms, newest) == committed);
     if (!n->damaged) check_kept(c, node, "its disk holds", term, vote, terms, last);
     n->disk_short = !found && !n->damaged && !is_gone(n, newest, committed);
 }
@@ -501,6 +534,32 @@ void sim_check_apply(struct sim_check *c, int node, raft_index index, uint64_t v
                        ") its state is another than elsewhere", index, value);
     }
     slot->state = n->state;
+    slot->value = value;
+    fate_of(c, value)->index = index;
+}
+
+struct sim_state sim_check_state(const struct sim_check *c, int node)
+{
+    const struct check_node *n = node_of(c, node);
+    return (struct sim_state){.applied = n->applied, .time_us = n->applied_us, .digest = n->state};
+}
+
+void sim_check_restored(struct sim_check *c, int node, struct sim_state state)
+{
+    struct check_node *n = node_of(c, node);
+    uint64_t ought = state.applied > 0 && state.applied <= c->n_slots ? c->slots[state.applied - 1].state : 0;
+    if (state.digest != ought || state.applied < n->applied) {
+        sim_check_fail(c, node, "state machine safety: the state restored at index %" PRIu64 " is another than "
+                       "elsewhere, or behind its own at index %" PRIu64, state.applied, n->applied);
+        return;
+    }
+    n->applied = state.applied;
+    n->applied_us = state.time_us;
+    n->state = state.digest;
+    for (raft_index i = 1; i <= state.applied; i++) {
+        uint64_t value = c->slots[i - 1].value;
+        if (value != 0 && !has_value(n, value)) check_value(c, node, i, value);
+    }
 }
 
 void sim_check_propose(struct sim_check *c, uint64_t value)
@@ -538,6 +597,13 @@ void sim_check_refuse(struct sim_check *c, int node, uint64_t value)
         sim_check_fail(c, node, "exactly once: value %" PRIu64 " is refused for certain, but node %d has applied it",
                        value, other);
     }
+}
+
+void sim_check_overtaken(struct sim_check *c, int node, uint64_t value)
+{
+    raft_index index = fate_of(c, value)->index;
+    if (index != 0) sim_check_acknowledge(c, node, index, value);
+    else sim_check_fail(c, node, "exactly once: value %" PRIu64 " is in no state, and was told to be", value);
 }
 
 raft_index sim_check_acknowledged(const struct sim_check *c)

@@ -57,7 +57,10 @@ void sim_check_says_vote(struct sim_check *c, int node, raft_term term, raft_id 
 /* ---- lives ---- */
 
 void sim_check_crash(struct sim_check *c, int node); /* or stop */
-/* What a new life found on its disk: terms of entries 1 .. last. */
+/* The committed entries up to index, of which the last one is of this term, take the place of its log: it was given a
+ * snapshot. */
+void sim_check_restore(struct sim_check *c, int node, raft_index index, raft_term term);
+/* What a new life found on its disk: terms of entries 1 .. last; 0: a snapshot covers that entry. */
 void sim_check_recover(struct sim_check *c, int node, raft_term term, raft_id vote, const raft_term *terms,
                        raft_index last);
 /* What this node had on its disk is gone for good (wiped, or found rotten). Others may still count on what it has told
@@ -69,7 +72,7 @@ void sim_check_damaged(struct sim_check *c, int node);
 
 /* ---- disks, looked at from outside: their bytes, while the node runs or is down ---- */
 
-/* What a look at one has found: all that was durable has to be there. */
+/* What a look at one has found, as with sim_check_recover: all that was durable has to be there. */
 void sim_check_disk(struct sim_check *c, int node, raft_term term, raft_id vote, const raft_term *terms,
                     raft_index last);
 /* After a look at each of them, at one moment: what is committed is on the disks of a majority. */
@@ -82,6 +85,17 @@ void sim_check_propose(struct sim_check *c, uint64_t value);
 void sim_check_apply(struct sim_check *c, int node, raft_index index, uint64_t value, uint64_t time_us);
 void sim_check_acknowledge(struct sim_check *c, int node, raft_index index, uint64_t value);
 void sim_check_refuse(struct sim_check *c, int node, uint64_t value); /* certainly never to be applied */
+/* A snapshot has overtaken it: it was applied, elsewhere, and is in the state here. */
+void sim_check_overtaken(struct sim_check *c, int node, uint64_t value);
+
+/* The state of a node's machine, to be kept in a snapshot and to be restored from it. */
+struct sim_state {
+    raft_index applied; /* the last command */
+    uint64_t time_us, digest;
+};
+struct sim_state sim_check_state(const struct sim_check *c, int node);
+/* It is what every node's state was after that command, and no older than this node's own. */
+void sim_check_restored(struct sim_check *c, int node, struct sim_state state);
 /* The highest index acknowledged anywhere so far, and a barrier that began then and has been passed now. */
 raft_index sim_check_acknowledged(const struct sim_check *c);
 void sim_check_barrier(struct sim_check *c, int node, raft_index began);

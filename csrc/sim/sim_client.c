@@ -29,8 +29,12 @@ static void act(struct sim_clients *clients)
     struct prng *prng = sim_world_prng(c->world);
     struct sim_member *m = sim_cluster_member(c, 1 + (int)prng_below(prng, (uint64_t)c->config.nodes));
     uint64_t what = prng_below(prng, 100);
-    if (what < 12) {
+    if (prng_chance(prng, clients->transfers)) {
+        sim_member_transfer(m, prng_below(prng, (uint64_t)c->config.nodes + 1));
+    } else if (what < 5) {
         sim_member_barrier(m);
+    } else if (what < 12) {
+        sim_member_read(m, c->config.lease && prng_chance(prng, 500));
     } else if (what < 15 && m->running && m->n_calls > 0) {
         host_cancel(m->host, m->calls[prng_below(prng, m->n_calls)].sequence);
     } else {

@@ -1,5 +1,6 @@
 /* Clients of a simulated cluster: each proposes new values on members drawn by the seed, now and then in bursts, asks
- * for barriers, and gives some calls up. No value is ever proposed twice: sending again is the server's business. */
+ * for barriers and reads, has the leader hand over, and gives some calls up. No value is ever proposed twice: sending
+ * again is the server's business. */
 #ifndef RAFT_SIM_SIM_CLIENT_H
 #define RAFT_SIM_SIM_CLIENT_H
 
@@ -13,6 +14,7 @@ struct sim_clients {
     struct sim_cluster *cluster;
     uint64_t pause_us; /* between two acts of a client, on average */
     uint32_t large;    /* permille of commands that are large */
+    uint32_t transfers; /* permille of acts that have the leader hand over */
     bool stopped; /* they wait until it is false again */
 };
 

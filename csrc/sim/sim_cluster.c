@@ -22,18 +22,43 @@ void sim_member_address(int id, char out[32])
 
 /* ---- what a host says: noted here, then told to the program ---- */
 
-static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence)
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
+                                  struct buf *result)
 {
     struct sim_member *m = ctx;
     const struct sim_program *program = m->cluster->config.program;
     if (program->applying != NULL) program->applying(m, command, time_us, sequence);
-    return m->machine.apply(m->machine_ctx, command, time_us, sequence);
+    return m->machine.apply(m->machine_ctx, command, time_us, sequence, result);
 }
 
-static void on_done(void *ctx, uint64_t sequence, int code, raft_index index)
+static void on_repeat(void *ctx, uint64_t sequence, const uint8_t *result, size_t size)
 {
     struct sim_member *m = ctx;
-    m->machine.done(m->machine_ctx, sequence, code, index);
+    m->machine.repeat(m->machine_ctx, sequence, result, size);
+}
+
+static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
+{
+    struct sim_member *m = ctx;
+    m->machine.done(m->machine_ctx, sequence, code, index, id);
+}
+
+static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
+{
+    struct sim_member *m = ctx;
+    return m->machine.save(m->machine_ctx, w, e);
+}
+
+static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+{
+    struct sim_member *m = ctx;
+    return m->machine.load(m->machine_ctx, step, record, size);
+}
+
+static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t took_us)
+{
+    struct sim_member *m = ctx;
+    m->machine.snapshot(m->machine_ctx, order, took_us);
 }
 
 static void on_started(void *ctx, int code)
@@ -126,10 +151,13 @@ void sim_member_pause(struct sim_member *m, bool pause)
 
 /* ---- lives ---- */
 
-void sim_member_open(struct sim_member *m, const struct engine_config *config, uint64_t pending_bytes,
+void sim_member_open(struct sim_member *m, const struct engine_config *config, const struct host_config *host,
                      const struct host_machine *machine, void *ctx)
 {
-    static const struct host_machine noted = {on_apply, on_done, on_started, on_changed, on_closed};
+    static const struct host_machine noted = {
+        .apply = on_apply, .repeat = on_repeat, .done = on_done, .started = on_started, .changed = on_changed,
+        .closed = on_closed, .save = on_save, .load = on_load, .snapshot = on_snapshot,
+    };
     ASSERT(m->up && m->engine == NULL);
     m->machine = *machine;
     m->machine_ctx = ctx;
@@ -138,7 +166,7 @@ void sim_member_open(struct sim_member *m, const struct engine_config *config, u
     struct engine_config watched = *config;
     sim_watch_open(m, &watched);
     m->engine = engine_new(&watched, &m->channel);
-    m->host = host_new(&m->channel, &noted, m, config->pending, pending_bytes);
+    m->host = host_new(&m->channel, &noted, m, host);
     ASSERT(m->engine != NULL && m->host != NULL);
 }
 

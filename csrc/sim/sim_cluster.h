@@ -35,8 +35,8 @@ struct sim_program {
 /* An open call of the machine in C. */
 struct sim_call {
     uint64_t sequence;
-    uint64_t value;   /* 0 = a barrier */
-    raft_index began; /* what was acknowledged when a barrier began */
+    uint64_t value;   /* 0 = a barrier, a read, a transfer */
+    raft_index began; /* what was acknowledged when a barrier or a read began */
 };
 
 struct sim_member {
@@ -52,6 +52,7 @@ struct sim_member {
     void *machine_ctx;
     struct sim_call *calls; /* of the machine in C */
     size_t n_calls, calls_capacity;
+    struct sim_state loaded; /* by the machine in C, from a snapshot that is being restored */
     uint64_t turn_us; /* when the next turn is planned; NEVER_US: it is not */
     uint64_t lives;   /* processes so far */
     bool up;      /* there is a process */
@@ -71,6 +72,8 @@ struct sim_cluster_config {
     uint64_t election_timeout_us, heartbeat_us;
     uint32_t pending, command_bytes, cache_bytes;
     uint64_t segment_bytes;
+    uint64_t snapshot_bytes, snapshot_entries, keep; /* as host_config and engine_config have them */
+    bool lease; /* reads may rest on leases: clocks are as good as they ask for */
     uint32_t host_entries; /* most that a host applies in one step */
     struct sim_faults faults;
     const struct sim_program *program;
@@ -85,7 +88,7 @@ struct sim_cluster {
     struct frame_reader reader; /* of what members send */
     struct sim_member members[SIM_NODES_MAX]; /* member id at id - 1 */
     uint64_t next_value;
-    uint64_t events, acknowledged, crashes, leaders;
+    uint64_t events, acknowledged, crashes, leaders, snapshots, restores;
     raft_term newest_term; /* that had a leader */
 };
 
@@ -107,7 +110,7 @@ void sim_member_wake(struct sim_member *m, uint64_t us);
 
 /* Builds channel, engine and host; the world tells this member's host to take its turn. machine is copied, and
  * called with ctx. config->dir and ->members are whatever the program chose. */
-void sim_member_open(struct sim_member *m, const struct engine_config *config, uint64_t pending_bytes,
+void sim_member_open(struct sim_member *m, const struct engine_config *config, const struct host_config *host,
                      const struct host_machine *machine, void *ctx);
 /* Starts the engine; as engine_start. */
 int sim_member_run(struct sim_member *m);

@@ -29,10 +29,13 @@ void sim_disk_free(struct sim_disk *d)
     sim_names_free(&d->names);
 }
 
+static void inode_crash(struct sim_disk *d, struct sim_inode *inode);
+
 void sim_disk_crash(struct sim_disk *d)
 {
     drop_process(d);
     sim_names_crash(&d->names, d->queue);
+    for (size_t i = 0; i < d->names.now.count; i++) inode_crash(d, d->names.now.list[i].inode);
     d->fail_at = d->die_at = 0;
     d->dead = false;
 }
@@ -211,6 +214,63 @@ int sim_disk_write(struct sim_disk *d, struct io_file *file, uint64_t at, const 
     if (!sim_chance(d->queue, d->faults->disk_lies)) inode_write(inode, at, data, size);
     inode_written(inode, at, size);
     sim_fold(d->queue, hash64(data, size, at));
+    return OK;
+}
+
+/* Takes back the writes that were not synced, and then makes each of them, or a part, or nothing of it. */
+static void inode_crash(struct sim_disk *d, struct sim_inode *inode)
+{
+    struct buf written = {0};
+    struct sim_put *oldest = NULL;
+    if (inode->puts == NULL) return;
+    sim_buf_append(&written, inode->bytes.data, inode->bytes.size);
+    while (inode->puts != NULL) {
+        struct sim_put *put = inode->puts;
+        inode->puts = put->next;
+        if (put->before.size > 0) memcpy(inode->bytes.data + put->at, put->before.data, put->before.size);
+        inode->bytes.size = put->size_before;
+        put->next = oldest;
+        oldest = put;
+    }
+    for (inode->puts = oldest; oldest != NULL; oldest = oldest->next) {
+        inode_tear(d, inode, oldest->at, written.data + oldest->at, oldest->size);
+    }
+    sim_inode_forget_puts(inode);
+    inode_disturbed(inode, 0);
+    buf_free(&written);
+}
+
+int sim_disk_put_part(struct sim_disk *d, struct io_file *file, uint64_t at, const void *data, size_t size,
+                      struct err *e)
+{
+    struct sim_inode *inode = file->inode;
+    ASSERT((file->flags & IO_OPEN_WRITE) != 0 && (file->flags & IO_OPEN_DIRECT) == 0);
+    if (op_fails(d, "put into", file->path, e)) return e->code;
+    if (size == 0) return OK;
+    if (d->full && at + size > inode->bytes.size) {
+        return err_set(e, ERR_FULL, "write %s: no space left on device", file->path);
+    }
+    struct sim_put *put = sim_alloc(sizeof(*put));
+    *put = (struct sim_put){.next = inode->puts, .at = at, .size = size, .size_before = inode->bytes.size};
+    if (at < inode->bytes.size) {
+        sim_buf_append(&put->before, inode->bytes.data + at, MIN(size, inode->bytes.size - (size_t)at));
+    }
+    inode->puts = put;
+    inode_write(inode, at, data, size);
+    sim_fold(d->queue, hash64(data, size, at));
+    return OK;
+}
+
+int sim_disk_sync(struct sim_disk *d, struct io_file *file, struct err *e)
+{
+    struct sim_inode *inode = file->inode;
+    if (op_fails(d, "sync", file->path, e)) {
+        inode->puts_failed = inode->puts != NULL;
+        return e->code;
+    }
+    if (inode->puts_failed) return OK; /* as the system does, that has forgotten what it could not write */
+    sim_inode_forget_puts(inode);
+    inode_written(inode, 0, inode->bytes.size);
     return OK;
 }
 

@@ -55,6 +55,9 @@ int sim_disk_read(struct sim_disk *d, struct io_file *file, uint64_t at, void *d
                   struct err *e);
 int sim_disk_write(struct sim_disk *d, struct io_file *file, uint64_t at, const void *data, size_t size,
                    struct err *e);
+int sim_disk_put_part(struct sim_disk *d, struct io_file *file, uint64_t at, const void *data, size_t size,
+                      struct err *e); /* io_put */
+int sim_disk_sync(struct sim_disk *d, struct io_file *file, struct err *e);
 int sim_disk_fill(struct sim_disk *d, struct io_file *file, uint64_t size, struct err *e);
 int sim_disk_rename(struct sim_disk *d, const char *from, const char *to, struct err *e);
 int sim_disk_remove(struct sim_disk *d, const char *path, struct err *e);

@@ -1,5 +1,6 @@
 #include "sim/sim_io.h"
 
+#include "sim/sim_children.h"
 #include "sim/sim_net.h"
 #include "sim/sim_trace.h"
 
@@ -42,6 +43,16 @@ static int file_read(struct io *io, struct io_file *file, uint64_t at, void *dat
 static int file_write(struct io *io, struct io_file *file, uint64_t at, const void *data, size_t size, struct err *e)
 {
     return sim_disk_write(disk_of(io), file, at, data, size, e);
+}
+
+static int file_put(struct io *io, struct io_file *file, uint64_t at, const void *data, size_t size, struct err *e)
+{
+    return sim_disk_put_part(disk_of(io), file, at, data, size, e);
+}
+
+static int file_sync(struct io *io, struct io_file *file, struct err *e)
+{
+    return sim_disk_sync(disk_of(io), file, e);
 }
 
 static int file_fill(struct io *io, struct io_file *file, uint64_t size, struct err *e)
@@ -93,9 +104,10 @@ const struct io_ops sim_io_ops = {
     .now = sim_node_now, .wall = sim_node_wall, .random = sim_node_random, .alarm = sim_node_alarm,
     .wake = sim_node_wake, .notify = sim_node_notify, .stop = io_end, .submit = sim_node_submit,
     .open = file_open, .close = file_close, .size = file_size, .read = file_read, .write = file_write,
-    .fill = file_fill, .rename = file_rename, .remove = file_remove,
+    .fill = file_fill, .put = file_put, .sync = file_sync, .rename = file_rename, .remove = file_remove,
     .list = dir_list, .make_dir = dir_make, .sync_dir = dir_sync, .lock_dir = dir_lock,
     .unlock_dir = dir_unlock, .room = dir_room,
+    .fork = sim_child_fork, .join = sim_child_join, .kill = sim_child_kill, .child_free = sim_child_free,
     .listen = sim_net_listen, .unlisten = sim_net_unlisten, .connect = sim_net_connect, .send = sim_net_send,
     .queued = sim_net_queued, .close_link = sim_net_close_link,
 };

@@ -6,6 +6,7 @@
 #define VALUE_BYTES 8u
 #define PENDING_BYTES (64u << 20)
 #define CLUSTER_NAME "sim"
+#define STATE_BYTES 24u /* of a state in a snapshot */
 
 /* ---- the state machine, and the ends of calls ---- */
 
@@ -21,9 +22,11 @@ static bool call_take(struct sim_member *m, uint64_t sequence, struct sim_call *
     return false;
 }
 
-static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence)
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
+                                  struct buf *result)
 {
     struct sim_member *m = ctx;
+    (void)result;
     struct sim_check *check = m->cluster->check;
     if (command->payload_size < VALUE_BYTES) {
         sim_check_fail(check, m->id, "index %" PRIu64 " is no command of ours", command->index);
@@ -44,6 +47,13 @@ static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64
     return HOST_GO_ON;
 }
 
+/* What may come of a question to the leader, besides what may come of a proposal. */
+static bool is_ask_code(uint64_t number, int code)
+{
+    return number >= HOST_FIRST_ASK && (code == ERR_BUSY || code == ERR_NO_MEMBER || code == ERR_TRANSFERRING ||
+                                        code == ERR_NOT_READY);
+}
+
 /* Codes that say for certain that no copy of a proposal entered any log. */
 static bool is_refusal(int code)
 {
@@ -51,18 +61,22 @@ static bool is_refusal(int code)
            code == ERR_FAULT || code == ERR_REFUSED;
 }
 
-static void on_done(void *ctx, uint64_t sequence, int code, raft_index index)
+static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
 {
+    (void)id;
     struct sim_member *m = ctx;
     struct sim_check *check = m->cluster->check;
     struct sim_call call;
     if (!call_take(m, sequence, &call)) return;
     if (code == OK && call.value == 0) {
         sim_check_barrier(check, m->id, call.began);
+    } else if (code == ERR_NO_RESULT && call.value != 0) {
+        sim_check_overtaken(check, m->id, call.value);
+        m->cluster->acknowledged++;
     } else if (code == OK) {
         sim_check_fail(check, m->id, "value %" PRIu64 " has passed at index %" PRIu64 " without an apply", call.value,
                        index);
-    } else if (!is_refusal(code) && code != ERR_TIMEOUT && code != ERR_UNKNOWN) {
+    } else if (!is_refusal(code) && !is_ask_code(sequence, code) && code != ERR_TIMEOUT && code != ERR_UNKNOWN) {
         sim_check_fail(check, m->id, "value %" PRIu64 " ended with %s", call.value, err_name(code));
     } else if (call.value != 0 && is_refusal(code)) {
         sim_check_refuse(check, m->id, call.value);
@@ -87,17 +101,59 @@ static void on_closed(void *ctx)
     if (m->n_calls > 0) sim_check_fail(m->cluster->check, m->id, "%zu calls are open after closing", m->n_calls);
 }
 
+/* ---- snapshots ---- */
+
+/* What the checker says that the state is stands for the state. */
+static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
+{
+    struct sim_member *m = ctx;
+    struct sim_state state = sim_check_state(m->cluster->check, m->id);
+    uint8_t record[STATE_BYTES];
+    put_u64(record, state.applied);
+    put_u64(record + 8, state.time_us);
+    put_u64(record + 16, state.digest);
+    int rv = snapshot_write_record(w, SNAPSHOT_MACHINE, record, sizeof record);
+    if (rv != OK) *e = w->error;
+    return rv;
+}
+
+static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+{
+    struct sim_member *m = ctx;
+    if (step == HOST_LOAD_BEGIN) m->loaded = (struct sim_state){.digest = UINT64_MAX};
+    if (step == HOST_LOAD_END) sim_check_restored(m->cluster->check, m->id, m->loaded);
+    if (step != HOST_LOAD_RECORD) return HOST_GO_ON;
+    if (size != STATE_BYTES || m->loaded.digest != UINT64_MAX) {
+        sim_check_fail(m->cluster->check, m->id, "a snapshot holds what the machine has not saved");
+        return HOST_GO_ON;
+    }
+    m->loaded.applied = get_u64(record);
+    m->loaded.time_us = get_u64(record + 8);
+    m->loaded.digest = get_u64(record + 16);
+    return HOST_GO_ON;
+}
+
+static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t took_us)
+{
+    struct sim_member *m = ctx;
+    (void)took_us;
+    m->cluster->snapshots += order->error.code == OK;
+}
+
 /* ---- the process ---- */
 
 static void machine_start(struct sim_member *m)
 {
-    static const struct host_machine machine = {on_apply, on_done, on_started, on_changed, on_closed};
+    static const struct host_machine machine = {
+        .apply = on_apply, .done = on_done, .started = on_started, .changed = on_changed, .closed = on_closed,
+        .save = on_save, .load = on_load, .snapshot = on_snapshot};
     struct sim_cluster *c = m->cluster;
     struct engine_config config = {
         .dir = m->dir, .name = CLUSTER_NAME, .id = (raft_id)m->id,
         .election_timeout_us = c->config.election_timeout_us, .heartbeat_us = c->config.heartbeat_us,
         .pending = c->config.pending, .command_bytes = c->config.command_bytes,
         .cache_bytes = c->config.cache_bytes, .segment_bytes = c->config.segment_bytes, .spares = 2,
+        .keep = c->config.keep, .lease = c->config.lease,
     };
     for (int id = 1; id <= c->config.nodes; id++) {
         char address[32];
@@ -105,7 +161,10 @@ static void machine_start(struct sim_member *m)
         int rv = members_add(&config.members, (raft_id)id, address, NULL);
         ASSERT(rv == OK);
     }
-    sim_member_open(m, &config, PENDING_BYTES, &machine, m);
+    struct host_config host = {.pending = config.pending, .pending_bytes = PENDING_BYTES,
+                               .snapshot_bytes = c->config.snapshot_bytes,
+                               .snapshot_entries = c->config.snapshot_entries, .snapshot_apart = true};
+    sim_member_open(m, &config, &host, &machine, m);
     sim_member_run(m);
 }
 
@@ -164,4 +223,24 @@ int sim_member_barrier(struct sim_member *m)
     int rv = host_barrier(m->host, &call.sequence);
     if (rv == OK) call_add(m, call);
     return rv;
+}
+
+static int ask(struct sim_member *m, const struct ask_what *what, struct sim_call call)
+{
+    if (!m->running) return ERR_CLOSED;
+    int rv = host_ask(m->host, what, &call.sequence);
+    if (rv == OK) call_add(m, call);
+    return rv;
+}
+
+int sim_member_read(struct sim_member *m, bool lease)
+{
+    struct ask_what what = {.kind = ASK_READ, .lease = lease};
+    return ask(m, &what, (struct sim_call){.began = sim_check_acknowledged(m->cluster->check)});
+}
+
+int sim_member_transfer(struct sim_member *m, raft_id target)
+{
+    struct ask_what what = {.kind = ASK_TRANSFER, .target = target};
+    return ask(m, &what, (struct sim_call){0});
 }

@@ -14,6 +14,10 @@ extern const struct sim_program sim_machine;
  * sim_machine. */
 int sim_member_propose(struct sim_member *m, uint32_t bytes);
 int sim_member_barrier(struct sim_member *m);
+/* A read without an entry of its own, which has to show what was acknowledged before it began. lease: one will do. */
+int sim_member_read(struct sim_member *m, bool lease);
+/* The leader shall hand over to target, or (0) to whom it finds best. */
+int sim_member_transfer(struct sim_member *m, raft_id target);
 
 #pragma GCC visibility pop
 

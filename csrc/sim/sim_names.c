@@ -17,9 +17,20 @@ struct sim_inode *sim_inode_ref(struct sim_inode *inode)
     return inode;
 }
 
+void sim_inode_forget_puts(struct sim_inode *inode)
+{
+    while (inode->puts != NULL) {
+        struct sim_put *put = inode->puts;
+        inode->puts = put->next;
+        buf_free(&put->before);
+        mem_free(put);
+    }
+}
+
 void sim_inode_unref(struct sim_inode *inode)
 {
     if (inode == NULL || --inode->refs > 0) return;
+    sim_inode_forget_puts(inode);
     buf_free(&inode->bytes);
     mem_free(inode);
 }

@@ -8,9 +8,19 @@
 
 #pragma GCC visibility push(hidden)
 
+/* A write that was not synced: where, and what the file held there before. */
+struct sim_put {
+    struct sim_put *next;
+    uint64_t at;
+    size_t size, size_before; /* size_before: of the file */
+    struct buf before;
+};
+
 /* The bytes of a file, however many names and open files it has. */
 struct sim_inode {
     struct buf bytes;
+    struct sim_put *puts;           /* not synced yet, newest first */
+    bool puts_failed;               /* a sync of them has: they will never be durable for sure */
     uint32_t refs;
     uint32_t writes;                /* so far; stays at 2 */
     uint64_t newest_at, newest_end; /* what the newest one covered */
@@ -43,6 +53,7 @@ struct sim_names {
 struct sim_inode *sim_inode_new(void); /* with one reference */
 struct sim_inode *sim_inode_ref(struct sim_inode *inode);
 void sim_inode_unref(struct sim_inode *inode);
+void sim_inode_forget_puts(struct sim_inode *inode); /* they stand as they are */
 
 void sim_names_clear(struct sim_names *n); /* an empty disk */
 void sim_names_free(struct sim_names *n);

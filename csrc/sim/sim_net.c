@@ -446,8 +446,9 @@ void sim_net_crash(struct sim_net *net, int node)
             if (pipe->nodes[side] != node || pipe->ends[side] == NULL) continue;
             bool last = pipe->ends[1 - side] == NULL && pipe->refs == 0;
             /* A late end lets late frames of a dead process in, while its next life is up already. */
-            uint64_t late_us = prng_chance(&net->queue->prng, 300) ? prng_below(&net->queue->prng, CRASH_NEWS_MAX_US) : 0;
-            end_close(net, pipe->ends[side], prng_chance(&net->queue->prng, 500) ? IO_CLOSE_RESET : IO_CLOSE_EOF, late_us);
+            struct prng *prng = &net->queue->prng;
+            uint64_t late_us = prng_chance(prng, 300) ? prng_below(prng, CRASH_NEWS_MAX_US) : 0;
+            end_close(net, pipe->ends[side], prng_chance(prng, 500) ? IO_CLOSE_RESET : IO_CLOSE_EOF, late_us);
             if (last) break; /* the pipe is freed */
         }
     }

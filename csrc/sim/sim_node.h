@@ -45,8 +45,8 @@ static inline struct sim_node *sim_node_of(struct io *io) { return (struct sim_n
 
 /* Runs one of its events, SIM_ALARM .. SIM_DONE. */
 void sim_node_event(struct sim_node *node, const struct sim_event *event);
-/* Of an earlier life, of an alarm that was set anew, of a job that was begun anew, or of an engine that has stopped: such
- * an event never happens. */
+/* Of an earlier life, of an alarm that was set anew, of a job that was begun anew, or of an engine that has stopped:
+ * such an event never happens. */
 bool sim_node_is_void(const struct sim_node *node, const struct sim_event *event);
 /* Keeps an event for later: precondition: it is paused. */
 void sim_node_keep(struct sim_node *node, const struct sim_event *event);

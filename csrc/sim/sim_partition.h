@@ -15,8 +15,8 @@ enum sim_shape {
     SIM_SHAPES,
 };
 
-/* Cuts the nodes 1 .. nodes apart in this shape, and joins all others. about: the node alone, or the bridge; one_way: of
- * each pair, in one direction only. */
+/* Cuts the nodes 1 .. nodes apart in this shape, and joins all others. about: the node alone, or the bridge; one_way:
+ * of each pair, in one direction only. */
 void sim_partition_make(struct sim_world *w, int nodes, enum sim_shape shape, int about, bool one_way);
 void sim_partition_end(struct sim_world *w, int nodes);
 

@@ -47,6 +47,8 @@ struct server {
     size_t batches_capacity;
     uint64_t handed, done;
     raft_index handed_last, truncated; /* entries handed to the disk; from where on it has to forget, 0 = nothing */
+    raft_index restore;                /* a snapshot up to here is to replace the log on disk; 0 = none */
+    raft_index snapshot, compacted;    /* the newest snapshot here (5); entries up to here are gone */
     raft_term handed_term;
     raft_id handed_vote;
 
@@ -54,6 +56,9 @@ struct server {
     raft_index commit, ready_commit, applied; /* ready: told to the state machine */
     enum raft_role role;
     raft_id leader;
+    bool leader_lost;     /* the leader's process has died, as far as can be told from outside */
+    uint64_t hint_us;     /* when it last ended its timeout early for that reason */
+    uint64_t promised_us; /* a leader relies on it until then: no votes (6.4.1) */
     uint64_t heard_us; /* from this term's leader; 0 = never */
     uint64_t deadline_us; /* the end of its election timeout */
     raft_index verified; /* up to here its log is known to be the leader's */
@@ -110,6 +115,7 @@ static const char *const message_names[RAFT_MESSAGE_TYPES] = {
     [RAFT_APPEND] = "append",       [RAFT_APPEND_REPLY] = "append reply",
     [RAFT_HEARTBEAT] = "heartbeat", [RAFT_HEARTBEAT_REPLY] = "heartbeat reply",
     [RAFT_VOTE] = "vote request",   [RAFT_VOTE_REPLY] = "vote reply",
+    [RAFT_TIMEOUT_NOW] = "call to campaign", [RAFT_SNAPSHOT] = "snapshot",
 };
 
 static const char *const input_names[] = {
@@ -118,7 +124,11 @@ static const char *const input_names[] = {
     [RAFT_INPUT_PERSISTED] = "persisted", [RAFT_INPUT_APPLIED] = "applied",
     [RAFT_INPUT_UNREACHABLE] = "unreachable", [RAFT_INPUT_RANGE_SENT] = "range sent",
     [RAFT_INPUT_CAMPAIGN] = "campaign",   [RAFT_INPUT_STEP_DOWN] = "step down",
-    [RAFT_INPUT_READY] = "output",
+    [RAFT_INPUT_READY] = "output",        [RAFT_INPUT_SNAPSHOT_TAKEN] = "snapshot taken",
+    [RAFT_INPUT_COMPACT] = "compaction",  [RAFT_INPUT_SNAPSHOT_SENT] = "snapshot sent",
+    [RAFT_INPUT_CHANGE] = "change of members", [RAFT_INPUT_PEER_LOST] = "peer without its log",
+    [RAFT_INPUT_TRANSFER] = "transfer",   [RAFT_INPUT_LEADER_LOST] = "leader lost",
+    [RAFT_INPUT_READ] = "read",
 };
 
 /* section: of the dissertation. */
@@ -230,8 +240,8 @@ static void judge_log(const struct step *x, raft_index kept, const struct raft_e
 {
     const struct sim_core *a = x->after;
     if (a->kept != kept || a->n_added != n || a->last != kept + n) {
-        wrong(x, "3.5", "its log keeps %" PRIu64 " of %" PRIu64 " entries and gains %zu, up to %" PRIu64 "; by the rules "
-              "it keeps %" PRIu64 " and gains %zu", a->kept, x->s->last, a->n_added, a->last, kept, n);
+        wrong(x, "3.5", "its log keeps %" PRIu64 " of %" PRIu64 " entries and gains %zu, up to %" PRIu64 "; by the "
+              "rules it keeps %" PRIu64 " and gains %zu", a->kept, x->s->last, a->n_added, a->last, kept, n);
         return;
     }
     for (size_t i = 0; i < n; i++) {
@@ -243,14 +253,19 @@ static void judge_log(const struct step *x, raft_index kept, const struct raft_e
 }
 
 /* What the disk will report was written before: it says nothing of what replaces it. */
-static void cut_log(struct server *s, raft_index kept)
+static void clamp_batches(struct server *s, raft_index kept)
 {
-    s->last = kept;
     s->stable = MIN(s->stable, kept);
     for (uint64_t seq = s->done + 1; seq <= s->handed; seq++) {
         struct batch *batch = &s->batches[seq & (s->batches_capacity - 1)];
         batch->last = MIN(batch->last, kept);
     }
+}
+
+static void cut_log(struct server *s, raft_index kept)
+{
+    s->last = kept;
+    clamp_batches(s, kept);
     if (s->handed_last > kept) {
         s->handed_last = kept;
         s->truncated = s->truncated == 0 ? kept + 1 : MIN(s->truncated, kept + 1);
@@ -289,6 +304,7 @@ static void enter_term(struct server *s, raft_term term, raft_id vote)
     s->term = term;
     s->vote = vote;
     s->leader = 0;
+    s->leader_lost = false;
     s->heard_us = 0;
     s->verified = 0;
     s->votes[term % VOTES_KEPT].term = term;
@@ -308,12 +324,13 @@ static void vote_for(struct server *s, raft_id candidate)
     s->votes[s->term % VOTES_KEPT].vote = candidate;
 }
 
-/* Has it heard of a leader within the shortest election timeout (4.2.3)? A leader, of a quorum (6.2)? */
+/* Has it heard of a leader within the shortest election timeout (4.2.3)? A leader, of a quorum (6.2)? One whose process
+ * has died is none to be protected. */
 static bool hears_leader(const struct step *x)
 {
     const struct server *s = x->s;
     uint64_t heard_us = s->role == RAFT_LEADER ? quorum_reaches(x, contact_of) : s->heard_us;
-    return s->leader != 0 && heard_us != 0 && x->input->now < heard_us + s->election_timeout_us;
+    return s->leader != 0 && heard_us != 0 && !s->leader_lost && x->input->now < heard_us + s->election_timeout_us;
 }
 
 /* Won: nothing is known of the others' logs, and an empty entry is the first of its term (figure 3.1; 6.4). */
@@ -379,6 +396,15 @@ static void ask(struct step *x)
     count_votes(x);
 }
 
+/* Its own vote is promised like any other (6.4.1): then it waits for the end of that. */
+static void campaign(struct step *x)
+{
+    struct server *s = x->s;
+    if (is_voter(s, s->id) && x->input->now < s->promised_us) s->deadline_us = s->promised_us;
+    else if (is_voter(s, s->id)) ask(x);
+    else x->timer_reset = true;
+}
+
 /* ---- time ---- */
 
 static void on_tick(struct step *x)
@@ -394,14 +420,25 @@ static void on_tick(struct step *x)
         if (resigns) follow(x, 0);
         return;
     }
-    if (now < s->deadline_us) return;
-    x->timer_reset = true;
-    if (is_voter(s, s->id)) ask(x);
+    if (now >= s->deadline_us) campaign(x);
 }
 
 static void on_campaign(struct step *x)
 {
-    if (x->s->role != RAFT_LEADER && is_voter(x->s, x->s->id)) ask(x);
+    if (x->s->role != RAFT_LEADER && is_voter(x->s, x->s->id)) campaign(x);
+}
+
+/* It may end its election timeout early, once in the shortest one: nothing in Raft rests on how long it is (3.4). */
+static void on_leader_lost(struct step *x)
+{
+    struct server *s = x->s;
+    uint64_t now = x->input->now, is = x->after->deadline_us;
+    if (s->role != RAFT_FOLLOWER || s->leader == 0) return;
+    s->leader_lost = true;
+    bool rare = s->hint_us == 0 || now >= s->hint_us + s->election_timeout_us;
+    if (is == s->deadline_us || is > s->deadline_us || is < now || !rare || now < s->promised_us) return;
+    s->deadline_us = is;
+    s->hint_us = now;
 }
 
 static void on_step_down(struct step *x)
@@ -411,21 +448,27 @@ static void on_step_down(struct step *x)
 
 /* ---- elections ---- */
 
+/* It is not disturbed by who has lost touch (4.2.3), and keeps its word to a leader that relies on it (6.4.1) - but for
+ * a candidate that this leader has called (3.10). */
+static bool withholds(const struct step *x, const struct raft_message *m)
+{
+    if (m->force) return false;
+    return x->input->now < x->s->promised_us || (m->term > x->s->term && hears_leader(x));
+}
+
 /* A pre-vote changes nothing; whether the answer may be yes is remembered (9.6). */
 static void on_pre_vote(struct step *x, const struct raft_message *m)
 {
     struct peer *p = peer_of(x->s, m->from);
-    bool would = m->term > x->s->term && is_up_to_date(x, m->index, m->log_term) && !hears_leader(x);
+    bool would = m->term > x->s->term && is_up_to_date(x, m->index, m->log_term) && !withholds(x, m);
     if (would) p->welcome = MAX(p->welcome, m->term);
 }
 
 static void on_vote(struct step *x, const struct raft_message *m)
 {
     struct server *s = x->s;
-    if (m->term > s->term) {
-        if (hears_leader(x)) return; /* it is not disturbed by who has lost touch (4.2.3) */
-        adopt_term(x, m->term);
-    }
+    if (withholds(x, m)) return;
+    if (m->term > s->term) adopt_term(x, m->term);
     if (m->term < s->term) return;
     /* First come, first served, and only for who has all that may be committed (3.4, 3.6.1). Once a leader of the term
      * is known nobody needs the vote any more. */
@@ -457,6 +500,16 @@ static void on_vote_reply(struct step *x, const struct raft_message *m)
     count_votes(x);
 }
 
+/* The leader hands over to it: an election at once, without asking first (3.10). It need not obey. */
+static void on_timeout_now(struct step *x, const struct raft_message *m)
+{
+    struct server *s = x->s;
+    if (s->role != RAFT_FOLLOWER || s->leader != m->from || !is_voter(s, s->id)) return;
+    if (x->after->term == s->term) return;
+    s->role = RAFT_CANDIDATE;
+    stand(x);
+}
+
 /* ---- replication: followers (3.5) ---- */
 
 /* The leader of the term has spoken: who stood against it has lost (3.4). */
@@ -467,6 +520,7 @@ static void hear_leader(struct step *x, raft_id leader)
         wrong(x, "3.4", "it follows %" PRIu64 ", and %" PRIu64 " leads the same term", leader, s->leader);
     }
     follow(x, leader);
+    s->leader_lost = false;
     s->heard_us = x->input->now;
     x->timer_reset = true;
 }
@@ -486,9 +540,41 @@ static void on_append(struct step *x, const struct raft_message *m)
               " they are the leader's", kept + 1, s->commit, s->verified);
     }
     expect_log(x, kept, m->entries + known, m->n_entries - known);
-    raft_index covered = m->index + m->n_entries;
+    /* What is committed here, this leader has too (3.6.3), though the message be an old one. */
+    raft_index covered = MAX(m->index + m->n_entries, s->commit);
     s->verified = MAX(s->verified, covered);
     s->commit = MAX(s->commit, MIN(m->commit, covered));
+}
+
+/* The log is what the snapshot covers, and nothing else (figure 5.3, InstallSnapshot RPC, receiver implementation 7).
+ * Batches on their way hold what is void now. */
+static void expect_restored(struct step *x, const struct raft_message *m)
+{
+    struct server *s = x->s;
+    x->log_judged = true;
+    if (x->after->restored != m->index || x->after->last != m->index) {
+        wrong(x, "5.3", "its log ends at %" PRIu64 ", restored up to %" PRIu64 "; the snapshot is of index %" PRIu64,
+              x->after->last, x->after->restored, m->index);
+    }
+    clamp_batches(s, MIN(s->stable, s->ready_commit));
+    s->last = s->commit = s->handed_last = s->restore = s->snapshot = s->compacted = m->index;
+    s->truncated = 0;
+}
+
+/* One that ends in an entry of this log only says that it is committed (figure 5.3, 6). */
+static void on_snapshot(struct step *x, const struct raft_message *m)
+{
+    struct server *s = x->s;
+    hear_leader(x, m->from);
+    if (m->index > s->commit) {
+        bool here = m->index <= s->last && term_at(x, m->index) == m->log_term;
+        if (!here && m->index <= s->verified) {
+            wrong(x, "5.3", "it gives up entries up to %" PRIu64 ", which are the leader's", s->verified);
+        }
+        if (here) s->commit = m->index;
+        else expect_restored(x, m);
+    }
+    s->verified = MAX(s->verified, s->commit);
 }
 
 static void on_heartbeat(struct step *x, const struct raft_message *m)
@@ -497,6 +583,7 @@ static void on_heartbeat(struct step *x, const struct raft_message *m)
     hear_leader(x, m->from);
     if (m->commit > s->last) wrong(x, "3.5", "it takes a commit index beyond its log");
     s->commit = MAX(s->commit, m->commit);
+    if (m->context != 0 && m->lease_us > 0) s->promised_us = MAX(s->promised_us, x->input->now + m->lease_us);
 }
 
 /* ---- replication: leaders ---- */
@@ -550,6 +637,8 @@ static void on_message(struct step *x)
     if (m->term > s->term) adopt_term(x, m->term);
     if (m->type == RAFT_APPEND) on_append(x, m);
     if (m->type == RAFT_HEARTBEAT) on_heartbeat(x, m);
+    if (m->type == RAFT_SNAPSHOT) on_snapshot(x, m);
+    if (m->type == RAFT_TIMEOUT_NOW) on_timeout_now(x, m);
     if (m->type == RAFT_APPEND_REPLY && s->role == RAFT_LEADER) on_append_reply(x, m);
     if (m->type == RAFT_HEARTBEAT_REPLY && s->role == RAFT_LEADER) on_heartbeat_reply(x, m);
 }
@@ -583,9 +672,10 @@ static void on_persisted(struct step *x)
 static void on_applied(struct step *x)
 {
     struct server *s = x->s;
-    if (x->input->index < s->applied || x->input->index > s->ready_commit) {
+    raft_index most = MAX(s->ready_commit, s->snapshot); /* what a snapshot covers is committed (5) */
+    if (x->input->index < s->applied || x->input->index > most) {
         wrong(x, "3.5", "index %" PRIu64 " is applied after %" PRIu64 ", up to %" PRIu64 " may be", x->input->index,
-              s->applied, s->ready_commit);
+              s->applied, most);
     }
     s->applied = x->input->index;
 }
@@ -593,6 +683,41 @@ static void on_applied(struct step *x)
 static void on_resend(struct step *x)
 {
     x->next_free = true;
+}
+
+/* ---- snapshots (5) ---- */
+
+static void on_snapshot_taken(struct step *x)
+{
+    struct server *s = x->s;
+    if (x->input->index > s->applied) {
+        wrong(x, "5.1", "a snapshot is taken at %" PRIu64 "; applied are entries up to %" PRIu64, x->input->index,
+              s->applied);
+    }
+    s->snapshot = MAX(s->snapshot, x->input->index);
+}
+
+static void on_compact(struct step *x)
+{
+    struct server *s = x->s;
+    if (x->input->index > s->snapshot) {
+        wrong(x, "5.1", "entries up to %" PRIu64 " are dropped; its snapshot covers those up to %" PRIu64,
+              x->input->index, s->snapshot);
+    }
+    s->compacted = MAX(s->compacted, x->input->index);
+}
+
+/* A learner has come back without its log: nothing that it confirmed counts any more. */
+static void on_peer_lost(struct step *x)
+{
+    peer_of(x->s, x->input->peer)->match = 0;
+    x->next_free = true;
+}
+
+/* Changes nothing that figure 3.1 lists. */
+static void on_nothing(struct step *x)
+{
+    (void)x;
 }
 
 /* ---- output: the disk ---- */
@@ -630,7 +755,11 @@ static void judge_batch(struct step *x, const struct raft_ready *out)
               "was given those up to %" PRIu64 ", void from %" PRIu64, out->first, out->last, out->truncate_from,
               s->handed_last, s->truncated);
     }
-    bool anything = out->vote_changed || out->truncate_from != 0 || out->last >= out->first;
+    if (out->restore != s->restore) {
+        wrong(x, "5.3", "the log on disk is to be replaced by a snapshot of index %" PRIu64 "; by the rules of index %"
+              PRIu64, out->restore, s->restore);
+    }
+    bool anything = out->vote_changed || out->truncate_from != 0 || out->restore != 0 || out->last >= out->first;
     if (anything != (out->seq != 0) || (anything && out->seq != s->handed + 1)) {
         wrong(x, "3.8", "batch %" PRIu64 " follows batch %" PRIu64, out->seq, s->handed);
     }
@@ -639,7 +768,7 @@ static void judge_batch(struct step *x, const struct raft_ready *out)
     s->handed_last = out->last;
     s->handed_term = out->term;
     s->handed_vote = out->vote;
-    s->truncated = 0;
+    s->truncated = s->restore = 0;
 }
 
 /* ---- output: messages ---- */
@@ -690,9 +819,29 @@ static void judge_append(struct step *x, const struct raft_message *m)
               "; its log has (%" PRIu64 ", %" PRIu64 ") there, next is %" PRIu64 ", its commit index %" PRIu64, m->to,
               m->n_entries, m->index, m->log_term, m->commit, m->index, term_at(x, m->index), p->next, s->commit);
     }
+    if (m->index < s->compacted) wrong(x, "5.1", "it sends entries after %" PRIu64 ", which are gone", m->index);
     const struct sim_peer *now = x->after->peers;
     while (now < x->after->peers + x->after->n_peers && now->id != m->to) now++;
     if (now < x->after->peers + x->after->n_peers && now->next > covered) p->next = covered + 1; /* else a probe */
+}
+
+/* Who needs what is gone gets the newest snapshot (5.3). */
+static void judge_snapshot(const struct step *x, const struct raft_message *m)
+{
+    struct server *s = x->s;
+    struct peer *p = peer_of(s, m->to);
+    if (s->leftover) return;
+    if (s->role != RAFT_LEADER || m->term != s->term) {
+        wrong(x, "5.3", "it sends a snapshot in term %" PRIu64 ", which it does not lead", m->term);
+        return;
+    }
+    if (m->index != s->snapshot || m->index > s->commit || m->log_term != term_at(x, m->index) ||
+        p->next > s->compacted) {
+        wrong(x, "5.3", "it sends %" PRIu64 " a snapshot of index %" PRIu64 " and term %" PRIu64 "; its own is "
+              "of %" PRIu64 ", next is %" PRIu64 ", gone are entries up to %" PRIu64, m->to, m->index, m->log_term,
+              s->snapshot, p->next, s->compacted);
+    }
+    p->next = m->index + 1;
 }
 
 /* It may be late: then it was sent by who led before. What it says still holds: match and commit only grew. */
@@ -739,6 +888,10 @@ static void judge_message(struct step *x, const struct raft_message *m)
     if (m->type == RAFT_VOTE) judge_vote(x, m);
     if (m->type == RAFT_VOTE_REPLY) judge_vote_reply(x, m);
     if (m->type == RAFT_APPEND) judge_append(x, m);
+    if (m->type == RAFT_SNAPSHOT) judge_snapshot(x, m);
+    if (m->type == RAFT_TIMEOUT_NOW && m->term != s->led) {
+        wrong(x, "3.10", "it hands over term %" PRIu64 ", which it did not lead", m->term);
+    }
     if (m->type == RAFT_APPEND_REPLY) judge_append_reply(x, m);
     if (m->type == RAFT_HEARTBEAT) judge_heartbeat(x, m);
     if (m->type == RAFT_HEARTBEAT_REPLY && m->term == s->term && m->index > s->verified) {
@@ -785,6 +938,7 @@ static void on_start(struct step *x)
     const struct raft_config *config = x->input->config;
     const struct raft_initial *initial = x->input->initial;
     struct server *s = x->s;
+    raft_index applied = MAX(initial->applied, initial->snapshot);
     mem_free(s->batches);
     *s = (struct server){
         .id = config->id,
@@ -794,9 +948,16 @@ static void on_start(struct step *x)
         .term = initial->term, .durable_term = initial->term, .handed_term = initial->term,
         .vote = initial->vote, .durable_vote = initial->vote, .handed_vote = initial->vote,
         .last = initial->last, .stable = initial->last, .handed_last = initial->last,
-        .commit = initial->applied, .ready_commit = initial->applied, .applied = initial->applied,
+        .commit = applied, .ready_commit = applied, .applied = applied, .snapshot = initial->snapshot,
         .role = RAFT_FOLLOWER,
     };
+    /* Of the entry before a log the term has to be known: it is the snapshot's last, or the log's first serves as
+     * such. */
+    bool older = initial->n_runs > 0 && initial->runs[0].start <= initial->snapshot;
+    s->compacted = older ? initial->runs[0].start : initial->snapshot;
+    if (initial->snapshot_term > s->term) enter_term(s, initial->snapshot_term, 0);
+    /* It may have promised something in its last life. */
+    if (config->lease && initial->term > 0) s->promised_us = x->input->now + s->election_timeout_us;
     x->timer_reset = true;
     const raft_id *lists[] = {s->conf.voters, s->conf.outgoing, s->conf.learners};
     const size_t counts[] = {s->conf.n_voters, s->conf.n_outgoing, s->conf.n_learners};
@@ -865,7 +1026,8 @@ static void same_state(struct step *x)
     same_number(x, "3.3", "its term", a->term, s->term);
     same_number(x, "3.4", "its vote", a->vote, s->vote);
     if (a->role != s->role || a->asking != s->asking) {
-        wrong(x, "3.4", "it is a %s; by the rules it is a %s", role_of(a->role, a->asking), role_of(s->role, s->asking));
+        wrong(x, "3.4", "it is a %s; by the rules it is a %s", role_of(a->role, a->asking),
+              role_of(s->role, s->asking));
     }
     same_number(x, "3.4", "its leader", a->leader, s->leader);
     same_number(x, "3.8", "its durable term", a->durable_term, s->durable_term);
@@ -885,7 +1047,11 @@ void sim_relation_step(struct sim_relation *r, int node, const struct raft_input
         [RAFT_INPUT_PERSISTED] = on_persisted, [RAFT_INPUT_APPLIED] = on_applied,
         [RAFT_INPUT_UNREACHABLE] = on_resend, [RAFT_INPUT_RANGE_SENT] = on_resend,
         [RAFT_INPUT_CAMPAIGN] = on_campaign, [RAFT_INPUT_STEP_DOWN] = on_step_down,
-        [RAFT_INPUT_READY] = on_ready,
+        [RAFT_INPUT_READY] = on_ready,       [RAFT_INPUT_SNAPSHOT_TAKEN] = on_snapshot_taken,
+        [RAFT_INPUT_COMPACT] = on_compact,   [RAFT_INPUT_SNAPSHOT_SENT] = on_resend,
+        [RAFT_INPUT_CHANGE] = on_nothing,    [RAFT_INPUT_PEER_LOST] = on_peer_lost,
+        [RAFT_INPUT_TRANSFER] = on_nothing,  [RAFT_INPUT_LEADER_LOST] = on_leader_lost,
+        [RAFT_INPUT_READ] = on_nothing,
     };
     ASSERT(node >= 1 && node <= r->nodes);
     struct server *s = &r->servers[node];

@@ -1,9 +1,11 @@
-/* Is each step that a core takes one that Raft allows? (Ongaro's dissertation; its figure 3.1 is all of it on one page.)
+/* Is each step that a core takes one that Raft allows? (Ongaro's dissertation; its figure 3.1 is all of it on one
+ * page.)
  *
  * A step is (state before, input, state after, messages out). Of each node an abstract state is kept - what figure 3.1
  * lists, and what has been promised about durability - and each input is played on it by the rules of the paper. Where
- * they leave a choice (a candidate may begin a new round, a leader may send), the state after tells what the core chose,
- * and the rule says whether it was free to. In the end the two states must be the same: what no rule explains is wrong.
+ * they leave a choice (a candidate may begin a new round, a leader may send), the state after tells what the core
+ * chose, and the rule says whether it was free to. In the end the two states must be the same: what no rule explains is
+ * wrong.
  *
  * It is written from the paper and shares no code with the core, so that the two do not err together. Logs are not
  * copied: they are those of the checker (sim_check.h), which hears of a step after it has been judged here. A step
@@ -27,6 +29,7 @@ struct sim_core {
     raft_term term, durable_term;
     raft_id vote, leader;
     raft_index last, stable, commit, applied;
+    raft_index restored;  /* a snapshot up to here has taken the place of its log, in this step; 0 = none has */
     bool asking;          /* candidate: in a pre-vote */
     bool corrupt;
     uint64_t deadline_us; /* follower, candidate: the end of its election timeout */

@@ -61,6 +61,14 @@ static struct sim_cluster_config draw_config(struct scenario *s, struct prng *pr
     uint64_t pause_us = between(prng, 6, 12) * US_PER_MS;
     s->clients.pause_us = pause_us << prng_below(prng, 7); /* many seeds are light, some heavy */
     s->clients.large = rate(prng, 100);
+    s->clients.transfers = rate(prng, 50);
+    config.lease = (s->chaos.kinds & SIM_CLOCKS) == 0;
+    if (!prng_chance(prng, 800)) return config;
+    /* Small numbers, so that logs end soon, and who was away needs a snapshot. */
+    config.snapshot_entries = between(prng, 4, 16) << prng_below(prng, 7);
+    config.snapshot_bytes = prng_chance(prng, 300) ? between(prng, 1024, 65536) : 0;
+    config.keep = between(prng, 0, 4) << prng_below(prng, 7);
+    if (prng_chance(prng, 500)) s->clients.large = (uint32_t)between(prng, 50, 400); /* whole segments are released */
     return config;
 }
 
@@ -235,6 +243,8 @@ int sim_scenario_run(const struct sim_options *options, struct sim_report *repor
         report->commands = c->acknowledged;
         report->elections = c->leaders;
         report->crashes = c->crashes;
+        report->snapshots = c->snapshots;
+        report->restores = c->restores;
         report->timeout_us = config.election_timeout_us;
         report->simulated_us = sim_world_now(c->world);
         sim_cluster_free(c);

@@ -3,8 +3,8 @@
  *
  * After each healing something must be committed within 10 election timeouts and, when all nodes have applied what was
  * there before, a command acknowledged within as much; then all nodes must come to the same state with every call
- * answered. In the end they close in good order, and come back to that state from their disks - all but those whose disks
- * were lost, of which no more is asked than that they answer their calls and close. */
+ * answered. In the end they close in good order, and come back to that state from their disks - all but those whose
+ * disks were lost, of which no more is asked than that they answer their calls and close. */
 #ifndef RAFT_SIM_SIM_SCENARIO_H
 #define RAFT_SIM_SIM_SCENARIO_H
 
@@ -25,6 +25,7 @@ struct sim_report {
     bool ok;
     char failure[SIM_FAILURE_MAX + 80];
     uint64_t hash, events, commands, elections, crashes, simulated_us;
+    uint64_t snapshots, restores; /* taken by nodes themselves; received in the place of a log */
     uint64_t timeout_us;  /* shortest election timeout of this seed */
     uint64_t recovery_us; /* from a healing to the first commit, at most */
     unsigned kinds; /* of faults that this seed has drawn */

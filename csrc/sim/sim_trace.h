@@ -1,8 +1,8 @@
 /* What happened in a simulated run, for people: the newest events of each sort, told as lines of text that
  * lua/raft/diagram.lua draws as a space-time diagram.
  *
- * A run records nothing unless it is asked to: the same seed gives the same run, so a seed that has failed is simply run
- * again with a trace. Recording draws nothing from the seed and changes nothing. Every function takes NULL for "no
+ * A run records nothing unless it is asked to: the same seed gives the same run, so a seed that has failed is simply
+ * run again with a trace. Recording draws nothing from the seed and changes nothing. Every function takes NULL for "no
  * trace" and then returns at once. Memory is bounded; what is rare (lives, roles, faults) is kept apart from what is
  * frequent (messages, commits), so that the second cannot push out the first.
  *

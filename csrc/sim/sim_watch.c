@@ -72,23 +72,35 @@ static raft_term core_term_at(const struct raft *r, raft_index index)
 /* How many entries are those that the checker knows: from the end down to where terms agree. Below that they agree as
  * long as logs match at all; but what a message speaks of is compared one by one. */
 static raft_index kept_entries(const struct watched *n, const struct raft *r, const struct raft_input *input,
-                               raft_index last)
+                               const struct raft_status *status)
 {
     const struct sim_check *check = n->watch->cluster->check;
     const struct raft_message *m = input->message;
     int id = n->member->id;
-    raft_index kept = MIN(sim_check_last(check, id), last);
-    while (kept > 0 && core_term_at(r, kept) != sim_check_term_at(check, id, kept)) kept--;
+    raft_index first = status->first, kept = MIN(sim_check_last(check, id), status->last);
+    while (kept > 0 && kept + 1 >= first && core_term_at(r, kept) != sim_check_term_at(check, id, kept)) kept--;
     if (m == NULL || m->type != RAFT_APPEND) return kept;
-    for (raft_index i = m->index + 1; i <= MIN(kept, m->index + m->n_entries); i++) {
+    for (raft_index i = MAX(m->index + 1, first); i <= MIN(kept, m->index + m->n_entries); i++) {
         if (core_term_at(r, i) != sim_check_term_at(check, id, i)) return i - 1;
     }
     return kept;
 }
 
-static void look_at_log(struct watched *n, const struct raft *r, const struct raft_input *input, struct sim_core *core)
+/* Up to where a snapshot has taken the place of the log in this step; 0 = none has. */
+static raft_index restored(const struct watched *n, const struct raft_input *input, const struct raft_status *status)
 {
-    core->kept = kept_entries(n, r, input, core->last);
+    const struct sim_check *check = n->watch->cluster->check;
+    const struct raft_message *m = input->message;
+    if (m == NULL || m->type != RAFT_SNAPSHOT || input->result != OK) return 0;
+    if (status->last != m->index || status->first != m->index + 1) return 0;
+    return sim_check_term_at(check, n->member->id, m->index) == m->log_term ? 0 : m->index;
+}
+
+static void look_at_log(struct watched *n, const struct raft *r, const struct raft_input *input,
+                        const struct raft_status *status, struct sim_core *core)
+{
+    core->restored = restored(n, input, status);
+    core->kept = core->restored != 0 ? core->restored : kept_entries(n, r, input, status);
     core->n_added = (size_t)(core->last - core->kept);
     void *added = n->added;
     sim_grow(&added, &n->added_capacity, core->n_added, sizeof *n->added);
@@ -118,7 +130,7 @@ static void look_at_core(struct watched *n, const struct raft *r, const struct r
         if (!raft_peer_status_get(r, (raft_id)id, &peer)) continue;
         core->peers[core->n_peers++] = (struct sim_peer){(raft_id)id, peer.match, peer.next};
     }
-    look_at_log(n, r, input, core);
+    look_at_log(n, r, input, status, core);
 }
 
 static void tell_start(struct watched *n, const struct raft_input *input)
@@ -127,6 +139,8 @@ static void tell_start(struct watched *n, const struct raft_input *input)
     void *terms = n->added;
     sim_grow(&terms, &n->added_capacity, initial->last, sizeof *n->added);
     n->added = terms;
+    raft_index first = initial->n_runs > 0 ? initial->runs[0].start : initial->last + 1;
+    for (raft_index i = 1; i < first; i++) n->added[i - 1] = 0;
     for (size_t run = 0; run < initial->n_runs; run++) {
         raft_index end = run + 1 < initial->n_runs ? initial->runs[run + 1].start - 1 : initial->last;
         for (raft_index i = initial->runs[run].start; i <= end; i++) n->added[i - 1] = initial->runs[run].term;
@@ -136,13 +150,17 @@ static void tell_start(struct watched *n, const struct raft_input *input)
     sim_check_recover(n->watch->cluster->check, n->member->id, initial->term, initial->vote, n->added, initial->last);
 }
 
-static void tell_core(struct watched *n, const struct sim_core *core)
+static void tell_core(struct watched *n, const struct raft *r, const struct sim_core *core)
 {
     struct sim_cluster *c = n->watch->cluster;
     int id = n->member->id;
     if (core->corrupt) sim_check_fail(c->check, id, "its core met a contradiction (ERR_CORRUPT)");
     sim_check_term(c->check, id, core->term, core->vote, core->durable_term);
-    if (core->kept < sim_check_last(c->check, id)) {
+    if (core->restored != 0) {
+        sim_check_restore(c->check, id, core->restored, core_term_at(r, core->restored));
+        n->hashed = core->restored;
+        c->restores++;
+    } else if (core->kept < sim_check_last(c->check, id)) {
         sim_check_truncate(c->check, id, core->kept);
         n->hashed = MIN(n->hashed, core->kept);
     }
@@ -186,7 +204,7 @@ static void on_step(void *ctx, const struct raft *r, const struct raft_input *in
     raft_status_get(r, &status);
     look_at_core(n, r, input, &status, &core);
     sim_relation_step(n->watch->relation, n->member->id, input, &core);
-    tell_core(n, &core);
+    tell_core(n, r, &core);
     if (input->type == RAFT_INPUT_READY && input->result == OK) tell_output(n, input->ready, &status);
 }
 

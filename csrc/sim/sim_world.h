@@ -8,12 +8,12 @@
  *
  * Disk. io_write makes its bytes durable when the job that calls it runs, at some time after it was submitted; a
  * crash before that may run the job part of the way, and then tears its write (a beginning cut at a byte, or any subset
- * of its sectors), makes it whole, or loses it. Of what the lanes have in flight any subset survives. A create, rename or
- * remove without sync_dir may be kept or lost, in order or not.
+ * of its sectors), makes it whole, or loses it. Of what the lanes have in flight any subset survives. A create, rename
+ * or remove without sync_dir may be kept or lost, in order or not.
  *
  * Network. Links are streams, but faults are drawn a frame at a time: a frame may be lost, doubled or delayed past
- * later ones (as reconnecting would do to a real stream), a link may break in mid-frame or end at one end alone, a pair of
- * nodes may be cut apart or slowed down in one direction or both.
+ * later ones (as reconnecting would do to a real stream), a link may break in mid-frame or end at one end alone, a pair
+ * of nodes may be cut apart or slowed down in one direction or both.
  *
  * Clocks. Each node has a monotonic clock and a wall clock of its own. */
 #ifndef RAFT_SIM_SIM_WORLD_H

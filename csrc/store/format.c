@@ -107,9 +107,10 @@ bool batch_header_get(const uint8_t *p, struct batch_header *out)
     return get_u32(p) == BATCH_MAGIC;
 }
 
-uint64_t batch_hash_begin(const uint8_t *header, uint64_t salt)
+uint64_t batch_hash_begin(const uint8_t *header, uint32_t flags, uint64_t salt)
 {
-    return hash64(header, BATCH_HASHED, salt);
+    uint64_t hash = hash64(header, BATCH_HASHED, salt);
+    return (flags & BATCH_RESET) != 0 ? hash64(header + BATCH_HEADER, BATCH_RESET_BYTES, hash) : hash;
 }
 
 uint64_t batch_hash_entry(uint64_t hash, const uint8_t *entry)
@@ -119,7 +120,9 @@ uint64_t batch_hash_entry(uint64_t hash, const uint8_t *entry)
 
 const char *batch_check(const uint8_t *record, const struct batch_header *h)
 {
-    uint64_t hash = batch_hash_begin(record, h->salt), at = BATCH_HEADER;
+    uint64_t at = batch_entries(h->flags);
+    if (at > h->length) return "its length does not fit its flags";
+    uint64_t hash = batch_hash_begin(record, h->flags, h->salt);
     for (uint32_t i = 0; i < h->count; i++) {
         if (h->length - at < ENTRY_HEADER) return "its entries are cut off";
         uint32_t size = entry_size(record + at);
@@ -129,7 +132,7 @@ const char *batch_check(const uint8_t *record, const struct batch_header *h)
     }
     if (at != h->length) return "its length does not fit its entries";
     if (hash != h->hash) return "its checksum differs";
-    at = BATCH_HEADER;
+    at = batch_entries(h->flags);
     for (uint32_t i = 0; i < h->count; i++) {
         struct entry entry;
         uint32_t used;
@@ -162,11 +165,34 @@ void format_unfinished_path(char *out, const char *dir, uint64_t file)
     format_path(out, dir, name);
 }
 
+/* A number of 8 to 20 digits at *text, which moves on behind it. false: there is none. */
+static bool read_number(const char **text, uint64_t *out)
+{
+    size_t digits = strspn(*text, "0123456789");
+    if (digits < 8 || digits > 20) return false;
+    *out = 0;
+    for (size_t i = 0; i < digits; i++) {
+        uint64_t digit = (uint64_t)((*text)[i] - '0');
+        if (*out > (UINT64_MAX - digit) / 10) return false;
+        *out = *out * 10 + digit;
+    }
+    *text += digits;
+    return true;
+}
+
 bool format_segment_name(const char *name, uint64_t *file)
 {
-    size_t digits = strspn(name, "0123456789");
-    if (digits < 8 || digits > 18 || strcmp(name + digits, ".seg") != 0) return false;
-    *file = 0;
-    for (size_t i = 0; i < digits; i++) *file = *file * 10 + (uint64_t)(name[i] - '0');
-    return true;
+    return read_number(&name, file) && strcmp(name, ".seg") == 0;
+}
+
+void format_snapshot_path(char *out, const char *dir, raft_index index, raft_term term)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%016" PRIu64 "-%08" PRIu64 ".snap", index, term);
+    format_path(out, dir, name);
+}
+
+bool format_snapshot_name(const char *name, raft_index *index, raft_term *term)
+{
+    return read_number(&name, index) && *name++ == '-' && read_number(&name, term) && strcmp(name, ".snap") == 0;
 }

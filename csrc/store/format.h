@@ -35,8 +35,9 @@
  *       40    8  index of the first entry
  *       48    8  entries from this index on are void, before those of this batch are added; 0 = none
  *       56    8  term           64  8  vote: with BATCH_VOTE
- *       72    8  hash, seeded by the salt: of bytes 0..71 and then of each entry's header
- *       80       entries (wire/entry.h), each padded to 8 bytes
+ *       72    8  hash, seeded by the salt: of bytes 0..71, then of the reset, then of each entry's header
+ *       80   16  with BATCH_RESET: all entries before are void, the log goes on after this index (8), of this term (8)
+ *                entries (wire/entry.h), each padded to 8 bytes
  *
  * Payloads are not hashed again: each entry's header holds its payload's hash. */
 #ifndef RAFT_STORE_FORMAT_H
@@ -76,10 +77,12 @@ int segment_header_get(const uint8_t *block, struct segment_header *out, bool *d
 enum batch_flags {
     BATCH_VOTE = 1, /* term and vote changed */
     BATCH_SEAL = 2, /* holds nothing: proves that the batch before it was durable */
+    BATCH_RESET = 4, /* the log before it is void: a snapshot has taken its place */
 };
 
 #define BATCH_HEADER 80u
 #define BATCH_HASHED 72u /* bytes of the header that are under the hash */
+#define BATCH_RESET_BYTES 16u
 #define BATCH_MAGIC 0x61426152u
 
 struct batch_header {
@@ -96,8 +99,14 @@ struct batch_header {
 void batch_header_put(uint8_t *p, const struct batch_header *h);
 /* Reads BATCH_HEADER bytes. false: not the magic. Nothing else is checked. */
 bool batch_header_get(const uint8_t *p, struct batch_header *out);
-/* The hash over header and entry headers: begun with the header, then once for each entry. */
-uint64_t batch_hash_begin(const uint8_t *header, uint64_t salt);
+/* Where the entries of a batch begin. */
+static inline uint32_t batch_entries(uint32_t flags)
+{
+    return BATCH_HEADER + ((flags & BATCH_RESET) != 0 ? BATCH_RESET_BYTES : 0);
+}
+/* The hash over header and entry headers: begun with the header (and the reset, which stands behind it when flags say
+ * so), then once for each entry. */
+uint64_t batch_hash_begin(const uint8_t *header, uint32_t flags, uint64_t salt);
 uint64_t batch_hash_entry(uint64_t hash, const uint8_t *entry);
 /* Checks a whole record of h->length bytes, down to the payloads. NULL when it is sound, else what is wrong with it. */
 const char *batch_check(const uint8_t *record, const struct batch_header *h);
@@ -108,6 +117,10 @@ const char *batch_check(const uint8_t *record, const struct batch_header *h);
 void format_path(char *out, const char *dir, const char *name);
 /* dir/NNNNNNNN.seg */
 void format_segment_path(char *out, const char *dir, uint64_t file);
+/* dir/INDEX-TERM.snap */
+void format_snapshot_path(char *out, const char *dir, raft_index index, raft_term term);
+/* Index and term from a snapshot's name; false: it is no such name. */
+bool format_snapshot_name(const char *name, raft_index *index, raft_term *term);
 /* dir/spare-NNNNNNNN.tmp */
 void format_unfinished_path(char *out, const char *dir, uint64_t file);
 /* Number of a segment's file from its name; false: it is no such name. */

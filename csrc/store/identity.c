@@ -2,10 +2,9 @@
 
 #include "store/smallfile.h"
 
-/* Body: cluster id 16, node 8, incarnation 8, then name and list, each with its size (u32) before it. */
-int identity_write(struct io *io, const char *dir, const struct store_identity *id, struct err *e)
+size_t identity_encode(uint8_t *body, const struct store_identity *id)
 {
-    uint8_t body[16 + 8 + 8 + 4 + STORE_NAME_MAX + 4 + STORE_LIST_MAX], *p = body;
+    uint8_t *p = body;
     size_t name_size = strlen(id->name), list_size = strlen(id->list);
     ASSERT(name_size <= STORE_NAME_MAX && list_size <= STORE_LIST_MAX);
     memcpy(p, id->cluster, sizeof id->cluster);
@@ -16,8 +15,14 @@ int identity_write(struct io *io, const char *dir, const struct store_identity *
     p += 36 + name_size;
     put_u32(p, (uint32_t)list_size);
     memcpy(p + 4, id->list, list_size);
-    p += 4 + list_size;
-    return smallfile_write(io, dir, SMALLFILE_IDENTITY, body, (size_t)(p - body), e);
+    return (size_t)(p + 4 + list_size - body);
+}
+
+int identity_write(struct io *io, const char *dir, const struct store_identity *id, struct err *e)
+{
+    uint8_t body[IDENTITY_BYTES];
+    size_t size = identity_encode(body, id);
+    return smallfile_write(io, dir, SMALLFILE_IDENTITY, body, size, e);
 }
 
 /* A text of at most `most` bytes into out of most + 1. */
@@ -29,22 +34,26 @@ static void read_text(struct reader *r, char *out, size_t most)
     if (text != NULL) memcpy(out, text, size);
 }
 
+bool identity_decode(struct reader *r, struct store_identity *out)
+{
+    const uint8_t *cluster = reader_take(r, sizeof out->cluster);
+    *out = (struct store_identity){0};
+    if (cluster != NULL) memcpy(out->cluster, cluster, sizeof out->cluster);
+    out->node = reader_u64(r);
+    out->incarnation = reader_u64(r);
+    read_text(r, out->name, STORE_NAME_MAX);
+    read_text(r, out->list, STORE_LIST_MAX);
+    return !r->bad && r->at == r->size && out->node != 0 && out->incarnation != 0;
+}
+
 int identity_read(struct io *io, const char *dir, struct store_identity *out, struct err *e)
 {
     struct buf body;
     *out = (struct store_identity){0};
     int status = smallfile_read(io, dir, SMALLFILE_IDENTITY, &body, e);
-    if (status == OK) {
-        struct reader r = {.data = body.data, .size = body.size};
-        const uint8_t *cluster = reader_take(&r, sizeof out->cluster);
-        if (cluster != NULL) memcpy(out->cluster, cluster, sizeof out->cluster);
-        out->node = reader_u64(&r);
-        out->incarnation = reader_u64(&r);
-        read_text(&r, out->name, STORE_NAME_MAX);
-        read_text(&r, out->list, STORE_LIST_MAX);
-        if (r.bad || r.at != r.size || out->node == 0 || out->incarnation == 0) {
-            status = err_set(e, ERR_CORRUPT, "%s/identity: damaged: its fields make no sense", dir);
-        }
+    struct reader r = {.data = body.data, .size = body.size};
+    if (status == OK && !identity_decode(&r, out)) {
+        status = err_set(e, ERR_CORRUPT, "%s/identity: damaged: its fields make no sense", dir);
     }
     buf_free(&body);
     return status;

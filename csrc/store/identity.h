@@ -6,6 +6,14 @@
 
 #pragma GCC visibility push(hidden)
 
+#define IDENTITY_BYTES (16u + 8u + 8u + 4u + STORE_NAME_MAX + 4u + STORE_LIST_MAX) /* most of an encoded one */
+
+/* Into IDENTITY_BYTES bytes: cluster id 16, node 8, incarnation 8, then name and list, each with its size (u32) before
+ * it. Returns how many it used. */
+size_t identity_encode(uint8_t *body, const struct store_identity *id);
+/* false: it makes no sense. */
+bool identity_decode(struct reader *r, struct store_identity *out);
+
 /* All block and name the file in their errors. */
 
 /* Written once. */

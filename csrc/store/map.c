@@ -72,21 +72,36 @@ void map_truncate(struct map *m, raft_index index)
     m->jump = true;
 }
 
+void map_reset(struct map *m, raft_index last, raft_term last_term)
+{
+    m->n_marks = m->n_runs = 0;
+    m->first = last + 1;
+    m->last = last;
+    m->base_term = last_term;
+    m->jump = true;
+}
+
+void map_skip(struct map *m, raft_index index)
+{
+    ASSERT(m->first <= index && index <= m->last);
+    size_t ended = 0; /* runs that end before the new first */
+    m->base_term = map_term(m, index);
+    m->first = index + 1;
+    while (ended + 1 < m->n_runs && m->runs[ended + 1].start <= m->first) ended++;
+    if (m->first > m->last) ended = m->n_runs;
+    m->n_runs -= ended;
+    if (ended > 0) memmove(m->runs, m->runs + ended, m->n_runs * sizeof *m->runs);
+    if (m->n_runs > 0) m->runs[0].start = MAX(m->runs[0].start, m->first);
+}
+
 void map_drop_segment(struct map *m, const struct segment *segment)
 {
     size_t gone = 0;
     while (gone < m->n_marks && m->marks[gone].segment == segment) gone++;
     m->n_marks -= gone;
     if (gone > 0) memmove(m->marks, m->marks + gone, m->n_marks * sizeof *m->marks);
-    m->first = m->n_marks > 0 ? m->marks[0].index : m->last + 1;
-
-    if (m->first > m->last) m->base_term = map_last_term(m);
-    size_t ended = 0; /* runs that end before first */
-    while (ended + 1 < m->n_runs && m->runs[ended + 1].start <= m->first) ended++;
-    if (m->first > m->last) ended = m->n_runs;
-    m->n_runs -= ended;
-    if (ended > 0) memmove(m->runs, m->runs + ended, m->n_runs * sizeof *m->runs);
-    if (m->n_runs > 0) m->runs[0].start = MAX(m->runs[0].start, m->first);
+    raft_index first = m->n_marks > 0 ? MAX(m->first, m->marks[0].index) : m->last + 1;
+    if (first > m->first) map_skip(m, first - 1);
 }
 
 size_t map_find(const struct map *m, raft_index index)
@@ -106,6 +121,16 @@ raft_index map_mark_last(const struct map *m, size_t i)
 {
     ASSERT(i < m->n_marks);
     return i + 1 < m->n_marks ? m->marks[i + 1].index - 1 : m->last;
+}
+
+raft_term map_term(const struct map *m, raft_index index)
+{
+    ASSERT(index + 1 >= m->first && index <= m->last);
+    if (index < m->first) return m->base_term;
+    size_t i = m->n_runs;
+    while (i > 0 && m->runs[i - 1].start > index) i--;
+    ASSERT(i > 0);
+    return m->runs[i - 1].term;
 }
 
 raft_term map_last_term(const struct map *m)

@@ -26,7 +26,7 @@ struct map {
     struct raft_run *runs; /* terms of first .. last */
     size_t n_runs, runs_capacity;
     raft_index first, last; /* first = last + 1: empty */
-    raft_term base_term;    /* of the last entry while there are no runs; 0 = not known */
+    raft_term base_term;    /* of entry first - 1; 0 = not known, or there is none */
     bool jump;              /* the next batch gets a mark in any case */
 };
 
@@ -43,6 +43,10 @@ void map_add(struct map *m, struct segment *segment, uint64_t offset, raft_index
 void map_extend(struct map *m, struct raft_run run);
 /* Entries from index on are void. index <= last + 1; below first the log becomes empty and starts there. */
 void map_truncate(struct map *m, raft_index index);
+/* All entries are void; it goes on after that one. */
+void map_reset(struct map *m, raft_index last, raft_term last_term);
+/* Entries up to index, which is in the log, are not wanted. */
+void map_skip(struct map *m, raft_index index);
 /* Forgets the marks in a segment, which is the oldest one. */
 void map_drop_segment(struct map *m, const struct segment *segment);
 
@@ -50,6 +54,9 @@ void map_drop_segment(struct map *m, const struct segment *segment);
 size_t map_find(const struct map *m, raft_index index);
 /* Last index that the mark at position i is good for. */
 raft_index map_mark_last(const struct map *m, size_t i);
+/* Term of an entry, or of the one before the first; 0 when it is not known. Precondition: first - 1 <= index <=
+ * last. */
+raft_term map_term(const struct map *m, raft_index index);
 /* Term of the last entry; 0 when it is not known. */
 raft_term map_last_term(const struct map *m);
 

@@ -4,7 +4,7 @@
 #include "store/internal.h"
 #include "store/smallfile.h"
 
-#define PEER_BYTES 16u /* in the file: node, incarnation */
+#define PEER_BYTES 24u /* in the file: node, incarnation, epoch */
 
 struct peer_request {
     struct peer_request *next;
@@ -73,6 +73,7 @@ static bool put_peer(struct buf *body, const struct peer_known *peer)
     if (at == NULL) return false;
     put_u64(at, peer->node);
     put_u64(at + 8, peer->incarnation);
+    put_u64(at + 16, peer->epoch);
     return true;
 }
 
@@ -103,7 +104,8 @@ int peers_read(struct peers *p, struct err *e)
         status = err_set(e, ERR_NOMEM, "%s/peers: out of memory", p->dir);
     }
     for (size_t at = 0; status == OK && at < body.size; at += PEER_BYTES) {
-        learn(p, (struct peer_known){get_u64(body.data + at), get_u64(body.data + at + 8)});
+        const uint8_t *from = body.data + at;
+        learn(p, (struct peer_known){get_u64(from), get_u64(from + 8), get_u64(from + 16)});
     }
     buf_free(&body);
     return status;
@@ -157,8 +159,18 @@ uint64_t store_peer(const struct store *s, uint64_t node)
     return known != NULL ? known->incarnation : 0;
 }
 
-int store_remember_peer(struct store *s, uint64_t node, uint64_t incarnation, void (*done)(void *ctx, int status),
-                        void *ctx)
+enum store_peer_verdict store_peer_judge(const struct store *s, uint64_t node, uint64_t incarnation, uint64_t epoch,
+                                         uint64_t before)
+{
+    const struct peer_known *known = find(s->peers.known, s->peers.n, node);
+    if (known == NULL) return STORE_PEER_NEW;
+    if (known->incarnation != incarnation) return STORE_PEER_REPLACED;
+    if (known->epoch == epoch) return STORE_PEER_KNOWN;
+    return before >= known->epoch ? STORE_PEER_LATER : STORE_PEER_ROLLED_BACK;
+}
+
+int store_remember_peer(struct store *s, uint64_t node, uint64_t incarnation, uint64_t epoch,
+                        void (*done)(void *ctx, int status), void *ctx)
 {
     struct peers *p = &s->peers;
     ASSERT(!s->closing && node != 0 && incarnation != 0);
@@ -166,7 +178,8 @@ int store_remember_peer(struct store *s, uint64_t node, uint64_t incarnation, vo
     struct peer_request *request = mem_alloc(sizeof *request);
     if (request == NULL) return ERR_NOMEM;
     p->n_requests++;
-    *request = (struct peer_request){.peer = {node, incarnation}, .done = done, .ctx = ctx};
+    *request = (struct peer_request){
+        .peer = {node, incarnation, epoch}, .done = done, .ctx = ctx};
     *p->waiting_end = request;
     p->waiting_end = &request->next;
     start(s);

@@ -1,4 +1,5 @@
-/* The incarnations of peers, remembered durably: how a peer that comes back with an empty directory is told. */
+/* The incarnations of peers and the newest life of each, remembered durably: how a peer is told that comes back with an
+ * empty directory, or with an old copy of its own. */
 #ifndef RAFT_STORE_PEERS_H
 #define RAFT_STORE_PEERS_H
 
@@ -7,7 +8,7 @@
 #pragma GCC visibility push(hidden)
 
 struct peer_known {
-    uint64_t node, incarnation;
+    uint64_t node, incarnation, epoch;
 };
 
 struct peer_request; /* one store_remember_peer on its way */

@@ -90,7 +90,7 @@ static int read_batch(struct read_plan *plan, const struct piece *piece, struct 
         h.length < BATCH_HEADER || h.length % 8 != 0) {
         return damaged(plan, piece, *offset, "no batch is there", e);
     }
-    uint64_t at = *offset + BATCH_HEADER, end = *offset + h.length;
+    uint64_t at = *offset + batch_entries(h.flags), end = *offset + h.length;
     for (raft_index index = h.first; at < end && !*full && !is_done(plan, piece); index++) {
         uint32_t size;
         status = read_entry(plan, piece, w, at, end - at, index, &size, full, e);
@@ -152,23 +152,6 @@ static void unlink_plan(struct store *s, struct read_plan *plan)
     *at = plan->next;
 }
 
-static void read_done(struct io_job *job)
-{
-    struct store_read *read = CONTAINER_OF(job, struct store_read, job);
-    struct read_plan *plan = read->plan;
-    struct store *s = plan->store;
-    unlink_plan(s, plan);
-    if (plan->cancelled) {
-        read->status = err_set(&read->error, ERR_NOENT, "entries from %" PRIu64 " on are not (or no longer) stored",
-                               read->first);
-    }
-    if (read->status != OK) drop_blocks(read);
-    read->plan = NULL;
-    mem_free(plan);
-    read->done(read);
-    store_settle(s);
-}
-
 static void add_piece(struct store *s, struct read_plan *plan, size_t mark, raft_index first, raft_index last)
 {
     const struct segment *segment = s->map.marks[mark].segment;
@@ -182,15 +165,15 @@ static void add_piece(struct store *s, struct read_plan *plan, size_t mark, raft
     };
 }
 
-int store_read_range(struct store *s, struct store_read *read)
+/* NULL: no memory. */
+static struct read_plan *plan_new(struct store *s, struct store_read *read)
 {
     raft_index last = MIN(read->last, s->durable_last);
-    ASSERT(!s->closing && read->first <= read->last && read->last <= s->writer.last);
     bool there = read->first >= s->map.first && read->first <= last;
     size_t mark = there ? map_find(&s->map, read->first) : 0, end = there ? map_find(&s->map, last) + 1 : 0;
     end = MIN(end, mark + MIN(PIECES_MAX, read->max_bytes / MAP_MARK_BYTES + 2));
     struct read_plan *plan = mem_zero(1, sizeof *plan + (end - mark) * sizeof plan->pieces[0]);
-    if (plan == NULL) return ERR_NOMEM;
+    if (plan == NULL) return NULL;
     plan->store = s;
     plan->read = read;
     plan->io = s->io;
@@ -205,6 +188,44 @@ int store_read_range(struct store *s, struct store_read *read)
     read->blocks = NULL;
     read->n = 0;
     read->plan = plan;
+    return plan;
+}
+
+/* What the reader gets. */
+static void conclude(struct store_read *read)
+{
+    struct read_plan *plan = read->plan;
+    unlink_plan(plan->store, plan);
+    if (plan->cancelled) {
+        read->status = err_set(&read->error, ERR_NOENT, "entries from %" PRIu64 " on are not (or no longer) stored",
+                               read->first);
+    }
+    if (read->status != OK) drop_blocks(read);
+    read->plan = NULL;
+    mem_free(plan);
+}
+
+static void read_done(struct io_job *job)
+{
+    struct store_read *read = CONTAINER_OF(job, struct store_read, job);
+    struct store *s = ((struct read_plan *)read->plan)->store;
+    conclude(read);
+    read->done(read);
+    store_settle(s);
+}
+
+int read_now(struct store *s, struct store_read *read)
+{
+    if (plan_new(s, read) == NULL) return err_set(&read->error, ERR_NOMEM, "out of memory while reading the log");
+    read_work(&read->job);
+    conclude(read);
+    return read->status;
+}
+
+int store_read_range(struct store *s, struct store_read *read)
+{
+    ASSERT(!s->closing && read->first <= read->last && read->last <= s->writer.last);
+    if (plan_new(s, read) == NULL) return ERR_NOMEM;
     read->job.work = read_work;
     read->job.done = read_done;
     io_submit(s->io, IO_LANE_BULK, &read->job);

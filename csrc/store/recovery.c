@@ -11,6 +11,7 @@
 #include "store/internal.h"
 #include "store/window.h"
 
+#define PROGRESS_BYTES (4u << 20) /* between two calls of progress() */
 #define SANE_MAX (UINT64_C(1) << 62) /* no index, number or term of ours gets there */
 
 /* One segment file. */
@@ -29,6 +30,13 @@ struct recovery {
     bool sealed;         /* the last batch is a seal */
     uint64_t torn;       /* bytes of the torn tail, as far as they can be seen */
     bool identity;       /* there is one */
+    bool created;        /* the directory is new, or made anew */
+    bool is_void;        /* the log is: the snapshot is ahead of it */
+    uint64_t epoch_before; /* the life before this one */
+    bool set_aside;      /* what was here has been, just now */
+    struct block **confs; /* entries of that type, in the log */
+    size_t n_confs, confs_capacity;
+    char damaged[ERR_TEXT_MAX]; /* the newest snapshot is */
     char stranger[64];   /* a name that is not ours; empty: there is none */
 };
 
@@ -42,12 +50,12 @@ static bool ends_with(const char *name, const char *end)
 
 static bool is_ours(const char *name)
 {
-    static const char *const names[] = {"lock", "identity", "epoch", "peers", "lost+found"};
-    uint64_t file;
+    static const char *const names[] = {"lock", "identity", "epoch", "peers", "rejoin", "lost+found"};
+    uint64_t file, term;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         if (strcmp(name, names[i]) == 0) return true;
     }
-    return format_segment_name(name, &file);
+    return format_segment_name(name, &file) || format_snapshot_name(name, &file, &term) || rejoin_is_set_aside(name);
 }
 
 /* Opens a segment's file and reads its header. Takes it over when it fails too. */
@@ -98,6 +106,10 @@ static int add_spare(struct store *s, struct found *f, struct err *e)
 {
     char path[FORMAT_PATH_MAX];
     format_segment_path(path, s->dir, f->segment->file);
+    if (s->visitor != NULL) {
+        segments_push(&s->spares, f->segment);
+        return OK;
+    }
     if (f->header.size != f->segment->size || f->header.size % IO_BLOCK != 0) {
         mem_free(f->segment);
         return io_remove(s->io, path, e) == OK ? io_sync_dir(s->io, s->dir, e) : e->code;
@@ -120,6 +132,7 @@ static int add_file(struct recovery *r, uint64_t file, struct err *e)
     f.segment->file = file;
     s->keeper.next_file = MAX(s->keeper.next_file, file + 1);
     int status = read_header(s, &f, e);
+    if (status == OK && s->visitor != NULL) s->visitor->segment(s->visitor->ctx, file, f.segment->size, &f.header);
     if (status == OK && s->identity.node != 0) status = check_header(s, &f, e);
     if (status == OK && f.header.state == SEGMENT_SPARE && s->identity.node != 0) return add_spare(s, &f, e);
     if (status != OK) {
@@ -160,13 +173,14 @@ static int add_files(struct recovery *r, const struct io_names *names, struct er
 
 /* ---- a new directory ---- */
 
-/* What an interrupted creation has left goes; anything else is not ours to overwrite. */
-static int clear_leftovers(struct recovery *r, struct err *e)
+/* What an interrupted creation has left goes. */
+static int clear_leftovers(struct recovery *r, const struct io_names *names, struct err *e)
 {
     struct store *s = r->s;
-    if (r->stranger[0] != 0) {
-        return err_set(e, ERR_FOREIGN, "%s holds \"%s\" and no identity: it is not a directory of a node; give an "
-                       "empty one", s->dir, r->stranger);
+    uint64_t index, term;
+    for (size_t i = 0; i < names->count; i++) {
+        if (!format_snapshot_name(names->names[i], &index, &term)) continue;
+        return err_set(e, ERR_CORRUPT, "%s/identity is missing, but there is a snapshot, %s", s->dir, names->names[i]);
     }
     for (size_t i = 0; i < r->n; i++) {
         char path[FORMAT_PATH_MAX];
@@ -180,17 +194,13 @@ static int clear_leftovers(struct recovery *r, struct err *e)
 }
 
 /* The identity is written last: until then the directory counts as new. */
-static int create(struct recovery *r, const struct store_identity *wanted, struct err *e)
+static int create(struct recovery *r, const struct io_names *names, const struct store_identity *identity,
+                  struct err *e)
 {
     struct store *s = r->s;
-    if (wanted->node == 0) {
-        return err_set(e, ERR_INVALID, "%s is new: a node's id is needed to create it", s->dir);
-    }
-    if (clear_leftovers(r, e) != OK) return e->code;
-    s->identity = *wanted;
-    do s->identity.incarnation = io_random(s->io);
-    while (s->identity.incarnation == 0);
-    s->epoch = (struct epoch){.life = MAX(io_wall(s->io), 1)};
+    if (clear_leftovers(r, names, e) != OK) return e->code;
+    s->identity = *identity;
+    s->epoch = (struct epoch){.life = MAX(io_wall(s->io), s->epoch.life + 1)};
     memcpy(s->keeper.header.cluster, s->identity.cluster, sizeof s->identity.cluster);
     s->keeper.header.node = s->identity.node;
 
@@ -239,17 +249,39 @@ static int read_record(struct window *w, const struct found *f, uint64_t number,
     return OK;
 }
 
+/* Forgets configurations from index on. */
+static void drop_confs(struct recovery *r, raft_index index)
+{
+    while (r->n_confs > 0 && entry_view(r->confs[r->n_confs - 1]).index >= index) block_unref(r->confs[--r->n_confs]);
+}
+
+static bool keep_conf(struct recovery *r, const uint8_t *entry, uint32_t size)
+{
+    void *confs = r->confs;
+    bool room = mem_grow(&confs, &r->confs_capacity, r->n_confs + 1, sizeof *r->confs);
+    r->confs = confs;
+    struct block *block = room ? block_new(size) : NULL;
+    if (block == NULL) return false;
+    memcpy(block->bytes, entry, size);
+    r->confs[r->n_confs++] = block;
+    return true;
+}
+
 /* The terms of a batch's entries, which have been checked, and where they are. */
-static int map_batch(struct store *s, const struct found *f, const struct batch_header *h, const uint8_t *record,
+static int map_batch(struct recovery *r, const struct found *f, const struct batch_header *h, const uint8_t *record,
                      struct err *e)
 {
-    uint64_t at = BATCH_HEADER;
+    struct store *s = r->s;
+    uint64_t at = batch_entries(h->flags);
     for (uint32_t i = 0; i < h->count; i++) {
         struct entry entry;
         uint32_t used;
         if (entry_read(record + at, h->length - at, true, &entry, &used, e) != OK) return e->code;
         struct raft_run run = {.start = entry.index, .term = entry.term};
-        if (!map_reserve(&s->map, 1)) return err_set(e, ERR_NOMEM, "out of memory while reading %s", s->dir);
+        bool room = map_reserve(&s->map, 1) &&
+                    (entry.type != RAFT_ENTRY_CONFIG || keep_conf(r, record + at, used));
+        if (!room) return err_set(e, ERR_NOMEM, "out of memory while reading %s", s->dir);
+        if (s->visitor != NULL) s->visitor->entry(s->visitor->ctx, &entry);
         if (i == 0) map_add(&s->map, f->segment, h->offset, h->first, 1, &run, 1);
         else map_extend(&s->map, run);
         at += FORMAT_ALIGN(used);
@@ -261,23 +293,28 @@ static int apply(struct recovery *r, struct found *f, const struct batch_header 
                  struct err *e)
 {
     struct store *s = r->s;
+    bool seal = (h->flags & BATCH_SEAL) != 0, reset = (h->flags & BATCH_RESET) != 0;
     raft_index last = h->truncate_from != 0 ? h->truncate_from - 1 : s->map.last;
-    bool seal = (h->flags & BATCH_SEAL) != 0;
-    bool fits = last <= s->map.last && (h->count == 0 || (!seal && h->first == last + 1));
-    if (!fits || last + h->count >= SANE_MAX) {
+    if (reset) last = get_u64(record + BATCH_HEADER);
+    bool fits = (reset ? last > 0 && h->truncate_from == 0 : last <= s->map.last) &&
+                (h->count == 0 || (!seal && h->first == last + 1));
+    if (!fits || last >= SANE_MAX || last + h->count >= SANE_MAX) {
         return err_set(e, ERR_CORRUPT, "%s/%08" PRIu64 ".seg: the batch at offset %" PRIu64 " contradicts the log "
                        "before it, which ends with entry %" PRIu64, s->dir, f->segment->file, h->offset, s->map.last);
     }
+    if (h->truncate_from != 0 || reset) drop_confs(r, h->truncate_from);
     if (h->truncate_from != 0) map_truncate(&s->map, h->truncate_from);
+    if (reset) map_reset(&s->map, last, get_u64(record + BATCH_HEADER + 8));
     if (h->flags & BATCH_VOTE) {
         s->term = h->term;
         s->vote = h->vote;
     }
+    if (s->visitor != NULL) s->visitor->batch(s->visitor->ctx, f->segment->file, h);
     r->sealed = seal;
     f->batches++;
     f->last_at = h->offset;
     f->segment->end = h->offset + h->length;
-    return map_batch(s, f, h, record, e);
+    return map_batch(r, f, h, record, e);
 }
 
 /* Looks behind offset for anything of a batch later than `number`. Salt and offset in it leave no doubt whose it is,
@@ -341,7 +378,10 @@ static int read_batches(struct recovery *r, struct found *f, const struct found 
     while (status == OK && why == NULL && (after == NULL || r->next < after->header.first_batch)) {
         status = read_record(&w, f, r->next, f->segment->end, &h, &p, &why, e);
         if (status == OK && why == NULL) status = apply(r, f, &h, p, e);
-        if (status == OK && why == NULL) r->next++;
+        if (status == OK && why == NULL) {
+            r->next++;
+            recovery_progress(s, h.length);
+        }
     }
     if (status == OK && after != NULL && r->next < after->header.first_batch) {
         status = rot(s, f, after->header.last, why, "the log goes on in another segment", e);
@@ -403,6 +443,41 @@ static int read_log(struct recovery *r, struct err *e)
         if (read_batches(r, &r->found[i], after, e) != OK) return e->code;
     }
     return OK;
+}
+
+/* ---- the snapshot and the log ---- */
+
+/* What of the log is behind the snapshot, and whether it continues it (see store_open). */
+static int join(struct recovery *r, struct err *e)
+{
+    struct store *s = r->s;
+    struct map *map = &s->map;
+    struct store_snapshot snapshot = store_snapshot(s);
+    const char *more = r->damaged[0] != 0 ? "; a newer one is damaged: " : "";
+    if (snapshot.index + 1 < map->first) {
+        return err_set(e, ERR_CORRUPT, "%s: the log begins with entry %" PRIu64 ", and no snapshot holds what came "
+                       "before (the newest sound one ends with entry %" PRIu64 ")%s%s", s->dir, map->first,
+                       snapshot.index, more, r->damaged);
+    }
+    raft_term term = snapshot.index <= map->last ? map_term(map, snapshot.index) : 0;
+    if (snapshot.index == 0 || term == snapshot.term) return OK;
+    if (snapshot.index + 1 == map->first && term == 0) {
+        map->base_term = snapshot.term;
+        return OK;
+    }
+    if (snapshot.index + 1 == map->first && snapshot.index <= map->last) {
+        return err_set(e, ERR_CORRUPT, "%s: the snapshot ends with entry %" PRIu64 " of term %" PRIu64 ", the log goes "
+                       "on after one of term %" PRIu64, s->dir, snapshot.index, snapshot.term, term);
+    }
+    r->is_void = true;
+    return OK;
+}
+
+/* Where a truncation has reached below the segments that are left, the term before the first entry is not known: it is
+ * given up. */
+static void know_first(struct map *map)
+{
+    if (map->first > 1 && map->first <= map->last && map->base_term == 0) map_skip(map, map->first);
 }
 
 /* ---- making sure of it ---- */
@@ -491,11 +566,12 @@ static int secure(struct recovery *r, struct err *e)
     if (newest == NULL && !writer_init(s, NULL)) {
         return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
     }
+    r->epoch_before = s->epoch.life;
     s->epoch = (struct epoch){.life = MAX(s->epoch.life + 1, io_wall(s->io)), .batch = writer_newest_batch(s)};
     return epoch_update(s->io, s->dir, &s->epoch, e);
 }
 
-/* ---- all of it ---- */
+/* ---- a directory ---- */
 
 static int must_exist(struct store *s, int status, const char *name, struct err *e)
 {
@@ -503,65 +579,261 @@ static int must_exist(struct store *s, int status, const char *name, struct err 
     return err_set(e, ERR_CORRUPT, "%s/%s is missing", s->dir, name);
 }
 
-static int open_existing(struct recovery *r, const struct io_names *names, const struct store_identity *wanted,
-                         struct err *e)
+/* Opens a directory that has an identity. */
+static int open_existing(struct recovery *r, const struct io_names *names, struct err *e)
 {
     struct store *s = r->s;
-    if (identity_read(s->io, s->dir, &s->identity, e) != OK) return e->code;
-    if (identity_compare(s->dir, &s->identity, wanted, e) != OK) return e->code;
     memcpy(s->keeper.header.cluster, s->identity.cluster, sizeof s->identity.cluster);
     s->keeper.header.node = s->identity.node;
     if (must_exist(s, peers_read(&s->peers, e), "peers", e) != OK) return e->code;
     if (must_exist(s, epoch_read(s->io, s->dir, &s->epoch, e), "epoch", e) != OK) return e->code;
+    if (snapshots_recover(s, names, r->damaged, e) != OK) return e->code;
     if (add_files(r, names, e) != OK) return e->code;
     if (read_log(r, e) != OK) return e->code;
+    if (join(r, e) != OK) return e->code;
+    know_first(&s->map);
     return secure(r, e);
 }
 
-static int create_new(struct recovery *r, const struct io_names *names, const struct store_identity *wanted,
+static int create_new(struct recovery *r, const struct io_names *names, const struct store_identity *identity,
                       struct err *e)
 {
     struct store *s = r->s;
+    r->created = true;
+    s->identity.node = 0; /* files are not looked at as this node's */
     if (add_files(r, names, e) != OK) return e->code;
-    if (create(r, wanted, e) != OK) return e->code;
+    if (create(r, names, identity, e) != OK) return e->code;
     map_init(&s->map, 0, 0);
     s->writer.next_batch = 1;
     s->writer.sealed = true;
     return writer_init(s, NULL) ? OK : err_set(e, ERR_NOMEM, "out of memory while creating %s", s->dir);
 }
 
+static uint64_t draw_incarnation(struct store *s)
+{
+    uint64_t drawn;
+    do drawn = io_random(s->io);
+    while (drawn == 0);
+    return drawn;
+}
+
+/* ---- a directory that is lost ---- */
+
+/* Gives back what reading the old directory has left in s and r. */
+static void forget(struct recovery *r)
+{
+    struct store *s = r->s;
+    drop_confs(r, 0);
+    for (size_t i = 0; i < r->n; i++) mem_free(r->found[i].segment);
+    r->n = 0;
+    r->torn = 0;
+    r->is_void = false;
+    segments_clear(&s->live, s->io);
+    segments_clear(&s->spares, s->io);
+    snapshots_free(s);
+    writer_free(s);
+    map_free(&s->map);
+    s->writer.open = false;
+    s->term = s->vote = 0;
+}
+
+/* Carries on from the mark: sets aside what is to be set aside, and makes the directory anew. */
+static int replace(struct recovery *r, struct err *e)
+{
+    struct store *s = r->s;
+    struct io_names names = {0};
+    struct err ignored;
+    if (s->rejoin.step == REJOIN_MOVING) {
+        bool peers_lost = s->peers.n == 0 && peers_read(&s->peers, &ignored) != OK;
+        if (rejoin_move(s->io, s->dir, &s->rejoin, peers_lost, e) != OK) return e->code;
+        s->rejoin.step = REJOIN_MOVED;
+        if (rejoin_write(s->io, s->dir, &s->rejoin, e) != OK) return e->code;
+        r->set_aside = true;
+    } else {
+        peers_read(&s->peers, &ignored);
+    }
+    int status = io_list(s->io, s->dir, &names, e);
+    if (status == OK) status = create_new(r, &names, &s->rejoin.identity, e);
+    io_names_free(&names);
+    return status;
+}
+
+/* The directory is to be made anew: the mark first. lost: it held something, and *e says what is wrong with it. */
+static int begin_replacing(struct recovery *r, const struct store_identity *wanted, bool lost, struct err *e)
+{
+    struct store *s = r->s;
+    struct store_identity identity = *wanted, old;
+    struct err ignored;
+    if (lost && identity_read(s->io, s->dir, &old, &ignored) == OK) identity = old;
+    if (identity.node == 0) return e->code; /* nobody knows whose it is */
+    identity.incarnation = draw_incarnation(s);
+    if (lost) forget(r);
+    if (lost) memcpy(r->damaged, e->text, sizeof r->damaged);
+    s->rejoin = (struct rejoin){
+        .step = lost ? REJOIN_MOVING : REJOIN_MOVED,
+        .number = lost ? MAX(io_wall(s->io), s->epoch.life) : 0,
+        .identity = identity,
+    };
+    if (rejoin_write(s->io, s->dir, &s->rejoin, e) != OK) return e->code;
+    return replace(r, e);
+}
+
+/* ---- all of it ---- */
+
+static int report_log(struct recovery *r, struct store_recovered *out)
+{
+    struct store *s = r->s;
+    struct store_snapshot snapshot = store_snapshot(s);
+    out->before = snapshot.term;
+    out->first = snapshot.index + 1;
+    out->last = snapshot.index;
+    if (r->is_void) return OK;
+    out->before = s->map.base_term;
+    out->first = s->map.first;
+    out->last = s->map.last;
+    out->runs = mem_alloc(s->map.n_runs * sizeof *out->runs);
+    if (out->runs == NULL) return ERR_NOMEM;
+    out->n_runs = s->map.n_runs;
+    if (out->n_runs > 0) memcpy(out->runs, s->map.runs, out->n_runs * sizeof *out->runs);
+    size_t covered = 0; /* of the configurations: by the snapshot */
+    while (covered < r->n_confs && entry_view(r->confs[covered]).index <= snapshot.index) covered++;
+    for (size_t i = 0; i < covered; i++) block_unref(r->confs[i]);
+    r->n_confs -= covered;
+    if (covered > 0) memmove(r->confs, r->confs + covered, r->n_confs * sizeof *r->confs);
+    out->confs = r->confs;
+    out->n_confs = r->n_confs;
+    r->confs = NULL;
+    r->n_confs = 0;
+    return OK;
+}
+
 static int report(struct recovery *r, struct store_recovered *out, struct err *e)
 {
     struct store *s = r->s;
     *out = (struct store_recovered){
-        .created = !r->identity,
+        .created = r->created,
         .identity = s->identity,
         .epoch = s->epoch.life,
+        .epoch_before = r->epoch_before,
+        .rejoining = s->rejoin.step != 0,
         .term = s->term,
         .vote = s->vote,
-        .first = s->map.first,
-        .last = s->map.last,
-        .n_runs = s->map.n_runs,
+        .snapshot = store_snapshot(s),
         .torn_bytes = r->torn,
     };
-    out->runs = mem_alloc(s->map.n_runs * sizeof *out->runs);
-    if (out->runs == NULL) return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
-    if (out->n_runs > 0) memcpy(out->runs, s->map.runs, out->n_runs * sizeof *out->runs);
+    memcpy(out->damaged, r->damaged, sizeof out->damaged);
+    if (r->set_aside) rejoin_set_aside_name(out->set_aside, s->rejoin.number);
+    if (report_log(r, out) == OK) return OK;
+    return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
+}
+
+/* Does the mark tell of a replacing that has not come to its end? */
+static bool is_unfinished(const struct recovery *r)
+{
+    return r->s->rejoin.step == REJOIN_MOVING || (r->s->rejoin.step == REJOIN_MOVED && !r->identity);
+}
+
+static int open_any(struct recovery *r, const struct store_config *config, const struct io_names *names, struct err *e)
+{
+    struct store *s = r->s;
+    struct store_identity wanted = config->identity;
+    if (tidy(r, names, e) != OK || rejoin_read(s->io, s->dir, &s->rejoin, e) != OK) return e->code;
+    if (r->identity && s->rejoin.step != REJOIN_MOVING) {
+        if (identity_read(s->io, s->dir, &s->identity, e) != OK) return e->code;
+        if (identity_compare(s->dir, &s->identity, &wanted, e) != OK) return e->code;
+    }
+    if (is_unfinished(r)) return replace(r, e);
+    if (r->identity) return open_existing(r, names, e);
+    if (r->stranger[0] != 0) {
+        return err_set(e, ERR_FOREIGN, "%s holds \"%s\" and no identity: it is not a directory of a node; give an "
+                       "empty one", s->dir, r->stranger);
+    }
+    if (wanted.node == 0) return err_set(e, ERR_INVALID, "%s is new: a node's id is needed to create it", s->dir);
+    wanted.incarnation = draw_incarnation(s);
+    return config->rejoin ? OK : create_new(r, names, &wanted, e); /* or recovery_run does, with a mark */
+}
+
+/* Adds up what will be read. */
+static int measure(struct store *s, const struct io_names *names, struct err *e)
+{
+    uint64_t a, b, size = 0;
+    for (size_t i = 0; i < names->count; i++) {
+        char path[FORMAT_PATH_MAX];
+        struct io_file *file;
+        if (!format_segment_name(names->names[i], &a) && !format_snapshot_name(names->names[i], &a, &b)) continue;
+        format_path(path, s->dir, names->names[i]);
+        if (io_open(s->io, path, 0, &file, e) != OK) return e->code;
+        int status = io_size(s->io, file, &size, e);
+        io_close(s->io, file);
+        if (status != OK) return status;
+        s->total_bytes += size;
+    }
     return OK;
+}
+
+void recovery_progress(struct store *s, uint64_t bytes)
+{
+    uint64_t before = s->read_bytes / PROGRESS_BYTES;
+    s->read_bytes += bytes;
+    if (s->opening == NULL || s->opening->progress == NULL || s->read_bytes / PROGRESS_BYTES == before) return;
+    s->opening->progress(s->opening->progress_ctx, s->read_bytes, MAX(s->read_bytes, s->total_bytes));
 }
 
 int recovery_run(struct store *s, const struct store_config *config, struct store_recovered *out, struct err *e)
 {
     struct recovery r = {.s = s};
     struct io_names names = {0};
+    s->opening = config;
     int status = io_list(s->io, s->dir, &names, e);
-    if (status == OK) status = tidy(&r, &names, e);
-    if (status == OK && r.identity) status = open_existing(&r, &names, &config->identity, e);
-    else if (status == OK) status = create_new(&r, &names, &config->identity, e);
+    if (status == OK && config->progress != NULL) status = measure(s, &names, e);
+    if (status == OK) status = open_any(&r, config, &names, e);
+    if (status == OK && !r.identity && !r.created) status = begin_replacing(&r, &config->identity, false, e);
+    if (status == ERR_CORRUPT && config->rejoin) status = begin_replacing(&r, &config->identity, true, e);
+    s->durable_last = s->map.last;
     if (status == OK) status = report(&r, out, e);
+    if (status == OK && r.is_void && !writer_reset(s, out->snapshot.index, out->snapshot.term)) {
+        status = err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
+    }
+    drop_confs(&r, 0);
+    mem_free(r.confs);
     for (size_t i = 0; i < r.n; i++) mem_free(r.found[i].segment);
     mem_free(r.found);
     io_names_free(&names);
-    s->durable_last = s->map.last;
+    s->opening = NULL;
+    return status;
+}
+
+static int look(struct recovery *r, const struct io_names *names, struct err *e)
+{
+    struct store *s = r->s;
+    if (rejoin_read(s->io, s->dir, &s->rejoin, e) != OK || identity_read(s->io, s->dir, &s->identity, e) != OK) {
+        return e->code == ERR_NOENT ? err_set(e, ERR_FOREIGN, "%s is not a directory of a node", s->dir) : e->code;
+    }
+    if (must_exist(s, peers_read(&s->peers, e), "peers", e) != OK) return e->code;
+    if (must_exist(s, epoch_read(s->io, s->dir, &s->epoch, e), "epoch", e) != OK) return e->code;
+    if (snapshots_recover(s, names, r->damaged, e) != OK) return e->code;
+    if (add_files(r, names, e) != OK || read_log(r, e) != OK || join(r, e) != OK) return e->code;
+    know_first(&s->map);
+    return check_reached(r, e);
+}
+
+int recovery_look(struct store *s, const struct inspect_visitor *visitor, struct store_recovered *out, struct err *e)
+{
+    struct recovery r = {.s = s};
+    struct io_names names = {0};
+    struct err ignored;
+    s->visitor = visitor;
+    int status = io_list(s->io, s->dir, &names, e);
+    if (status == OK) status = look(&r, &names, e);
+    s->durable_last = s->writer.last = s->map.last;
+    r.epoch_before = s->epoch.life;
+    int reported = report(&r, out, status == OK ? e : &ignored);
+    if (status == OK) status = reported;
+    hand_over(&r);
+    drop_confs(&r, 0);
+    mem_free(r.confs);
+    mem_free(r.found);
+    io_names_free(&names);
+    s->visitor = NULL;
     return status;
 }

@@ -204,7 +204,7 @@ void keeper_kick(struct store *s)
     k->busy = true;
     k->job.work = keeper_work;
     k->job.done = keeper_done;
-    io_submit(s->io, IO_LANE_BULK, &k->job);
+    store_submit(s, IO_LANE_BULK, &k->job);
 }
 
 uint64_t keeper_deadline(const struct store *s)

@@ -14,7 +14,8 @@ const char *smallfile_name(enum smallfile_kind kind)
 {
     switch (kind) {
     case SMALLFILE_IDENTITY: return "identity";
-    default: ASSERT(kind == SMALLFILE_PEERS); return "peers";
+    case SMALLFILE_PEERS: return "peers";
+    default: ASSERT(kind == SMALLFILE_REJOIN); return "rejoin";
     }
 }
 

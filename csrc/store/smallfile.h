@@ -16,7 +16,7 @@
 
 #pragma GCC visibility push(hidden)
 
-enum smallfile_kind { SMALLFILE_IDENTITY = 1, SMALLFILE_PEERS };
+enum smallfile_kind { SMALLFILE_IDENTITY = 1, SMALLFILE_PEERS, SMALLFILE_REJOIN };
 
 #define SMALLFILE_BODY_MAX 65536u
 

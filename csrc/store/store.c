@@ -5,9 +5,12 @@
 
 void store_recovered_free(struct store_recovered *r)
 {
+    for (size_t i = 0; i < r->n_confs; i++) block_unref(r->confs[i]);
+    mem_free(r->confs);
     mem_free(r->runs);
+    r->confs = NULL;
     r->runs = NULL;
-    r->n_runs = 0;
+    r->n_confs = r->n_runs = 0;
 }
 
 /* ---- opening ---- */
@@ -19,8 +22,7 @@ static bool has_room(const struct store *s)
     return current != NULL && current->size - current->end >= current->size / 2;
 }
 
-/* Frees the store. With io: what it holds of the world is given back first (blocks). */
-static void destroy(struct store *s, struct io *io)
+void store_destroy(struct store *s, struct io *io)
 {
     reads_abandon(s);
     segments_clear(&s->live, io);
@@ -30,6 +32,7 @@ static void destroy(struct store *s, struct io *io)
     writer_free(s);
     keeper_free(&s->keeper);
     peers_free(&s->peers);
+    snapshots_free(s);
     map_free(&s->map);
     if (s->lock != NULL && io != NULL) io_unlock_dir(io, s->lock);
     mem_free(s->dir);
@@ -69,32 +72,54 @@ static struct store *store_new(struct io *io, const struct store_config *c, cons
     s->dir = mem_strdup(c->dir);
     peers_init(&s->peers, io, s->dir);
     if (s->dir != NULL && keeper_init(&s->keeper, io, s->dir)) return s;
-    destroy(s, NULL);
+    store_destroy(s, NULL);
     return NULL;
+}
+
+int store_prepare(struct store **out, struct io *io, const struct store_config *config,
+                  const struct store_events *events, void *ctx, struct err *e)
+{
+    *out = NULL;
+    if (check_config(config, e) != OK) return e->code;
+    struct store *s = store_new(io, config, events, ctx);
+    if (s == NULL) return err_set(e, ERR_NOMEM, "out of memory while opening %s", config->dir);
+    int status = io_make_dir(io, s->dir, e);
+    if (status == OK) status = io_lock_dir(io, s->dir, &s->lock, e);
+    if (status == OK) *out = s;
+    else store_destroy(s, io);
+    return status;
 }
 
 int store_open(struct store **out, struct io *io, const struct store_config *config,
                const struct store_events *events, void *ctx, struct store_recovered *recovered, struct err *e)
 {
     ASSERT(events->persisted != NULL && events->failed != NULL && events->room != NULL);
-    *out = NULL;
     *recovered = (struct store_recovered){0};
-    if (check_config(config, e) != OK) return e->code;
-    struct store *s = store_new(io, config, events, ctx);
-    if (s == NULL) return err_set(e, ERR_NOMEM, "out of memory while opening %s", config->dir);
-    int status = io_make_dir(io, s->dir, e);
-    if (status == OK) status = io_lock_dir(io, s->dir, &s->lock, e);
-    if (status == OK) status = recovery_run(s, config, recovered, e);
+    if (store_prepare(out, io, config, events, ctx, e) != OK) return e->code;
+    struct store *s = *out;
+    int status = recovery_run(s, config, recovered, e);
     if (status != OK) {
         store_recovered_free(recovered);
-        destroy(s, io);
+        store_destroy(s, io);
+        *out = NULL;
         return status;
     }
-    *out = s;
     keeper_look(&s->keeper);
     s->room = s->keeper.room;
     keeper_kick(s);
+    writer_kick(s);
+    snapshots_prune(s);
     return OK;
+}
+
+void store_submit(struct store *s, enum io_lane lane, struct io_job *job)
+{
+    if (!s->offline) {
+        io_submit(s->io, lane, job);
+        return;
+    }
+    job->work(job);
+    job->done(job);
 }
 
 /* ---- while it runs ---- */
@@ -120,9 +145,10 @@ void store_tick(struct store *s)
     keeper_kick(s);
 }
 
-void store_release(struct store *s, raft_index index)
+raft_index store_release(struct store *s, raft_index index)
 {
-    ASSERT(!s->closing && index <= s->durable_last);
+    ASSERT(!s->closing);
+    index = MIN(index, MIN(s->durable_last, store_snapshot(s).index));
     while (s->live.count > 1) {
         struct segment *oldest = s->live.head;
         size_t next = 0; /* first mark outside of it */
@@ -134,6 +160,7 @@ void store_release(struct store *s, raft_index index)
         segments_push(&s->retired, segments_pop(&s->live));
     }
     keeper_kick(s);
+    return s->map.first;
 }
 
 void store_status_get(const struct store *s, struct store_status *out)
@@ -156,9 +183,8 @@ void store_status_get(const struct store *s, struct store_status *out)
 
 /* ---- the end ---- */
 
-static void end_work(struct io_job *job)
+void store_finish(struct store *s)
 {
-    struct store *s = CONTAINER_OF(job, struct store, end_job);
     struct err ignored; /* the log is whole without it */
     s->epoch.batch = writer_newest_batch(s);
     if (!s->failed) epoch_update(s->io, s->dir, &s->epoch, &ignored);
@@ -169,12 +195,17 @@ static void end_work(struct io_job *job)
     s->lock = NULL;
 }
 
+static void end_work(struct io_job *job)
+{
+    store_finish(CONTAINER_OF(job, struct store, end_job));
+}
+
 static void end_done(struct io_job *job)
 {
     struct store *s = CONTAINER_OF(job, struct store, end_job);
     void (*closed)(void *ctx) = s->closed;
     void *ctx = s->closed_ctx;
-    destroy(s, NULL);
+    store_destroy(s, NULL);
     closed(ctx);
 }
 
@@ -184,7 +215,8 @@ static void go_on_closing(struct store *s)
     /* No room for what is queued: nobody was told that it is durable, and waiting for room would be for ever. */
     if (!s->failed && s->writer.head != NULL && s->writer.since == 0 && s->keeper.short_of_room) writer_drop_queue(s);
     writer_kick(s);
-    if (!writer_is_finished(s) || s->keeper.busy || peers_busy(&s->peers) || s->reads != NULL) return;
+    if (!writer_is_finished(s) || s->keeper.busy || s->reads != NULL) return;
+    if (peers_busy(&s->peers) || snapshots_busy(s) || s->rejoin.busy) return;
     s->ended = true;
     s->end_job.work = end_work;
     s->end_job.done = end_done;
@@ -208,10 +240,11 @@ void store_close(struct store *s, void (*done)(void *ctx), void *ctx)
     s->closing = true;
     s->closed = done;
     s->closed_ctx = ctx;
+    incoming_drop_all(s);
     go_on_closing(s);
 }
 
 void store_abandon(struct store *s)
 {
-    destroy(s, NULL);
+    store_destroy(s, NULL);
 }

@@ -12,6 +12,8 @@ struct append {
     bool vote_changed;
     raft_term term;
     raft_id vote;
+    raft_index reset;
+    raft_term reset_term;
     raft_index truncate_from, first; /* first: of what is left in blocks */
     size_t n, taken;                 /* blocks, and how many of them are in batches already */
     struct block *blocks[];          /* one reference each, until taken */
@@ -46,6 +48,8 @@ static struct append *append_new(const struct store_batch *b)
         .vote_changed = b->vote_changed,
         .term = b->term,
         .vote = b->vote,
+        .reset = b->reset,
+        .reset_term = b->reset_term,
         .truncate_from = b->truncate_from,
         .first = b->first,
         .n = b->n,
@@ -54,29 +58,45 @@ static struct append *append_new(const struct store_batch *b)
     return a;
 }
 
+/* What an append voids can be read no more, from now on. */
+static raft_index readable(const struct append *a, raft_index last)
+{
+    if (a->taken > 0) return last;
+    if (a->reset != 0) return 0;
+    return a->truncate_from != 0 ? MIN(last, a->truncate_from - 1) : last;
+}
+
+static bool enqueue(struct store *s, const struct store_batch *b)
+{
+    struct writer *w = &s->writer;
+    struct append *a = append_new(b);
+    if (a == NULL) return false;
+    *w->end = a;
+    w->end = &a->next;
+    s->durable_last = readable(a, s->durable_last);
+    if (b->reset != 0 || b->truncate_from != 0) reads_cancel(s, b->truncate_from);
+    return true;
+}
+
 int store_append(struct store *s, const struct store_batch *b)
 {
     struct writer *w = &s->writer;
-    raft_index last = b->truncate_from != 0 ? b->truncate_from - 1 : w->last;
+    raft_index last = b->truncate_from != 0 ? b->truncate_from - 1 : b->reset != 0 ? b->reset : w->last;
     ASSERT(!s->closing && b->seq > w->last_seq);
-    ASSERT(last <= w->last && (b->n == 0 || b->first == last + 1));
-    if (s->failed) {
-        w->last_seq = b->seq;
-        w->last = last + b->n;
-        return OK;
-    }
-    struct append *a = append_new(b);
-    if (a == NULL) return ERR_NOMEM;
-    *w->end = a;
-    w->end = &a->next;
+    ASSERT((b->reset != 0 || last <= w->last) && (b->n == 0 || b->first == last + 1));
+    ASSERT(b->reset == 0 || (b->truncate_from == 0 && b->reset <= store_snapshot(s).index));
+    if (!s->failed && !enqueue(s, b)) return ERR_NOMEM;
     w->last_seq = b->seq;
     w->last = last + b->n;
-    if (b->truncate_from != 0) {
-        s->durable_last = MIN(s->durable_last, last);
-        reads_cancel(s, b->truncate_from);
-    }
     writer_kick(s);
     return OK;
+}
+
+bool writer_reset(struct store *s, raft_index index, raft_term term)
+{
+    ASSERT(s->writer.head == NULL && s->writer.since == 0);
+    s->writer.last = index;
+    return enqueue(s, &(struct store_batch){.reset = index, .reset_term = term});
 }
 
 /* ---- forming a batch ---- */
@@ -89,7 +109,8 @@ static uint64_t entry_room(const struct block *block)
 /* Length of the smallest batch that takes something off the queue. */
 static uint64_t least_length(const struct append *a)
 {
-    return BATCH_HEADER + (a != NULL && a->taken < a->n ? entry_room(a->blocks[a->taken]) : 0);
+    uint64_t begin = batch_entries(a != NULL && a->reset != 0 ? BATCH_RESET : 0);
+    return begin + (a != NULL && a->taken < a->n ? entry_room(a->blocks[a->taken]) : 0);
 }
 
 /* Bytes left in the current segment for a batch with or without entries. */
@@ -142,13 +163,19 @@ static bool plan(struct store *s, uint64_t limit)
     for (const struct append *a = w->head; a != NULL; a = a->next) {
         bool head = a == w->head, begins = a->taken == 0;
         size_t i = a->taken;
-        if (!head && (a->truncate_from != 0 || (i < a->n && !fits(&b, a->blocks[i], limit)))) break;
+        if (!head && (a->truncate_from != 0 || a->reset != 0 || (i < a->n && !fits(&b, a->blocks[i], limit)))) break;
         if (begins && a->vote_changed) {
-            b.flags = BATCH_VOTE;
+            b.flags |= BATCH_VOTE;
             b.term = a->term;
             b.vote = a->vote;
         }
         if (begins && a->truncate_from != 0) b.truncate_from = a->truncate_from;
+        if (begins && a->reset != 0) {
+            b.flags |= BATCH_RESET;
+            b.reset = a->reset;
+            b.reset_term = a->reset_term;
+            b.length += BATCH_RESET_BYTES;
+        }
         if (b.n == 0 && i < a->n) b.first = a->first + i;
         for (; i < a->n && ((head && b.n == 0) || fits(&b, a->blocks[i], limit)); i++, b.n++) {
             if (!note_term(w, a->first + i, entry_view(a->blocks[i]).term)) return false;
@@ -164,10 +191,14 @@ static bool plan(struct store *s, uint64_t limit)
 /* Moves the planned entries from the queue into the record at p, and takes what is complete off the queue. */
 static void fill(struct writer *w, uint8_t *p, const struct batch_header *header)
 {
-    uint8_t *at = p + BATCH_HEADER;
+    uint8_t *at = p + batch_entries(header->flags);
     size_t left = w->writing.n;
     batch_header_put(p, header);
-    uint64_t hash = batch_hash_begin(p, header->salt);
+    if ((header->flags & BATCH_RESET) != 0) {
+        put_u64(p + BATCH_HEADER, w->writing.reset);
+        put_u64(p + BATCH_HEADER + 8, w->writing.reset_term);
+    }
+    uint64_t hash = batch_hash_begin(p, header->flags, header->salt);
     while (w->head != NULL && (left > 0 || w->head->seq <= w->writing.seq)) {
         struct append *a = w->head;
         for (; a->taken < a->n && left > 0; a->taken++, left--) {
@@ -286,7 +317,7 @@ static void start(struct store *s)
     w->job.done = writer_done;
     w->since = io_now(s->io);
     w->seal_at = w->retry_at = 0;
-    io_submit(s->io, IO_LANE_DISK, &w->job);
+    store_submit(s, IO_LANE_DISK, &w->job);
 }
 
 static bool seal_fits(const struct store *s)
@@ -333,12 +364,11 @@ static void adopt(struct store *s)
         s->term = b->term;
         s->vote = b->vote;
     }
+    if (b->flags & BATCH_RESET) map_reset(&s->map, b->reset, b->reset_term);
     if (b->truncate_from != 0) map_truncate(&s->map, b->truncate_from);
     if (b->n > 0) map_add(&s->map, current, b->offset, b->first, b->n, w->runs, w->n_runs);
     s->durable_last = s->map.last;
-    for (const struct append *a = w->head; a != NULL; a = a->next) {
-        if (a->truncate_from != 0 && a->taken == 0) s->durable_last = MIN(s->durable_last, a->truncate_from - 1);
-    }
+    for (const struct append *a = w->head; a != NULL; a = a->next) s->durable_last = readable(a, s->durable_last);
     current->end = b->offset + b->length;
     uint64_t tail = block_down(current->end);
     memmove(w->staging, w->staging + (tail - w->at), (size_t)(current->end - tail));

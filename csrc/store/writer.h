@@ -22,6 +22,8 @@ struct writing {
     uint32_t flags;
     raft_term term; /* with BATCH_VOTE */
     raft_id vote;
+    raft_index reset;   /* with BATCH_RESET */
+    raft_term reset_term;
     raft_index truncate_from, first;
     size_t n;     /* entries */
     uint64_t seq; /* newest append that is complete with it; 0 = none */
@@ -58,6 +60,9 @@ struct store;
 
 /* After recovery. block: the bytes of the current segment's last block, when one is open. false: no memory. */
 bool writer_init(struct store *s, const uint8_t *block);
+/* Queues a reset that no batch of the caller stands for: the snapshot was there, the log had not been told. Before any
+ * other append. false: no memory. */
+bool writer_reset(struct store *s, raft_index index, raft_term term);
 void writer_free(struct store *s); /* the queue too */
 void writer_drop_queue(struct store *s); /* tells nobody */
 /* Starts the next write, if there is something to write and none is in flight. */

@@ -200,6 +200,19 @@ int files_write(struct io *io, struct io_file *f, uint64_t at, const void *data,
     return f->synced ? OK : sync_file(f, e);
 }
 
+int files_put(struct io *io, struct io_file *f, uint64_t at, const void *data, size_t size, struct err *e)
+{
+    (void)io;
+    ASSERT(!f->synced);
+    return write_all(f, at, data, size, e);
+}
+
+int files_sync(struct io *io, struct io_file *f, struct err *e)
+{
+    (void)io;
+    return sync_file(f, e);
+}
+
 /* Zeros are really written: blocks that are only allocated would have to be marked as written later, by an
  * update of metadata in each durable write. */
 static int write_zeros(struct io_file *f, uint64_t size, struct err *e)

@@ -120,6 +120,8 @@ int files_read(struct io *io, struct io_file *file, uint64_t at, void *data, siz
 int files_write(struct io *io, struct io_file *file, uint64_t at, const void *data, size_t size,
                 struct err *e);
 int files_fill(struct io *io, struct io_file *file, uint64_t size, struct err *e);
+int files_put(struct io *io, struct io_file *file, uint64_t at, const void *data, size_t size, struct err *e);
+int files_sync(struct io *io, struct io_file *file, struct err *e);
 
 /* ---- uv_dirs.c ---- */
 
@@ -131,6 +133,14 @@ int dirs_sync(struct io *io, const char *dir, struct err *e);
 int dirs_lock(struct io *io, const char *dir, struct io_lock **lock, struct err *e);
 void dirs_unlock(struct io *io, struct io_lock *lock);
 int dirs_room(struct io *io, const char *dir, uint64_t *bytes, struct err *e);
+
+/* ---- uv_children.c ---- */
+
+int children_fork(struct io *io, const char *path, bool apart, io_body *body, void *ctx, struct io_child **child,
+                  struct err *e);
+int children_join(struct io *io, struct io_child *child, struct err *e);
+void children_kill(struct io *io, struct io_child *child);
+void children_free(struct io *io, struct io_child *child);
 
 /* Sets e from errno: "cannot <what> <path>: <reason>", with what to do about it where that is known. */
 int files_fail(struct err *e, const char *what, const char *path);

@@ -3,7 +3,8 @@
 /* A job waits in its lane's queue, runs on the lane's thread, and then waits in the one queue of done jobs,
  * which keeps the order of each lane, for the engine's thread. */
 
-static const char *const names[IO_LANES] = {[IO_LANE_DISK] = "raft-disk", [IO_LANE_BULK] = "raft-bulk"};
+static const char *const names[IO_LANES] = {[IO_LANE_DISK] = "raft-disk", [IO_LANE_BULK] = "raft-bulk",
+                                            [IO_LANE_CHILD] = "raft-child"};
 
 static void append(struct io_job ***last, struct io_job *job)
 {

@@ -34,6 +34,14 @@ enum frame_type {
     FRAME_MESSAGE,       /* wire/message.h: of the core */
     FRAME_FORWARD,       /* wire/message.h: proposals for the leader */
     FRAME_FORWARD_REPLY, /* wire/message.h: proposals that did not enter the leader's log */
+    FRAME_OFFER,         /* wire/transfer.h: a snapshot that the receiver needs */
+    FRAME_FETCH,         /* wire/transfer.h: a piece of it is wanted */
+    FRAME_CHUNK,         /* wire/transfer.h: that piece; on the bulk channel */
+    FRAME_FETCHED,       /* wire/transfer.h: it is durable here, or given up */
+    FRAME_ASK,           /* wire/ask.h: of the leader, to be done or told */
+    FRAME_ANSWER,        /* wire/ask.h */
+    FRAME_JOIN,          /* wire/ask.h: a stranger's, instead of a hello */
+    FRAME_JOINED,        /* wire/ask.h: its answer, then the link is closed */
     FRAME_TYPES
 };
 

@@ -1,8 +1,8 @@
 #include "wire/hello.h"
 
 /* Meta of a hello, in this order and little-endian. A newer protocol may add to the end. */
-#define HELLO_FIXED (2 + 2 + 16 + 8 + 8 + 8 + 1 + 2 + 2) /* versions, ids, channel, sizes of the texts */
-#define HELLO_META_MAX (HELLO_FIXED + HELLO_NAME_MAX + HELLO_LIST_MAX)
+#define HELLO_FIXED (2 + 2 + 16 + 5 * 8 + 1 + 1 + 3 * 2) /* versions, numbers, flag, channel, sizes of the texts */
+#define HELLO_META_MAX (HELLO_FIXED + HELLO_NAME_MAX + HELLO_LIST_MAX + HELLO_ADDRESS_MAX)
 
 _Static_assert(HELLO_META_MAX <= FRAME_BODY_MAX_STRANGER, "a hello must pass before it is accepted");
 
@@ -34,16 +34,20 @@ bool hello_write(struct buf *out, uint32_t group, const struct hello *h)
 {
     uint8_t meta[HELLO_META_MAX], *p = meta;
     ASSERT(h->protocol_min <= h->protocol);
-    ASSERT(h->from != 0 && h->to != 0 && h->incarnation != 0);
+    ASSERT(h->from != 0 && h->to != 0 && h->incarnation != 0 && h->epoch != 0);
     put_u16(p, h->protocol_min);
     put_u16(p + 2, h->protocol);
     memcpy(p + 4, h->cluster, sizeof h->cluster);
     put_u64(p + 20, h->from);
     put_u64(p + 28, h->to);
     put_u64(p + 36, h->incarnation);
-    p[44] = h->channel;
-    p = put_text(p + 45, h->name, HELLO_NAME_MAX);
+    put_u64(p + 44, h->epoch);
+    put_u64(p + 52, h->epoch_before);
+    p[60] = h->rejoining;
+    p[61] = h->channel;
+    p = put_text(p + 62, h->name, HELLO_NAME_MAX);
     p = put_text(p, h->list, HELLO_LIST_MAX);
+    p = put_text(p, h->address, HELLO_ADDRESS_MAX);
     return frame_write(out, FRAME_HELLO, group, meta, (size_t)(p - meta));
 }
 
@@ -61,10 +65,15 @@ static int read_fields(struct reader *r, struct hello *out, struct err *e)
     out->from = reader_u64(r);
     out->to = reader_u64(r);
     out->incarnation = reader_u64(r);
+    out->epoch = reader_u64(r);
+    out->epoch_before = reader_u64(r);
+    uint8_t rejoining = reader_u8(r);
+    out->rejoining = rejoining == 1;
     out->channel = reader_u8(r);
     if (!take_text(r, out->name, HELLO_NAME_MAX)) return malformed(e);
     if (!take_text(r, out->list, HELLO_LIST_MAX)) return malformed(e);
-    if (out->from == 0 || out->to == 0 || out->incarnation == 0) return malformed(e);
+    if (!take_text(r, out->address, HELLO_ADDRESS_MAX) || rejoining > 1) return malformed(e);
+    if (out->from == 0 || out->to == 0 || out->incarnation == 0 || out->epoch == 0) return malformed(e);
     if (out->channel != HELLO_CONTROL && out->channel != HELLO_BULK) return malformed(e);
     if (r->at < r->size && out->protocol <= HELLO_PROTOCOL) return malformed(e);
     return OK;

@@ -11,6 +11,7 @@
 #define HELLO_PROTOCOL_MIN 1u   /* oldest */
 #define HELLO_NAME_MAX 64u      /* bytes of a cluster's name */
 #define HELLO_LIST_MAX 2048u    /* bytes of the list of first members, as text */
+#define HELLO_ADDRESS_MAX 255u
 
 enum hello_channel { HELLO_CONTROL = 1, HELLO_BULK = 2 };
 
@@ -21,7 +22,11 @@ struct hello {
     char list[HELLO_LIST_MAX + 1];   /* first members, "1=host:port 2=host:port"; printed when clusters differ */
     uint64_t from, to;               /* member ids: the speaker's, and whom it takes the other for */
     uint64_t incarnation;            /* of the speaker's directory: drawn when it was created, never 0 */
+    uint64_t epoch, epoch_before;    /* which life of that directory this is, never 0, and which was the one before: a
+                                        directory that was replaced by an older copy does not know its last life */
+    bool rejoining;                  /* the directory replaces one that was lost: it must not be counted on */
     uint8_t channel;                 /* enum hello_channel */
+    char address[HELLO_ADDRESS_MAX + 1]; /* where the speaker can be dialled */
 };
 
 struct refusal {
@@ -29,7 +34,7 @@ struct refusal {
     char text[ERR_TEXT_MAX];
 };
 
-/* Precondition: from, to and incarnation are not 0; both texts are printable. false: no memory. */
+/* Precondition: from, to, incarnation and epoch are not 0; the texts are printable. false: no memory. */
 bool hello_write(struct buf *out, uint32_t group, const struct hello *h);
 /* ERR_CORRUPT: not a FRAME_HELLO, or malformed; ERR_VERSION: no protocol that both speak. */
 int hello_read(const struct frame *f, struct hello *out, struct err *e);

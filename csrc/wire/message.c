@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "wire/conf.h"
 
 /* The fields of a message beyond type, from, to and term, in the order in which they travel. */
 enum {
@@ -12,19 +13,30 @@ enum {
     HAS_HINT = 16,
     HAS_COMMIT = 32,
     HAS_CONTEXT = 64,
-    HAS_ENTRIES = 128
+    HAS_ENTRIES = 128,
+    HAS_FORCE = 256,
+    HAS_ROUND = 512,
+    HAS_LEASE = 1024,
+    HAS_PRIORITY = 2048,
 };
 
-static const uint8_t fields_of[RAFT_MESSAGE_TYPES] = {
+static const uint16_t fields_of[RAFT_MESSAGE_TYPES] = {
     [RAFT_APPEND] = HAS_INDEX | HAS_LOG_TERM | HAS_COMMIT | HAS_ENTRIES,
     [RAFT_APPEND_REPLY] = HAS_REJECT | HAS_INDEX | HAS_LOG_TERM | HAS_HINT,
-    [RAFT_HEARTBEAT] = HAS_COMMIT | HAS_CONTEXT,
-    [RAFT_HEARTBEAT_REPLY] = HAS_INDEX | HAS_CONTEXT,
-    [RAFT_VOTE] = HAS_PRE | HAS_INDEX | HAS_LOG_TERM,
-    [RAFT_VOTE_REPLY] = HAS_PRE | HAS_REJECT,
+    [RAFT_HEARTBEAT] = HAS_COMMIT | HAS_CONTEXT | HAS_ROUND | HAS_LEASE,
+    [RAFT_HEARTBEAT_REPLY] = HAS_INDEX | HAS_CONTEXT | HAS_ROUND | HAS_PRIORITY,
+    [RAFT_VOTE] = HAS_PRE | HAS_INDEX | HAS_LOG_TERM | HAS_FORCE,
+    [RAFT_VOTE_REPLY] = HAS_PRE | HAS_REJECT | HAS_INDEX,
+    [RAFT_TIMEOUT_NOW] = 0,
 };
 
-#define MESSAGE_META_MAX (1 + 3 * 8 + 2 + 5 * 8 + 4)
+#define MESSAGE_META_MAX (1 + 3 * 8 + 3 + 6 * 8 + 3 * 4)
+
+/* A snapshot goes by other ways (wire/transfer.h). */
+static bool travels(uint8_t type)
+{
+    return type >= RAFT_APPEND && type <= RAFT_TIMEOUT_NOW;
+}
 
 /* ---- messages ---- */
 
@@ -36,7 +48,8 @@ static uint8_t *add_u64(uint8_t *p, uint64_t v)
 
 static size_t put_meta(uint8_t meta[MESSAGE_META_MAX], const struct raft_message *m)
 {
-    uint8_t fields = fields_of[m->type], *p = meta;
+    uint16_t fields = fields_of[m->type];
+    uint8_t *p = meta;
     *p++ = m->type;
     p = add_u64(p, m->from);
     p = add_u64(p, m->to);
@@ -50,6 +63,12 @@ static size_t put_meta(uint8_t meta[MESSAGE_META_MAX], const struct raft_message
     if (fields & HAS_CONTEXT) p = add_u64(p, m->context);
     if (fields & HAS_ENTRIES) {
         put_u32(p, m->n_entries);
+        p += 4;
+    }
+    if (fields & HAS_FORCE) *p++ = m->force;
+    if (fields & HAS_ROUND) p = add_u64(p, m->round);
+    if (fields & (HAS_LEASE | HAS_PRIORITY)) {
+        put_u32(p, fields & HAS_LEASE ? m->lease_us : (uint32_t)m->priority);
         p += 4;
     }
     return (size_t)(p - meta);
@@ -77,7 +96,7 @@ bool message_write(struct buf *out, uint32_t group, const struct raft_message *m
                    struct block *const *entries)
 {
     uint8_t meta[MESSAGE_META_MAX];
-    ASSERT(m->type >= RAFT_APPEND && m->type < RAFT_MESSAGE_TYPES);
+    ASSERT(travels(m->type));
     ASSERT(m->n_entries <= MESSAGE_ENTRIES_MAX && (m->n_entries == 0 || m->type == RAFT_APPEND));
     size_t size = put_meta(meta, m);
     return write_blocks(out, FRAME_MESSAGE, group, meta, size, entries, m->n_entries);
@@ -95,9 +114,9 @@ static int read_meta(const struct frame *f, struct raft_message *m, struct err *
 {
     struct reader r = {.data = f->meta, .size = f->meta_size};
     *m = (struct raft_message){.type = reader_u8(&r)};
-    if (r.bad || m->type < RAFT_APPEND || m->type >= RAFT_MESSAGE_TYPES)
+    if (r.bad || !travels(m->type))
         return err_set(e, ERR_CORRUPT, "message type %u is not known", m->type);
-    uint8_t fields = fields_of[m->type];
+    uint16_t fields = fields_of[m->type];
     m->from = reader_u64(&r);
     m->to = reader_u64(&r);
     m->term = reader_u64(&r);
@@ -109,6 +128,10 @@ static int read_meta(const struct frame *f, struct raft_message *m, struct err *
     if (fields & HAS_COMMIT) m->commit = reader_u64(&r);
     if (fields & HAS_CONTEXT) m->context = reader_u64(&r);
     if (fields & HAS_ENTRIES) m->n_entries = reader_u32(&r);
+    if (fields & HAS_FORCE) m->force = take_bool(&r);
+    if (fields & HAS_ROUND) m->round = reader_u64(&r);
+    if (fields & HAS_LEASE) m->lease_us = reader_u32(&r);
+    if (fields & HAS_PRIORITY) m->priority = (int32_t)reader_u32(&r);
     if (r.bad || r.at != r.size) return err_set(e, ERR_CORRUPT, "malformed message of type %u", m->type);
     return OK;
 }
@@ -118,6 +141,18 @@ static int check_count(uint32_t n, uint32_t bytes, struct err *e)
 {
     if (n <= MESSAGE_ENTRIES_MAX && (uint64_t)n * ENTRY_HEADER <= bytes && (n > 0 || bytes == 0)) return OK;
     return err_set(e, ERR_CORRUPT, "%" PRIu32 " entries announced, which %" PRIu32 " bytes cannot be", n, bytes);
+}
+
+/* What a configuration says, for the core. */
+static int take_conf(const struct entry *it, const struct raft_conf **out, struct err *e)
+{
+    struct conf conf;
+    int code = conf_read(it->payload, it->payload_size, &conf, e);
+    struct raft_conf *raft = code == OK ? mem_alloc(sizeof *raft) : NULL;
+    if (code == OK && raft == NULL) code = err_set(e, ERR_NOMEM, "no memory for a received configuration");
+    if (code == OK) *raft = conf.raft;
+    *out = raft;
+    return code;
 }
 
 /* Entry number i of the message: read, checked against its place, copied into a block. */
@@ -135,10 +170,16 @@ static int take_entry(struct raft_message *m, uint32_t i, struct reader *r, stru
     if (it.term < before || it.term > m->term)
         return err_set(e, ERR_CORRUPT, "entry %" PRIu64 " of term %" PRIu64 " follows term %" PRIu64
                        " in a message of term %" PRIu64, it.index, it.term, before, m->term);
+    const struct raft_conf *conf = NULL;
+    if (it.type == RAFT_ENTRY_CONFIG) code = take_conf(&it, &conf, e);
+    if (code != OK) return code;
     struct block *b = block_new(used);
-    if (b == NULL) return err_set(e, ERR_NOMEM, "no memory for a received entry of %" PRIu32 " bytes", used);
+    if (b == NULL) {
+        mem_free((void *)conf);
+        return err_set(e, ERR_NOMEM, "no memory for a received entry of %" PRIu32 " bytes", used);
+    }
     memcpy(b->bytes, reader_take(r, used), used);
-    *out = (struct raft_entry){.term = it.term, .block = b, .size = used, .type = it.type};
+    *out = (struct raft_entry){.term = it.term, .block = b, .size = used, .type = it.type, .conf = conf};
     return OK;
 }
 
@@ -168,7 +209,10 @@ int message_read(const struct frame *f, struct raft_message *out, struct err *e)
 
 void message_free(struct raft_message *m)
 {
-    for (uint32_t i = 0; i < m->n_entries; i++) block_unref(m->entries[i].block);
+    for (uint32_t i = 0; i < m->n_entries; i++) {
+        block_unref(m->entries[i].block);
+        mem_free((void *)m->entries[i].conf);
+    }
     mem_free((void *)m->entries);
     m->entries = NULL;
     m->n_entries = 0;
@@ -202,7 +246,7 @@ static int take_proposal(struct reader *r, uint64_t *hash, struct block **out, s
     uint32_t used;
     int code = entry_read(r->data + r->at, r->size - r->at, false, &it, &used, e);
     if (code != OK) return code;
-    if (it.type == RAFT_ENTRY_EMPTY || it.session == 0)
+    if (it.type == RAFT_ENTRY_EMPTY || it.type == RAFT_ENTRY_CONFIG || it.session == 0)
         return err_set(e, ERR_CORRUPT, "forwarded proposal has no session, or is none");
     struct block *b = block_new(used);
     if (b == NULL) return err_set(e, ERR_NOMEM, "no memory for a proposal of %" PRIu32 " bytes", used);

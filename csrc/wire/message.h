@@ -3,8 +3,11 @@
  *   MESSAGE        u8 type, u64 from, to, term; then what the type uses and no more:
  *     APPEND           u64 index, log_term, commit, u32 number of entries (stamped), which follow meta
  *     APPEND_REPLY     u8 reject, u64 index, log_term, hint
- *     HEARTBEAT        u64 commit, context         HEARTBEAT_REPLY  u64 index, context
- *     VOTE             u8 pre, u64 index, log_term VOTE_REPLY       u8 pre, reject
+ *     HEARTBEAT        u64 commit, context, round, u32 lease_us
+ *     HEARTBEAT_REPLY  u64 index, context, round, i32 priority
+ *     VOTE             u8 pre, u64 index, log_term, u8 force
+ *     VOTE_REPLY       u8 pre, reject, u64 index
+ *     TIMEOUT_NOW      nothing
  *   FORWARD        u32 number of entries (not stamped), which follow meta; u64 hash over their headers: h = 0, then
  *                  h = hash of the next header with seed h (they have no header hash before the leader's stamp)
  *   FORWARD_REPLY  i32 code, u32 number of sequences, u64 each
@@ -28,7 +31,7 @@ bool message_write(struct buf *out, uint32_t group, const struct raft_message *m
 
 /* Precondition of all reads: f->type is theirs. */
 
-/* Reads a FRAME_MESSAGE. Entries become blocks of their own, each checked; their indexes must follow out->index one
+/* Reads a FRAME_MESSAGE. Entries become blocks of their own, each checked, configurations are read; their indexes must follow out->index one
  * by one, their terms must neither fall nor lie above the message's. out->entries is allocated here: give it back with
  * message_free.
  * ERR_CORRUPT, ERR_NOMEM; nothing to free then. */

@@ -54,6 +54,9 @@ function core.unpack(data) end
 ---@field dir string
 ---@field name string
 ---@field members { id: integer, address: string }[]
+---@field join string[]? addresses of members to ask for a place, instead of members
+---@field lease boolean
+---@field priority integer
 ---@field listen string?
 ---@field election_timeout number
 ---@field heartbeat number
@@ -61,6 +64,10 @@ function core.unpack(data) end
 ---@field pending_bytes integer
 ---@field command_bytes integer
 ---@field cache_bytes integer
+---@field snapshot_bytes integer    0: no such limit
+---@field snapshot_entries integer  0: no such limit
+---@field snapshot_keep integer
+---@field snapshot_apart boolean    in a child process
 
 ---What a node calls, always from node:step (never from another method), on a Lua thread of the node's own that has no
 ---hook. All run under a protected call; an error in one of them other than apply is handed to `failed`.
@@ -72,10 +79,17 @@ function core.unpack(data) end
 ---@field raised fun(sequence: integer, index: integer, message: string, traceback: string)
 ---after each apply that did not raise; read anew at each step, so that it may be set and cleared
 ---@field applied (fun(index: integer, time: number, cmd: any, a: any, b: any))?
----ended without apply; code nil: a barrier has been passed, at index
----@field done fun(sequence: integer, code: string?, message: string?, index: integer)
+---ended without apply; code nil: a barrier has been passed, at index; or what was asked of the leader is done (id: of
+---the new member, or leader)
+---@field done fun(sequence: integer, code: string?, message: string?, index: integer, id: integer)
+---writes the machine's state; write(key, value), key not nil. In a child process, or as if it were one
+---@field save fun(write: fun(key: any, value: any))
+---a snapshot takes the place of the state; "end" returns the new machine and its apply
+---@field load fun(step: "begin"|"record"|"end", key: any, value: any): table?, function?
+---@field snapshot fun(index: integer, bytes: integer, us: integer, message: string?, code: string?)
 ---@field started fun(code: string?, message: string?)
----@field changed fun()   role, leader, term, ready, phase, disk, fault or a peer's connection differ from the last call
+---members, role, leader, term, ready, phase, disk, fault or a peer's connection differ from the last call
+---@field changed fun()
 ---the machine cannot go on: stack overflow, out of memory, or apply raised and stop_on_error
 ---@field halted fun(message: string)
 ---@field closed fun()
@@ -97,6 +111,12 @@ function core.node(options, callbacks, stop_on_error) end
 function node:propose(cmd) end
 ---@return integer? sequence, string? message, string? code
 function node:barrier() end
+---Asks the leader: done() follows. argument: "read": whether a lease will do; "transfer": to whom, or 0; "change":
+---{ { "add"|"promote"|"demote"|"move"|"remove", id [, address] }, ... }, id 0 with "add": one that was never used.
+---@param kind "read"|"transfer"|"change"
+---@param argument boolean|integer|table
+---@return integer? number, string? message, string? code
+function node:ask(kind, argument) end
 ---@param sequence integer
 function node:cancel(sequence) end
 ---Takes what came in and calls the callbacks; applies at most n commands. Raises inside a callback of its own.
@@ -115,6 +135,9 @@ function node:applying() end
 function node:status() end
 ---@return integer index, number time
 function node:applied() end
+---Seconds since a leader was surely there: a follower has heard of it, or it of a majority. nil: none is known.
+---@return number?
+function node:heard() end
 ---Member id (0 before started).
 ---@return integer
 function node:id() end

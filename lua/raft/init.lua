@@ -8,8 +8,15 @@ local nodes = require "raft.node"
 ---of pairs.
 ---@class raft.Machine
 ---@field init? fun(self: raft.Machine)  on a fresh instance, at each start
+---@field query? fun(self: raft.Machine, q: any, index: integer, time: number): any, any  for reads by value
 ---@field apply fun(self: raft.Machine, cmd: any, index: integer, time: number): any, any  time: the leader's clock,
 ---Unix seconds, never falls
+---@field snapshot? fun(self: raft.Machine): any  the state as one value, for restore; default: the instance's fields
+---@field restore? fun(self: raft.Machine, value: any)
+---@field save? fun(self: raft.Machine, write: fun(key: any, value: any))  instead: the state as records
+---@field load? fun(self: raft.Machine, read: fun(): any, any)  takes them: for key, value in read do ... end
+---@field version? integer  of the state; upgrade is called when a snapshot of another one has been restored
+---@field upgrade? fun(self: raft.Machine, from: integer?, to: integer?)
 
 ---@class raft.node_options
 ---@field dir string                where this node keeps its log; no two nodes share one
@@ -19,15 +26,24 @@ local nodes = require "raft.node"
 ---@field id? integer               this member, above 0; not needed once dir knows it
 ---@field cluster? table<integer, string>  { [id] = "host:port" }, the first members, equal on all of them; read only
 ---while dir is empty; default: this node alone
+---@field join? string[]            instead of cluster and id: members' addresses, to be asked for a place. The node
+---gets an id that was never used, learns, catches up, and votes. Needs listen. Once dir knows the id it only says that
+---a node which has no vote when it starts shall ask for one
+---@field voter? boolean            false, with join: it stays a learner, which follows and has no vote
 ---@field listen? string            "host:port"; default: cluster[id]
 ---@field name? string              of the cluster; default "raft"
 ---@field timeout? number           seconds, of waiting calls; default 5
 ---@field election_timeout? number  seconds without a leader before another one is elected; default 1
 ---@field heartbeat? number         seconds, below half of that; default 0.1
+---@field lease? boolean            reads may rest on the leader's lease, if they ask for it. Only where the clocks of
+---the members run apart by less than a tenth while election_timeout goes by; the same on all of them; default false
+---@field priority? integer         who shall rather lead: -1000 to 1000; default 0
 ---@field pending? integer          most calls of this node under way; default 16384
 ---@field pending_bytes? integer    most bytes of them; default 64 MiB
 ---@field command_bytes? integer    largest packed command; default 1 MiB
 ---@field cache_bytes? integer      entries kept in memory; default 64 MiB
+---@field snapshot? { bytes: integer?, entries: integer?, keep: integer?, background: boolean? }  after so many bytes or
+---entries of log one is taken (0: not for that), of the log keep entries stay; background: in a child process
 ---@field on_apply_error? "continue"|"halt"  what an apply that raises does to the node; default "continue"
 ---@field log? "debug"|"info"|"warn"|"error"|false|fun(level: string, text: string, fields: table)  default: "info"
 ---and above, to stderr
@@ -38,12 +54,16 @@ local nodes = require "raft.node"
 ---| "busy"       # too many calls are under way
 ---| "too_large"  # more bytes than command_bytes
 ---| "full"       # the leader's disk has no room
+---| "conflict"   # a change of the members that makes no sense as things are
+---| "removed"    # this node is no member any more
 ---| "refused"    # a later life of this node has taken over
 ---| "closed"     # the node is closed
 ---| "fault"      # the node has stopped itself
 ---| "query"      # the function given to read or wait raised
 ---| "timeout"    # no answer in time
 ---| "unknown"    # the node stopped while the command was under way
+---| "expired"    # the client's session is gone, or has gone on: an earlier try may have been applied
+---| "no_result"  # applied, but a snapshot has overtaken what apply returned here
 ---| "apply"      # apply raised: counted as applied, everywhere
 ---| "locked"     # raft.node: another process has the directory open
 ---| "address"    # raft.node: cannot listen there
@@ -96,8 +116,10 @@ end
 
 local OUTCOMES = {
   no_leader = "no", busy = "no", too_large = "no", full = "no", refused = "no", closed = "no", fault = "no",
+  conflict = "no", removed = "no",
   query = "no", locked = "no", address = "no", foreign = "no", corrupt = "no", version = "no", io = "no",
-  invalid = "no", memory = "no", timeout = "maybe", unknown = "maybe", apply = "yes",
+  invalid = "no", memory = "no", timeout = "maybe", unknown = "maybe", expired = "maybe",
+  apply = "yes", no_result = "yes",
 }
 
 ---Was the command applied? "no": certainly not; "maybe"; "yes", also when nothing failed (code nil).

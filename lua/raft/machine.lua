@@ -39,7 +39,9 @@ end
 
 ---The state of an instance as one value: what its snapshot returns, else its own fields (but functions, which a machine
 ---that was made by a function has among them).
-local function state_of(instance)
+---@param instance raft.Machine
+---@return any
+function machine.state(instance)
   if instance.snapshot then return instance:snapshot() end
   local state = {}
   for name, value in next, instance do
@@ -48,12 +50,89 @@ local function state_of(instance)
   return state
 end
 
+-- ---- snapshots: records of key and value, of which the first one tells the form ----
+
+---Writes the state of an instance: by its own save, as the value that its snapshot returns, or field by field.
+---@param instance raft.Machine
+---@param write fun(key: any, value: any)
+function machine.save(instance, write)
+  local version = instance.version
+  if instance.save then
+    write("records", version)
+    instance:save(write)
+  elseif instance.snapshot then
+    write("value", version)
+    write(1, instance:snapshot())
+  else
+    write("fields", version)
+    for name, value in next, instance do
+      if type(value) ~= "function" then write(name, value) end
+    end
+  end
+end
+
+---Runs instance:load(read) as a coroutine that waits for records: they come one by one.
+local function load_records(instance)
+  if type(instance.load) ~= "function" then
+    error("raft: the snapshot was written by machine.save, and this machine has no load", 0)
+  end
+  local co = coroutine.create(function() instance:load(coroutine.yield) end)
+  local function resume(...)
+    local ok, err = coroutine.resume(co, ...)
+    if not ok then error(type(err) == "string" and debug.traceback(co, err) or err, 0) end
+  end
+  resume()
+  return function(key, value)
+    if coroutine.status(co) ~= "dead" then resume(key, value) end   -- else it has read enough
+  end
+end
+
+local LOADERS = {
+  records = load_records,
+  value = function(instance)
+    if type(instance.restore) ~= "function" then
+      error("raft: the snapshot was written by machine.snapshot, and this machine has no restore", 0)
+    end
+    return function(key, value)
+      if key ~= nil then instance:restore(value) end
+    end
+  end,
+  fields = function(instance)
+    return function(key, value)
+      if key ~= nil then instance[key] = value end
+    end
+  end,
+}
+
+---Makes an instance from what machine.save has written: load("begin"), load("record", key, value) for each,
+---load("end") -> instance, its apply.
+---@param given raft.Machine|(fun(): raft.Machine)|string
+---@return fun(step: "begin"|"record"|"end", key: any, value: any): raft.Machine?, function?
+function machine.loader(given)
+  local instance, apply, take, version
+  return function(step, key, value)
+    if step == "begin" then
+      take = nil
+      instance, apply = machine.new(given)
+    elseif step == "record" and not take then
+      local loader = LOADERS[key] or error("raft: the snapshot has a form that this version does not know", 0)
+      take, version = loader(instance), value
+    elseif step == "record" then
+      take(key, value)
+    else
+      if take then take(nil) end   -- that was all
+      if version ~= instance.version and instance.upgrade then instance:upgrade(version, instance.version) end
+      return instance, apply
+    end
+  end
+end
+
 ---What two instances in the same state have in common, and no others: what digest returns, else all of the state,
 ---packed. Raises for what cannot be packed, naming it.
 ---@param instance raft.Machine
 ---@return string
 function machine.digest(instance)
-  if not instance.digest then return core.pack(state_of(instance), "machine") end
+  if not instance.digest then return core.pack(machine.state(instance), "machine") end
   local digest = instance:digest()
   if type(digest) ~= "string" then
     error("raft: machine.digest must return a string, got " .. type(digest), 0)

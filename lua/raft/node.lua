@@ -3,11 +3,12 @@ local core = require "raft.core"
 local loop = require "raft.loop"
 local options = require "raft.options"
 local machines = require "raft.machine"
+local memberships = require "raft.members"
 
 local push, wait, new_waiter, deadline = loop.push, loop.wait, loop.waiter, loop.deadline
 local call_options = options.call
 
----@alias raft.role "follower"|"candidate"|"leader"
+---@alias raft.role "follower"|"candidate"|"leader"|"learner"|"removed"
 
 ---One node: this process's part of the replicated state machine.
 ---@class raft.Node
@@ -49,17 +50,21 @@ end
 ---| "leader"       # { leader?, address?, term }: another leader, or none is known any more
 ---| "role"         # { role, term }
 ---| "ready"        # {}: a leader is known and serves
+---| "members"      # { members, index }: another configuration holds
 ---| "peer_up"      # { id }
 ---| "peer_down"    # { id, reason }
 ---| "applied"      # { index, time, cmd, results, replay }; replay: it was in this node's log when it started
+---| "snapshot"     # { index, bytes, seconds, from, error }: one was taken here, or could not be (error); or one of
+---another node or life has taken the place of this node's state (from = "snapshot", index)
 ---| "apply_error"  # { index, message, traceback }
 ---| "slow"         # { what = "disk", seconds }
 ---| "full"         # { free }: the disk has no room for new entries
 ---| "fault"        # { message }: the node stops itself
 ---| "closed"       # { reason }
 ---| "*"            # all of them; the second argument is the event's name
-local EVENTS = { leader = true, role = true, ready = true, peer_up = true, peer_down = true, applied = true,
-  apply_error = true, slow = true, full = true, fault = true, closed = true, ["*"] = true }
+local EVENTS = { leader = true, role = true, ready = true, members = true, peer_up = true, peer_down = true,
+  applied = true, snapshot = true, apply_error = true, slow = true, full = true, fault = true, closed = true,
+  ["*"] = true }
 
 local function call_handlers(list, data, event)
   for _, handler in ipairs(table.move(list, 1, #list, 1, {})) do   -- a handler may remove itself
@@ -139,6 +144,25 @@ local function tell_leader(self, s)
   emit(self, "leader", data)
 end
 
+---@return string for people
+local function describe_members(s)
+  local list = {}
+  for i, member in ipairs(s.members) do
+    list[i] = ("%d (%s%s)"):format(member.id, member.address, member.role == "learner" and ", learner" or "")
+  end
+  return table.concat(list, ", ")
+end
+
+local function tell_members(self, s)
+  if s.conf_index == self.conf_index then return end
+  local first = self.conf_index == nil   -- what this life began with
+  self.conf_index = s.conf_index
+  if first then return end
+  local members = self:members()
+  self.log("info", "members are " .. describe_members(s), { members = members, index = s.conf_index })
+  emit(self, "members", { members = members, index = s.conf_index })
+end
+
 local function tell_peers(self, s)
   for _, member in ipairs(s.members) do
     local id = member.id
@@ -180,6 +204,7 @@ local function tell_started(self, s)
   local starting = self.starting
   if not starting or not self.accepted or s.phase == "starting" then return end
   self.starting, self.recovered = nil, s.last
+  if self.joins and self.voter ~= false then memberships.become_voter(self) end
   push(starting, self)
 end
 
@@ -188,6 +213,7 @@ local function changed(self)
   self.term = s.term
   tell_role(self, s)
   tell_leader(self, s)
+  tell_members(self, s)
   tell_peers(self, s)
   tell_disk(self, s)
   if s.fault then tell_fault(self, s.fault_text or s.fault) end
@@ -205,6 +231,9 @@ local function on_started(self, code, message)
   if code then
     self.ended = true
     push(self.starting, nil, message, code)
+    for key, waiter in pairs(self.open) do   -- it was closed before it got so far
+      if type(key) == "table" and key.closes then push(waiter, true) end
+    end
     self.starting = nil
   else
     self.id, self.accepted = self.core:id(), true
@@ -229,40 +258,177 @@ local function finish(self)
   end
 end
 
--- ---- reads: all that come while a barrier is under way share the next one ----
+---The values that follow, now or by a callback later.
+local function answer(callback, ...)
+  if not callback then return ... end
+  push(callback, ...)
+end
 
-local function call_reader(self, fn)
-  local ok, a, b = xpcall(fn, debug.traceback, self.machine, self.core:applied())
+-- ---- snapshots ----
+
+---Whoever waits for one gets it.
+local function on_snapshot(self, index, bytes, seconds, message, code)
+  if message then
+    self.snapshot_error = message
+    self.log("warn", "no snapshot: " .. message, { index = index, error = message })
+    emit(self, "snapshot", { index = index, seconds = seconds, error = message })
+  else
+    self.snapshot_error = nil
+    self.log("info", ("snapshot at index %d: %d bytes in %.3f s"):format(index, bytes, seconds),
+      { index = index, bytes = bytes, seconds = seconds })
+    emit(self, "snapshot", { index = index, bytes = bytes, seconds = seconds })
+  end
+  local waiting = self.snapshots
+  self.snapshots = {}
+  for _, record in ipairs(waiting) do
+    local waiter = self.open[record]
+    if waiter then push(waiter, not message and index or nil, message, code) end
+    self.open[record] = nil
+  end
+end
+
+---A snapshot has taken the place of the state.
+local function on_restored(self)
+  self.log("info", "the state was restored from a snapshot", {})
+  emit(self, "snapshot", { from = "snapshot" })
+end
+
+local function snapshot_expired() return "the snapshot is not ready yet", "timeout" end
+
+---Takes a snapshot of the state machine now: its index once it is durable; the log behind it can then go. Snapshots are
+---also taken by themselves: see raft.node's option `snapshot`.
+---@async
+---@param opts? raft.call_options
+---@param callback? fun(index: integer?, message: string?, code: raft.code?)
+---@return integer? index
+---@return string? message
+---@return raft.code? code
+---@overload async fun(self: raft.Node, callback: fun(index: integer?, message: string?, code: raft.code?))
+function Node:snapshot(opts, callback)
+  local timeout
+  timeout, callback = call_options("node:snapshot", opts, callback)
+  local waiter = new_waiter(callback, "node:snapshot")
+  if self.ended then return answer(callback, refusal(self)) end
+  local index, message, code = self.core:snapshot()
+  if index ~= true then return answer(callback, index, message, code) end
+  local record = { expired = snapshot_expired }
+  self.snapshots[#self.snapshots + 1] = record
+  if timeout then deadline(self, record, timeout) end
+  self.open[record] = waiter
+  return wait(waiter)
+end
+
+-- ---- sessions of programs outside the cluster ----
+
+---A session of a program outside: commands with numbers of its own, each applied once, whatever node it is sent to.
+---@class raft.Session
+---@field id integer   to go on with it at another node: node:session(id)
+---@field package node raft.Node
+local Session = {}
+Session.__index = Session
+Session.__name = "raft.session"
+
+---Proposes command number seq (from 1, ascending; one at a time). The last one once more gives what it gave before.
+---@async
+---@param seq integer
+---@param cmd any
+---@param opts? raft.call_options
+---@param callback? fun(a: any, b: any, code: raft.code?)
+---@return any a
+---@return any b
+---@return raft.code? code "expired": the session is gone (idle for an hour), or has gone on; an earlier try may have
+---applied
+---@overload async fun(self: raft.Session, seq: integer, cmd: any, callback: fun(a: any, b: any, code: raft.code?))
+function Session:propose(seq, cmd, opts, callback)
+  local node, timeout = self.node
+  if math.type(seq) ~= "integer" or seq < 1 then error("session:propose: seq must be an integer above 0", 2) end
+  timeout, callback = call_options("session:propose", opts, callback)
+  local waiter = new_waiter(callback, "session:propose")
+  if node.ended then return answer(callback, refusal(node)) end
+  local sequence, message, code = node.core:client(self.id, seq, cmd)
+  if not sequence then return answer(callback, nil, message, code) end
+  deadline(node, sequence, timeout or node.timeout)
+  node.open[sequence] = waiter
+  return wait(waiter)
+end
+
+local function new_session(self, id) return setmetatable({ id = id, node = self }, Session) end
+
+---A session for a program outside the cluster: a new one, or with id one that was opened on any node.
+---@async
+---@param id? integer
+---@param opts? raft.call_options
+---@return raft.Session?
+---@return string? message
+---@return raft.code? code
+function Node:session(id, opts)
+  if id ~= nil then
+    if math.type(id) ~= "integer" or id < 1 then error("node:session: id must be an integer above 0", 2) end
+    return new_session(self, id)
+  end
+  local timeout = call_options("node:session", opts, nil)
+  local waiter = new_waiter(nil, "node:session")
+  if self.ended then return refusal(self) end
+  local sequence, message, code = self.core:client(0, 0, nil)
+  if not sequence then return nil, message, code end
+  self.opening[sequence] = true
+  deadline(self, sequence, timeout or self.timeout)
+  self.open[sequence] = waiter
+  local opened
+  opened, message, code = wait(waiter)
+  if not opened then return nil, message, code end
+  return new_session(self, opened)
+end
+
+-- ---- reads: all that come while a round is under way share the next one ----
+
+-- A round tells this node how far it must have applied the log: the leader's word (that it still leads, by hearing a
+-- majority, or by its lease), or a barrier, an entry of the log. Dissertation 6.4.
+local ROUNDS = {
+  read = function(node) return node:ask("read", false) end,
+  lease = function(node) return node:ask("read", true) end,
+  barrier = function(node) return node:barrier() end,
+}
+
+---fn: the function given, or the machine's query with the question.
+local function call_reader(self, read)
+  local ok, a, b
+  if read.fn then
+    ok, a, b = xpcall(read.fn, debug.traceback, self.machine, self.core:applied())
+  else
+    local machine = self.machine
+    ok, a, b = xpcall(machine.query, debug.traceback, machine, read.question, self.core:applied())
+  end
   if ok then return a, b end
   return nil, tostring(a), "query"
 end
 
-local pass_barrier
+local pass_round
 
-local function start_barrier(self)
-  if not self.reads[1] then return end
-  self.reading, self.reads = self.reads, {}
-  local sequence, message, code = self.core:barrier()
-  self.passing = sequence
-  if not sequence then pass_barrier(self, nil, message, code) end
+local function start_round(self, round)
+  if not round.next[1] then return end
+  round.reads, round.next = round.next, {}
+  local number, message, code = ROUNDS[round.kind](self.core)
+  if not number then return pass_round(self, round, nil, message, code) end
+  self.rounds[number], round.running = round, true
 end
 
 ---Everything committed before the reads were asked for is applied (or never will be here: code).
-function pass_barrier(self, index, message, code)
-  local reading, open = self.reading, self.open
-  self.passing, self.reading = nil, nil
-  for _, read in ipairs(reading) do
+function pass_round(self, round, index, message, code)
+  local reads, open = round.reads, self.open
+  round.running, round.reads = false, nil
+  for _, read in ipairs(reads) do
     local waiter = open[read]
     if waiter and code then
       push(waiter, nil, message, code)
-    elseif waiter and not read.fn then
+    elseif waiter and read.is_barrier then
       push(waiter, index)
     elseif waiter then   -- else it has timed out
-      push(waiter, call_reader(self, read.fn))
+      push(waiter, call_reader(self, read))
     end
     open[read] = nil
   end
-  start_barrier(self)
+  start_round(self, round)
 end
 
 local function read_expired(self)
@@ -270,25 +436,29 @@ local function read_expired(self)
   return "no answer in time", "timeout"
 end
 
----The values that follow, now or by a callback later.
-local function answer(callback, ...)
-  if not callback then return ... end
-  push(callback, ...)
-end
-
-local function read_after_barrier(self, fn, waiter, timeout)
-  local read = { fn = fn, expired = read_expired }
-  self.reads[#self.reads + 1] = read
+local function read_after_round(self, kind, read, waiter, timeout)
+  local round = self.rounds[kind]
+  read.expired = read_expired
+  round.next[#round.next + 1] = read
   deadline(self, read, timeout or self.timeout)
   self.open[read] = waiter
-  if not self.passing then
-    local ok, err = pcall(start_barrier, self)
+  if not round.running then
+    local ok, err = pcall(start_round, self, round)
     if not ok then
       self.open[read] = nil
       error(err, 0)
     end
   end
   return wait(waiter)
+end
+
+---A read of what is here, however old; within: only if a leader was heard of so many seconds ago.
+local function read_here(self, read, within, callback)
+  local age = within ~= true and self.core:heard()
+  if within ~= true and not (age and age <= within) then
+    return answer(callback, nil, ("no leader was heard of within %s s"):format(tostring(within)), "no_leader")
+  end
+  return answer(callback, call_reader(self, read))
 end
 
 -- ---- waiting calls ----
@@ -322,25 +492,35 @@ function Node:propose(cmd, opts, callback)
   return wait(waiter)
 end
 
+---@class raft.read_options: raft.call_options
+---@field lease? boolean       the leader's lease will do, if it holds one (raft.node's option `lease`)
+---@field stale? true|number   answers at once from what is here, however old; with seconds: only if a leader was
+---heard of so recently, else "no_leader"
+
 ---Calls fn(machine, index, time) on this node's machine when everything that was committed before this call is applied
----to it: a linearizable read. fn must not change the machine. Returns what fn returned.
+---to it: a linearizable read, which writes nothing. fn must not change the machine. Returns what fn returned. With
+---anything but a function: what machine:query(q, index, time) returns.
 ---@async
----@param fn fun(machine: raft.Machine, index: integer, time: number): any, any
----@param opts? raft.call_options
+---@param fn (fun(machine: raft.Machine, index: integer, time: number): any, any)|any
+---@param opts? raft.read_options
 ---@param callback? fun(a: any, b: any, code: raft.code?)
 ---@return any a
 ---@return any b
 ---@return raft.code? code "query" when fn raised
----@overload async fun(self: raft.Node, fn: function, callback: fun(a: any, b: any, code: raft.code?))
+---@overload async fun(self: raft.Node, fn: any, callback: fun(a: any, b: any, code: raft.code?))
 function Node:read(fn, opts, callback)
-  if type(fn) ~= "function" then
-    error("node:read: a function (machine, index, time) expected, got " .. type(fn), 2)
+  local read = type(fn) == "function" and { fn = fn } or { question = fn }
+  if not read.fn and type(self.machine.query) ~= "function" then
+    error("node:read: a function (machine, index, time) expected, got " .. type(fn) .. " (the machine has no query)", 2)
   end
-  local timeout
-  if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:read", opts, callback) end
+  local timeout, how
+  if opts ~= nil or callback ~= nil then
+    timeout, callback, how = call_options("node:read", opts, callback, options.READ)
+  end
   local waiter = new_waiter(callback, "node:read")
   if self.ended then return answer(callback, refusal(self)) end
-  return read_after_barrier(self, fn, waiter, timeout)
+  if how and how.stale then return read_here(self, read, how.stale, callback) end
+  return read_after_round(self, how and how.lease and "lease" or "read", read, waiter, timeout)
 end
 
 ---Waits until everything that was committed before this call is applied here.
@@ -356,13 +536,18 @@ function Node:barrier(opts, callback)
   if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:barrier", opts, callback) end
   local waiter = new_waiter(callback, "node:barrier")
   if self.ended then return answer(callback, refusal(self)) end
-  return read_after_barrier(self, nil, waiter, timeout)
+  return read_after_round(self, "barrier", { is_barrier = true }, waiter, timeout)
 end
 
 local TESTS = {
   leader = function(self) return self.leader end,
   ready = function(self)
     return self.ready and self.core:applied() >= self.core:status().commit
+  end,
+  member = function(self)   -- it has the place that it wants
+    for _, member in ipairs(self.core:status().members) do
+      if member.id == self.id and (member.role == "voter" or self.voter == false) then return member.role end
+    end
   end,
 }
 
@@ -398,11 +583,11 @@ end
 
 local function wait_expired() return "it did not come true in time", "timeout" end
 
----Waits until a leader is known (its id is returned), until this node is ready (it could answer a read now), or until
----fn(status) returns something true, which is returned; at once if it is so already. Without timeout: as long as
----it takes.
+---Waits until a leader is known (its id is returned), until this node is ready (it could answer a read now), until
+---it is a member ("voter"; "learner" if it has joined with voter = false), or until fn(status) returns something
+---true, which is returned; at once if it is so already. Without timeout: as long as it takes.
 ---@async
----@param what "leader"|"ready"|fun(status: raft.status): any
+---@param what "leader"|"ready"|"member"|fun(status: raft.status): any
 ---@param timeout? number|raft.call_options
 ---@param callback? fun(value: any, message: string?, code: raft.code?)
 ---@return any value
@@ -412,7 +597,7 @@ function Node:wait(what, timeout, callback)
   local test = TESTS[what]
   if type(what) == "function" then test = function(node) return what(node:status()) end end
   if not test then
-    error(('node:wait: "leader", "ready" or a function (status) expected, got %s'):format(tostring(what)), 2)
+    error(('node:wait: "leader", "ready", "member" or a function (status) expected, got %s'):format(tostring(what)), 2)
   end
   if type(timeout) == "number" then timeout = { timeout = timeout } end
   timeout, callback = call_options("node:wait", timeout, callback)
@@ -471,10 +656,11 @@ end
 ---@class raft.member
 ---@field id integer
 ---@field address string
----@field role "voter"
+---@field role "voter"|"learner"
 ---@field connected boolean
 ---@field down string?      why it is not connected
----@field state "probe"|"replicate"|nil  this and the following: on the leader
+---@field state "probe"|"replicate"|"snapshot"|nil  this and the following: on the leader
+---@field caught_up boolean? a learner that could be promoted
 ---@field match integer?    the last entry known to be in its log
 ---@field lag integer?      entries that it still lacks
 ---@field rtt number?       seconds
@@ -492,6 +678,8 @@ end
 ---@field leader_address string?
 ---@field leader_age number?      seconds since its last word
 ---@field ready boolean           a leader is known and serves
+---@field changing boolean        a change of the members is open
+---@field transfer integer?       on the leader: to whom it is handing over
 ---@field tolerates integer       voters that may still fail, as far as this node sees
 ---@field first integer           in the log
 ---@field last integer            in the log
@@ -503,20 +691,24 @@ end
 ---@field sessions integer
 ---@field elections integer       that this node started
 ---@field log { bytes: integer, segments: integer }
+---@field snapshot { index: integer, time: number, bytes: integer, running: boolean, error: string? } the newest; index
+---0: there is none. time: the leader's clock in it; error: why the last attempt failed
 ---@field disk { state: "ok"|"slow"|"full"|"failed", sync: number, free: integer? } sync: seconds that the last durable
 ---write took; free: bytes, when a segment of the log was last prepared
 ---@field fault string?
 ---@field members raft.member[]
 
 local function shape_members(s, id)
-  local alive = 0
+  local alive, voters = 0, 0
   for _, member in ipairs(s.members) do
-    member.role = "voter"
     if member.id == id then member.connected, member.down = true, nil end
     if member.match then member.lag = math.max(0, s.last - member.match) end
-    if member.connected then alive = alive + 1 end
+    if member.role == "voter" then
+      voters = voters + 1
+      if member.connected then alive = alive + 1 end
+    end
   end
-  local tolerates = alive - (#s.members // 2 + 1)
+  local tolerates = alive - (voters // 2 + 1)
   return s.leader and math.max(0, tolerates) or 0
 end
 
@@ -530,10 +722,13 @@ function Node:status()
   s.leader_address = address_of(s, s.leader)
   s.tolerates = shape_members(s, s.id)
   s.log = { bytes = s.log_bytes, segments = s.log_segments }
+  s.snapshot = { index = s.snapshot_index, time = s.snapshot_time, bytes = s.snapshot_bytes,
+    running = s.snapshotting, error = self.snapshot_error }
+  s.snapshot_index, s.snapshot_time, s.snapshot_bytes, s.snapshotting = nil, nil, nil, nil
   s.disk = { state = s.disk, sync = s.sync, free = s.disk_free }
   s.disk_free = nil
   s.fault = self.fault or s.fault_text
-  s.log_bytes, s.log_segments, s.sync, s.phase, s.fault_text = nil, nil, nil, nil, nil
+  s.log_bytes, s.log_segments, s.sync, s.phase, s.fault_text, s.conf_index = nil, nil, nil, nil, nil, nil
   return s
 end
 
@@ -544,7 +739,8 @@ end
 
 -- ---- starting ----
 
-local function new_callbacks(self, instance, apply)
+local function new_callbacks(self, given, instance, apply)
+  local load = machines.loader(given)
   local function answer_open(sequence, message, code)
     local waiter = self.open[sequence]
     if waiter then push(waiter, nil, message, code) end
@@ -566,10 +762,32 @@ local function new_callbacks(self, instance, apply)
       self.log("error", ("apply raised at index %d: %s"):format(index, traceback), { index = index, message = message })
       emit(self, "apply_error", { index = index, message = message, traceback = traceback })
     end,
-    done = function(sequence, code, message, index)
-      if sequence == self.passing then return pass_barrier(self, index, message, code) end
-      answer_open(sequence, message, code)
+    done = function(sequence, code, message, index, id)
+      local round, opening = self.rounds[sequence], self.opening[sequence]
+      if round then
+        self.rounds[sequence] = nil
+        return pass_round(self, round, index, message, code)
+      end
+      self.opening[sequence] = nil
+      local waiter = self.open[sequence]
+      if waiter and sequence >= memberships.FIRST_ASK then
+        self.open[sequence] = nil
+        waiter(not code and index or nil, message, code, id)
+      elseif waiter then
+        push(waiter, opening and not code and index or nil, message, code)
+        self.open[sequence] = nil
+      end
     end,
+    save = function(write) machines.save(self.machine, write) end,
+    load = function(step, key, value)
+      local restored, loaded = load(step, key, value)
+      if restored then
+        self.machine = restored
+        on_restored(self)
+      end
+      return restored, loaded
+    end,
+    snapshot = function(index, bytes, us, message, code) on_snapshot(self, index, bytes, us / 1e6, message, code) end,
     started = function(code, message) on_started(self, code, message) end,
     changed = function() changed(self) end,
     halted = function(message) tell_fault(self, message) end,
@@ -580,10 +798,13 @@ end
 
 local function new_node(o)
   local self = setmetatable({
-    id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, reads = {}, waits = {},
-    peers = {}, handlers = {}, ended = false, ready = false,
+    id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, waits = {},
+    voter = o.voter, joins = o.join ~= nil, peers = {}, handlers = {}, snapshots = {}, opening = {},
+    ended = false, ready = false,
   }, Node)
   for event in pairs(EVENTS) do self.handlers[event] = {} end
+  self.rounds = {}   -- by kind; those under way also by number
+  for kind in pairs(ROUNDS) do self.rounds[kind] = { kind = kind, next = {}, running = false } end
   self.log = new_logger(self, o.log)
   return self
 end
@@ -599,6 +820,8 @@ local ABANDONED = { __close = function(guard)
   if guard.node then guard.node:__close() end
 end }
 
+memberships.extend(Node, refusal)
+
 local node = { methods = Node, events = EVENTS }
 
 ---@async
@@ -612,8 +835,8 @@ function node.new(given, callback)
   local instance, apply = machines.new(o.machine)
   local self = new_node(o)
   self.machine, self.starting = instance, waiter
-  self.callbacks = new_callbacks(self, instance, apply)
-  local alone = #o.members == 0
+  self.callbacks = new_callbacks(self, o.machine, instance, apply)
+  local alone = #o.members == 0 and not o.join
   if alone then o.members = lone_members(o) end
   local message, code
   self.core, message, code = core.node({
@@ -621,6 +844,8 @@ function node.new(given, callback)
     listen = o.listen or alone and o.members[1] and o.members[1].address or nil,
     election_timeout = o.election_timeout, heartbeat = o.heartbeat, pending = o.pending,
     pending_bytes = o.pending_bytes, command_bytes = o.command_bytes, cache_bytes = o.cache_bytes,
+    snapshot_bytes = o.snapshot.bytes, snapshot_entries = o.snapshot.entries, snapshot_keep = o.snapshot.keep,
+    snapshot_apart = o.snapshot.background, join = o.join, lease = o.lease, priority = o.priority,
   }, self.callbacks, o.on_apply_error == "halt")
   if not self.core then return answer(callback, nil, message, code) end
   local guard <close> = setmetatable({ node = false }, ABANDONED)

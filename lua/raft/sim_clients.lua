@@ -135,7 +135,7 @@ end
 function told.read(self, _, token, bytes)
   local seen = core.unpack(bytes)
   local operation = self.operations[token]
-  operation.index, operation.time = seen.index, seen.time
+  if operation then operation.index, operation.time = seen.index, seen.time end   -- else it was stale
 end
 
 function told.ended(self, node, life, how)

@@ -61,7 +61,8 @@ local function call_node(node, name, ...)
   end
   local token = clients.new_token(self, { client = client, callback = callback, node = node.id,
     life = self.core:life(node.id), closes = name == "close" })
-  clients.record(self, token, name, node.id, bytes, call.functions[1], client)
+  local stale = name == "read" and type(arguments[2]) == "table" and arguments[2].stale   -- promises no order
+  if not stale then clients.record(self, token, name, node.id, bytes, call.functions[1], client) end
   clients.after(self, timeout and timeout + GRACE_S or LIMIT_S, function()
     if timeout then return clients.wake(self, token, true, nil, "no answer in time", "timeout") end
     if self.pending[token] then

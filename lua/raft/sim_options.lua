@@ -5,7 +5,7 @@ local settings = require "raft.options"
 local options = {}
 
 -- What a node's state requires of ours: compiled once, here.
-local MODULES = { "raft", "raft.loop", "raft.machine", "raft.node", "raft.options" }
+local MODULES = { "raft", "raft.loop", "raft.machine", "raft.members", "raft.node", "raft.options" }
 
 ---The code of a function that is to run in a node's state. Raises when it has captured anything.
 ---@param fn function

@@ -465,7 +465,7 @@ static const struct host_machine machine = {.started = on_started, .changed = on
 static void channel_set_up(void)
 {
     channel_init(&channel, &fake_io, 1);
-    host = host_new(&channel, &machine, NULL, 1, 1);
+    host = host_new(&channel, &machine, NULL, &(struct host_config){.pending = 1, .pending_bytes = 1});
     woken = notified = started = closed = false;
     seen = 0;
 }

@@ -30,7 +30,7 @@ end
 describe("two real threads", function()
   it("exchange requests, notices and status without losing a wake-up or a value", function()
     local program = compile("stress", FLAGS[BUILD] .. " -pthread",
-      "csrc/server/channel.c csrc/base/ring.c csrc/base/mailbox.c csrc/base/mem.c csrc/base/base.c")
+      "csrc/server/channel.c csrc/base/ring.c csrc/base/mailbox.c csrc/base/buf.c csrc/base/mem.c csrc/base/base.c")
     local text, fine = run(program .. (BUILD == "plain" and " 1000000" or " 100000"))
     assert.is_true(fine, text)
     assert.matches("^ok: %d+ items", text)
@@ -81,7 +81,8 @@ local function replace(text, old, new)
 end
 
 describe("every interleaving of two threads", function()
-  local sources = "csrc/server/host.c csrc/server/sessions.c csrc/wire/entry.c"
+  local sources = "csrc/server/host.c csrc/server/host_asks.c csrc/server/host_snapshot.c csrc/server/sessions.c"
+    .. " csrc/server/clients.c csrc/store/snapshot.c csrc/wire/entry.c"
   for _, name in ipairs { "mem", "buf", "err", "hash", "block", "base" } do
     sources = ("%s csrc/base/%s.c"):format(sources, name)
   end

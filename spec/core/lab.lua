@@ -18,16 +18,36 @@ function lab.random(seed)
   end
 end
 
+---A clock that runs by ppm millionths faster than another one, and offset ahead of it. Setting it moves that one.
+function lab.skewed(clock, ppm, offset)
+  local function read() return offset + clock.now + clock.now * ppm // 1000000 end
+  return setmetatable({}, {
+    __index = function(_, name) return name == "now" and read() or nil end,
+    __newindex = function(_, _, value)
+      clock.now = math.max(clock.now, (value - offset) * 1000000 // (1000000 + ppm))
+      while read() < value do clock.now = clock.now + 1 end
+    end })
+end
+
+---A configuration as text.
+function lab.conf_text(conf)
+  if not conf then return "" end
+  local lists = {}
+  for i, name in ipairs { "voters", "outgoing", "learners" } do lists[i] = table.concat(conf[name] or {}, " ") end
+  return table.concat(lists, "|")
+end
+
 ---- one node: a core and its disk ----
 
 local node_class = {}
 node_class.__index = node_class
 
----The runs of terms of a list of entries.
-function lab.runs(entries)
-  local runs = {}
-  for i, entry in ipairs(entries) do
-    if i == 1 or entry.term ~= entries[i - 1].term then runs[#runs + 1] = { i, entry.term } end
+---The runs of terms of a list of entries, from the first one on (1, unless told).
+function lab.runs(entries, first)
+  local runs, i = {}, first or 1
+  while entries[i] do
+    if #runs == 0 or entries[i].term ~= runs[#runs][2] then runs[#runs + 1] = { i, entries[i].term } end
+    i = i + 1
   end
   return runs
 end
@@ -39,14 +59,33 @@ function lab.entries(terms, size)
   return list
 end
 
+---A crash may have come after a snapshot was stored, and before the log was replaced by it.
+local function recover(disk)
+  local snapshot = disk.newest
+  if not snapshot then return end
+  disk.snapshot = snapshot
+  local entry = disk.log[snapshot.index]
+  local covered = snapshot.index < disk.first or entry and entry.term == snapshot.term
+  if not covered then disk.log, disk.first, disk.last = {}, snapshot.index + 1, snapshot.index end
+end
+
 ---A core on what its disk holds.
 local function start(node, applied)
+  local disk = node.disk
+  recover(disk)
+  local snapshot = disk.snapshot or { index = 0, term = 0 }
   local options = { id = node.id, now = node.clock.now, seed = 7, election_timeout = lab.T, heartbeat = lab.HEARTBEAT,
-    term = node.disk.term, vote = node.disk.vote, last = #node.disk.log, runs = lab.runs(node.disk.log),
-    applied = applied or 0 }
+    term = disk.term, vote = disk.vote, last = disk.last, runs = lab.runs(disk.log, disk.first),
+    applied = applied or 0, snapshot = snapshot.index, snapshot_term = snapshot.term, confs = {} }
   for name, value in pairs(node.options) do options[name] = value end
+  if snapshot.conf then
+    for _, name in ipairs { "voters", "outgoing", "learners" } do options[name] = snapshot.conf[name] end
+  end
+  for i = snapshot.index + 1, disk.last do
+    if disk.log[i].conf then table.insert(options.confs, { index = i, conf = disk.log[i].conf }) end
+  end
   node.core = assert(core.raft(options))
-  node.commit, node.unsynced = applied or 0, {}
+  node.commit, node.unsynced, node.read = math.max(applied or 0, snapshot.index), {}, {}
 end
 
 ---options: as for core.raft, and log = terms of the entries its disk holds, disk = { term, vote, log }, lag = true: its
@@ -57,7 +96,7 @@ function lab.node(options, clock)
   node.id, node.lag, node.range_max = options.id, options.lag, options.range_max
   local log = options.log or {}
   node.disk = options.disk or { term = options.term or log[#log] or 0, vote = options.vote or 0,
-    log = lab.entries(log) }
+    log = lab.entries(log), first = 1, last = #log }
   for _, name in ipairs { "log", "disk", "lag", "range_max", "term", "vote", "applied" } do node.options[name] = nil end
   start(node, options.applied)
   return node
@@ -73,7 +112,7 @@ function node_class:read_range(m)
   local named = m.index + m.n_entries
   m.range, m.entries, m.was_range = nil, {}, true
   m.n_entries = math.min(m.n_entries, self.range_max or m.n_entries)
-  for i = 1, m.n_entries do m.entries[i] = assert(self.disk.log[m.index + i]) end
+  for i = 1, m.n_entries do m.entries[i] = assert(self.disk.log[m.index + i], "a range that is not stored") end
   self.core:range_sent(m.to, named, m.index + m.n_entries, self.clock.now)
 end
 
@@ -82,7 +121,8 @@ function node_class:ready()
   if not self.core:has_ready() then return nil end
   local out = assert(self.core:ready(self.clock.now))
   if out.seq > 0 then
-    local batch = { seq = out.seq, truncate_from = out.truncate_from, entries = {} }
+    local batch = { seq = out.seq, truncate_from = out.truncate_from, restore = out.restore, entries = {} }
+    if out.restore > 0 then assert(self.disk.newest.index >= out.restore, "a snapshot that was not received") end
     if out.vote_changed then batch.term, batch.vote = out.term, out.vote end
     for i = out.first, out.last do batch.entries[i] = assert(self.core:entry(i)) end
     batch.first, batch.last = out.first, out.last
@@ -90,7 +130,12 @@ function node_class:ready()
   end
   for _, m in ipairs(out.messages) do
     if m.range then self:read_range(m) end
+    if m.type == "snapshot" then
+      m.file = assert(self.disk.snapshot)
+      assert(m.file.index == m.index and m.file.term == m.log_term, "another snapshot than there is")
+    end
   end
+  for _, read in ipairs(out.reads) do self.read[read.context] = read.index end
   assert(out.commit >= self.commit, "the commit index fell")
   self.commit = out.commit
   return out
@@ -99,11 +144,41 @@ end
 ---Writes the oldest batch.
 local function write(disk, batch)
   if batch.term then disk.term, disk.vote = batch.term, batch.vote end
-  if batch.truncate_from > 0 then
-    for i = #disk.log, batch.truncate_from, -1 do disk.log[i] = nil end
+  if batch.restore > 0 then
+    disk.log, disk.first, disk.last = {}, batch.restore + 1, batch.restore
+    disk.snapshot = disk.newest
   end
-  assert(batch.first > batch.last or batch.first == #disk.log + 1, "a batch leaves a gap in the log")
-  for i = batch.first, batch.last do disk.log[i] = batch.entries[i] end
+  if batch.truncate_from > 0 then
+    for i = disk.last, batch.truncate_from, -1 do disk.log[i] = nil end
+    disk.last = math.min(disk.last, batch.truncate_from - 1)
+  end
+  assert(batch.first > batch.last or batch.first == disk.last + 1, "a batch leaves a gap in the log")
+  for i = batch.first, batch.last do disk.log[i], disk.last = batch.entries[i], i end
+end
+
+---Takes a snapshot of all that is committed here (or up to index), and forgets the entries it covers but for the last
+---`keep`.
+function node_class:snapshot(index, keep)
+  index = index or self.commit
+  local file = { index = index, term = self.core:term(index), conf = self.core:conf(index) }
+  if self.disk.newest and self.disk.newest.index >= index then return end
+  self.disk.snapshot, self.disk.newest = file, file
+  self.core:snapshot_taken(index)
+  self:compact(math.max(index - (keep or 0), 0))
+end
+
+function node_class:compact(index)
+  for i = self.disk.first, index do self.disk.log[i] = nil end
+  self.disk.first = math.max(self.disk.first, index + 1)
+  self.core:compact(index)
+end
+
+---A snapshot has arrived: it is durable before the core hears of it.
+function node_class:receive(m)
+  local newest = self.disk.newest
+  if not newest or m.file.index > newest.index then self.disk.newest = m.file end
+  return self.core:step({ type = "snapshot", from = m.from, to = m.to, term = m.term, index = m.index,
+    log_term = m.log_term, conf = m.file.conf }, self.clock.now)
 end
 
 ---Writes the oldest n batches (all, unless told), and acknowledges the newest of them.
@@ -152,7 +227,8 @@ function node_class:status() return self.core:status() end
 ---The terms of its log.
 function node_class:terms()
   local list = {}
-  for i = 1, self:status().last do list[i] = self.core:term(i) end
+  local s = self:status()
+  for k = 1, s.last - s.first + 1 do list[k] = self.core:term(s.first + k - 1) end
   return list
 end
 
@@ -176,22 +252,26 @@ end
 local cluster = {}
 cluster.__index = cluster
 
----options: as for core.raft; voters, learners, outgoing; lag; logs = { [id] = terms }.
+---options: as for core.raft; voters, learners, outgoing; spares: nodes that know no configuration; lag; logs = { [id] =
+---terms }; skew = { [id] = ppm }, how much faster its clock runs.
 function lab.cluster(options)
   local self = setmetatable({ clock = { now = lab.S }, nodes = {}, pool = {}, cut = {}, leaders = {}, entries = {},
-    committed = {}, conf = { options.voters, options.outgoing } }, cluster)
-  local ids = {}
-  for _, list in ipairs { options.voters, options.outgoing or {}, options.learners or {} } do
+    committed = {}, highest = 0, reads = {} }, cluster)
+  local ids, spare = {}, {}
+  for _, list in ipairs { options.voters, options.outgoing or {}, options.learners or {}, options.spares or {} } do
     for _, id in ipairs(list) do ids[id] = true end
   end
+  for _, id in ipairs(options.spares or {}) do spare[id] = true end
   local highest = 0
   for _, log in pairs(options.logs or {}) do highest = math.max(highest, log[#log] or 0) end
   for id in pairs(ids) do
     local mine = { id = id, log = options.logs and options.logs[id], term = options.term or highest }
     for name, value in pairs(options) do
-      if name ~= "logs" then mine[name] = value end
+      if name ~= "logs" and name ~= "spares" and name ~= "skew" then mine[name] = value end
     end
-    self.nodes[id] = lab.node(mine, self.clock)
+    if spare[id] then mine.voters, mine.outgoing, mine.learners = nil, nil, nil end
+    local ppm = options.skew and options.skew[id]
+    self.nodes[id] = lab.node(mine, ppm and lab.skewed(self.clock, ppm, id * 1000) or self.clock)
     for i, entry in ipairs(self.nodes[id].disk.log) do self:see_entry(self.nodes[id], i, entry) end
   end
   return self
@@ -200,37 +280,52 @@ end
 ---Log matching: entries of one index and term are the same, and so is all that precedes them.
 function cluster:see_entry(node, index, entry)
   local key = index .. ":" .. entry.term
-  local before = index > 1 and assert(node:entry(index - 1)).term or 0
+  local before, conf = assert(node.core:term(index - 1)), lab.conf_text(entry.conf)
   local known = self.entries[key]
   if not known then
-    self.entries[key] = { size = entry.size, before = before }
-  elseif known.size ~= entry.size or known.before ~= before then
+    self.entries[key] = { size = entry.size, before = before, conf = conf }
+  elseif known.size ~= entry.size or known.before ~= before or known.conf ~= conf then
     error("log matching: entry " .. key .. " differs on node " .. node.id)
   end
 end
 
----Does the disk hold the entry?
+---Does the disk hold the entry, or a snapshot that covers it?
 local function is_durable(node, index, entry)
+  if index < node.disk.first then return true end
   local stored = node.disk.log[index]
   return stored and stored.term == entry.term and stored.size == entry.size
 end
 
----State machine safety, and durability: what is committed is on the disks of a majority (of each list of voters).
+---Is the entry on the disks of a majority, of each list of voters?
+function cluster:is_on_majority(conf, index, entry)
+  for _, list in ipairs { conf.voters or {}, conf.outgoing } do
+    local copies = 0
+    for _, id in ipairs(list) do
+      if is_durable(self.nodes[id], index, entry) then copies = copies + 1 end
+    end
+    if copies <= #list // 2 then return false end
+  end
+  return true
+end
+
+---State machine safety, and durability: what is committed is on the disks of a majority, by the configuration that some
+---node goes by.
 function cluster:see_commit(node, index)
-  local entry, known = assert(node:entry(index)), self.committed[index]
+  local known = self.committed[index]
+  if known and index < node.core:status().first then return end  -- a snapshot brought it
+  local entry = assert(node:entry(index))
   assert(is_durable(node, index, entry), "handed out as committed before it is durable here")
   if known then
     assert(known.term == entry.term and known.size == entry.size, "state machine safety: two entries at one index")
     return
   end
-  for _, list in ipairs(self.conf) do
-    local copies = 0
-    for _, id in ipairs(list) do
-      if is_durable(self.nodes[id], index, entry) then copies = copies + 1 end
-    end
-    assert(copies > #list // 2, "committed, but not durable on a majority")
+  local on_majority = false
+  for _, other in pairs(self.nodes) do
+    on_majority = on_majority or self:is_on_majority(other.core:conf(), index, entry)
   end
+  assert(on_majority, "committed, but not durable on a majority")
   self.committed[index] = { term = entry.term, size = entry.size, seen_in = node:status().term }
+  self.highest = math.max(self.highest, index)
 end
 
 ---Election safety and leader completeness.
@@ -240,9 +335,28 @@ function cluster:see_leader(node, status)
   if known then return end
   self.leaders[status.term] = node.id
   for index, entry in pairs(self.committed) do
-    local mine = index <= status.last and node:entry(index)
-    assert(entry.seen_in >= status.term or mine and mine.term == entry.term and mine.size == entry.size,
-      "leader completeness: a committed entry is not in the leader's log")
+    local mine = index >= status.first and index <= status.last and node:entry(index)
+    assert(index < status.first or entry.seen_in >= status.term or mine and mine.term == entry.term
+      and mine.size == entry.size, "leader completeness: a committed entry is not in the leader's log")
+  end
+end
+
+---Asks a leader for a read. Whatever anybody has seen committed by now must be in what it answers.
+function cluster:read(id, lease)
+  local context = #self.reads + 1
+  local node = self.nodes[id]
+  local ok, text, code = node.core:read(context, node.clock.now, lease)
+  if not ok then return nil, text, code end
+  self.reads[context] = self.highest
+  self:pump(node)
+  return context
+end
+
+---Linearizability.
+function cluster:see_reads(node)
+  for context, index in pairs(node.read) do
+    local least = self.reads[context]
+    assert(not least or index == 0 or index >= least, "a stale read: its index is below what was committed before it")
   end
 end
 
@@ -256,7 +370,7 @@ local function see_message(node, m)
   elseif m.type == "vote_reply" and not m.pre and not m.reject and m.term == disk.term then
     assert(disk.vote == m.to, "a vote left that is not durable")
   elseif m.type == "append_reply" and not m.reject and m.term == node:status().term then
-    assert(#disk.log >= m.index, "acknowledged what is not durable")
+    assert(disk.last >= m.index, "acknowledged what is not durable")
   end
 end
 
@@ -268,10 +382,13 @@ function cluster:pump(node)
     assert(out.truncate_from == 0 or out.truncate_from > committed, "a committed entry is cut off")
     for _, m in ipairs(out.messages) do
       see_message(node, m)
+      assert(m.type ~= "append" or m.n_entries == 0 or m.index + m.n_entries <= out.last,
+        "entries are sent that were not handed out for persisting")
       self.pool[#self.pool + 1] = m
     end
     for i = committed + 1, out.commit do self:see_commit(node, i) end
     node.seen = math.max(committed, out.commit)
+    self:see_reads(node)
     if status.role == "leader" then self:see_leader(node, status) end
     if not node.lag then node:sync() end
   end
@@ -283,16 +400,39 @@ function cluster:sync(id, n)
   self:pump(self.nodes[id])
 end
 
----Gives one message to its receiver, unless one of the two is cut off or down.
+---The transfer of a snapshot has ended: its sender hears of that, whatever happens on the network.
+function cluster:report(m, ok)
+  local sender = self.nodes[m.from]
+  if sender.down then return end
+  sender.core:snapshot_sent(m.to, ok)
+  self:pump(sender)
+end
+
+---Gives one message to its receiver, unless one of the two is cut off or down. Answers of one that is no member any
+---more are refused; nothing else is.
 function cluster:give(m)
   local node = self.nodes[m.to]
-  if self.cut[m.to] or self.cut[m.from] or node.down then return end
-  local copy = {}
-  for name, value in pairs(m) do
-    if name ~= "was_range" then copy[name] = value end
+  if not node or self.cut[m.to] or self.cut[m.from] or node.down then
+    if m.type == "snapshot" then self:report(m, false) end
+    return
   end
-  assert(node.core:step(copy, self.clock.now))
+  local ok, text, code
+  if m.type == "snapshot" then
+    ok, text, code = node:receive(m)
+  else
+    local copy = {}
+    for name, value in pairs(m) do
+      if name ~= "was_range" then copy[name] = value end
+    end
+    ok, text, code = node.core:step(copy, node.clock.now)
+  end
+  local conf = lab.conf_text(node.core:conf()):gsub("|", " ")
+  local stranger = not (" " .. conf .. " "):find(" " .. m.from .. " ", 1, true)
+  if not ok and not (code == "invalid" and stranger and m.type:find "reply") then
+    error(("%s from %d to %d, term %d, index %d: %s"):format(m.type, m.from, m.to, m.term, m.index, text))
+  end
   self:pump(node)
+  if m.type == "snapshot" then self:report(m, true) end
 end
 
 ---Messages of the pool for which wanted(m) is true (all, unless told) leave it and are returned.
@@ -319,28 +459,35 @@ function cluster:deliver(wanted)
   end
 end
 
+---The node that acts next, and when, by the clock of all.
+function cluster:next_to_act()
+  local first, at
+  for id = 1, 99 do
+    local node = self.nodes[id]
+    local deadline = node and not node.down and node.core:deadline()
+    local wait = deadline and deadline - node.clock.now
+    if wait and (not at or wait < at) then first, at = node, wait end
+  end
+  return first, first and self.clock.now + math.max(at, 0)
+end
+
 ---Time passes: nodes act at their deadlines; what they send arrives at once, unless quiet.
 function cluster:advance(us, quiet)
   local stop = self.clock.now + us
   while true do
-    local at, first = stop, nil
-    for id = 1, 99 do
-      local node = self.nodes[id]
-      local deadline = node and not node.down and node.core:deadline()
-      if deadline and deadline < at then at, first = deadline, node end
-    end
-    self.clock.now = math.max(self.clock.now, at)
-    if not first then break end
-    assert(first.core:tick(self.clock.now))
-    self:pump(first)
+    local node, at = self:next_to_act()
+    if not node or at >= stop then break end
+    node:tick()
+    self:pump(node)
     if not quiet then self:deliver() end
   end
+  self.clock.now = math.max(self.clock.now, stop)
 end
 
 ---Makes a node lead, by an election at once.
 function cluster:elect(id)
   local node = self.nodes[id]
-  assert(node.core:campaign(self.clock.now))
+  assert(node.core:campaign(node.clock.now))
   self:deliver()
   assert(node:status().role == "leader", "node " .. id .. " was not elected")
   return node
@@ -350,6 +497,14 @@ function cluster:propose(id, what)
   local first, term = assert(self.nodes[id].core:propose(what))
   self:pump(self.nodes[id])
   return first, term
+end
+
+---Proposes a change of members; delivers nothing.
+function cluster:change(id, ...)
+  local node = self.nodes[id]
+  local index, text, code = node.core:change({ ... }, node.clock.now)
+  self:pump(node)
+  return index, text, code
 end
 
 ---The node that leads the latest term, if any.

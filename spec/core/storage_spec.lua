@@ -82,6 +82,23 @@ describe("batches", function()
     assert.equal(10, acknowledged(n))
   end)
 
+  it("hold what a leader sends: no entry leaves before it was handed out, the core's own behind a backlog neither",
+    function()
+      local n = lab.leader { voters = { 1, 2, 3 }, append_bytes = 1000, window_bytes = 100000 }
+      n:flush()
+      for id = 2, 3 do assert(n:step { type = "append_reply", from = id, term = 1, index = 1 }) end
+      n:flush()
+      assert(n.core:propose { 400, 400, 400, 400, 400 })
+      assert(n.core:change({ { "demote", 3 } }, n.clock.now))
+      local sent = {}
+      for out in n.ready, n do
+        for _, m in ipairs(out.messages) do
+          if m.to == 2 and m.n_entries > 0 then sent[#sent + 1] = { m.index + m.n_entries, out.last } end
+        end
+      end
+      assert.same({ { 3, 3 }, { 5, 5 }, { 7, 7 } }, sent)
+    end)
+
   it("are acknowledged to the leader while newer ones keep coming", function()
     local n = follower { term = 5 }
     append(n, 5, 0, 0, { 5 })
@@ -280,6 +297,12 @@ describe("an allocation that fails", function()
       transcript[#transcript + 1] = ("batch %d %d %d %d"):format(out.seq, out.first, out.last, out.commit)
       return out.seq
     end
+    local function settle()
+      while n.core:has_ready() do
+        local seq = take()
+        if seq > 0 then call("persisted", seq, now) end
+      end
+    end
     local function reply(type, from, more)
       more.type, more.from, more.to, more.term = type, from, 1, more.term or n:status().term
       call("step", more, now)
@@ -295,15 +318,33 @@ describe("an allocation that fails", function()
       last = take()
     end
     call("persisted", last, now)
-    reply("append_reply", 2, { index = 200 })
+    for id = 2, 3 do reply("append_reply", id, { index = 200 }) end
     take()
+    for i = 1, 10 do
+      call("read", i, now)
+      local index = call("change", { { i % 2 == 1 and "add" or "remove", 6 } }, now)
+      settle()
+      for id = 2, 3 do reply("append_reply", id, { index = index }) end
+      settle()
+    end
+    call("change", { { "remove", 4 }, { "remove", 5 } }, now)  -- a joint configuration, and what comes after it
+    settle()
+    for id = 2, 3 do reply("append_reply", id, { index = n:status().last }) end
+    settle()
+    call("propose", 20)
     call("tick", lab.S * 3 + 1)
     local entries = {}
     for i = 1, 300 do entries[i] = { term = 3 + i // 100, size = 2 } end
-    reply("append", 2, { term = 9, index = 150, log_term = 1, entries = entries })
-    call("persisted", take(), now)
+    reply("append", 2, { term = 9, index = n:status().last - 20, log_term = 1, entries = entries })
+    settle()
     reply("vote", 3, { term = 10, index = 999, log_term = 9 })
     call("campaign", now)
+    take()
+    local conf = { voters = { 1, 2, 3 }, learners = { 7, 8 } }
+    call("step", { type = "snapshot", from = 2, to = 1, term = 11, index = 9999, log_term = 10, conf = conf }, now)
+    entries = {}
+    for i = 1, 40 do entries[i] = { term = 11, size = 0, type = "config", conf = conf } end
+    reply("append", 2, { term = 11, index = 9999, log_term = 10, entries = entries })
     take()
     transcript[#transcript + 1] = table.concat(n:terms(), " ")
     return n

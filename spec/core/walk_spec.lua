@@ -5,16 +5,24 @@ local SEEDS, STEPS = 200, 6000
 
 describe("on random walks through loss, lag and crashes", function()
   it("no promise of Raft is broken, and the cluster agrees in the end", function()
-    local committed, terms = 0, 0
+    local committed, terms, changes, snapshots, reads = 0, 0, 0, 0, 0
     for seed = 1, SEEDS do
       local ok, result = xpcall(walk.run, debug.traceback, seed, STEPS)
       if not ok then error(("walk.run(%d, %d): %s"):format(seed, STEPS, result), 0) end
       committed = committed + #result.committed
       for _ in pairs(result.leaders) do terms = terms + 1 end
+      changes = changes + (result.counts.changed or 0)
+      reads = reads + #result.reads
+      for _, node in ipairs(result.nodes) do
+        if node.disk.first > 1 then snapshots = snapshots + 1 end
+      end
     end
-    -- Something must have happened on them: leaders changed, and entries were committed.
+    -- Something must have happened on them: leaders and members changed, entries were committed, compacted and read.
     assert.truthy(terms > 5 * SEEDS)
     assert.truthy(committed > 100 * SEEDS)
+    assert.truthy(changes > 2 * SEEDS)
+    assert.truthy(snapshots > 2 * SEEDS)
+    assert.truthy(reads > 20 * SEEDS)
   end)
 
   it("the same seed gives the same walk, step for step, and another seed another one", function()

@@ -26,16 +26,33 @@ describe("raft.node with bad options", function()
   end)
 
   it("refuses options of later versions as unknown", function()
-    for _, name in ipairs { "join", "tls", "lease", "snapshot", "repair", "priority", "advertise" } do
+    for _, name in ipairs { "tls", "repair", "advertise" } do
       raises("unknown option " .. name, { [name] = true })
     end
+  end)
+
+  it("refuses what does not go together with join", function()
+    local join, listen = { "127.0.0.1:7001" }, "127.0.0.1:7004"
+    local function fails(text, changes)
+      local given = lab.options(changes)
+      given.id = changes.id
+      local ok, message = pcall(raft.node, given)
+      assert.is_false(ok)
+      assert.truthy(message:find(text, 1, true), message)
+    end
+    fails("id cannot be given with join", { join = join, id = 4, listen = listen })
+    fails("cluster cannot be given with join", { join = join, cluster = { join[1] }, listen = listen })
+    fails("listen is missing", { join = join })
+    fails("join must have 1 to 15 addresses, got 0", { join = {}, listen = listen })
+    fails('join[1] must be "host:port"', { join = { "there" }, listen = listen })
+    fails("voter is for a node that joins", { voter = false })
   end)
 
   it("names each option of a wrong type", function()
     for name, wrong in pairs {
       id = "1", dir = 5, machine = 5, cluster = "127.0.0.1:7001", listen = 7001, name = {}, timeout = "5",
       election_timeout = true, heartbeat = {}, pending = 1.5, pending_bytes = "1", command_bytes = 0,
-      cache_bytes = -1, on_apply_error = "stop", log = 3,
+      join = "127.0.0.1:7001", voter = 1, lease = 1, priority = 1.5, cache_bytes = -1, on_apply_error = "stop", log = 3,
     } do
       raises(name .. " must be ", { [name] = wrong })
     end
@@ -167,12 +184,21 @@ describe("a call with bad arguments", function()
     raises("node:propose: options must be a table, got 5", "propose", 1, 5)
     raises("node:propose: callback must be a function, got 5", "propose", 1, nil, 5)
     raises("node:read: a function (machine, index, time) expected, got table", "read", {})
+    raises("node:read: stale must be true or seconds above 0, got \"1\"", "read", print, { stale = "1" })
     raises("node:barrier: options must be a table", "barrier", "now")
-    raises("node:wait: \"leader\", \"ready\" or a function (status) expected, got member", "wait", "member")
+    raises("node:wait: \"leader\", \"ready\", \"member\" or a function (status) expected, got ready?", "wait", "ready?")
     raises("node:wait: timeout must be seconds above 0", "wait", "ready", 0)
     raises("node:on: unknown event laeder (did you mean leader?)", "on", "laeder", print)
     raises("node:on: a function expected, got nil", "on", "leader")
     raises("cmd.items[3]", "propose", { items = { 1, 2, print } })
+    raises("node:add: \"host:port\" expected, got here", "add", "here")
+    raises("node:add: an id, an integer above 0, expected, got 0", "add", 0, "127.0.0.1:7001")
+    raises("node:add: unknown option vote", "add", "127.0.0.1:7001", { vote = false })
+    raises("node:promote: an id, an integer above 0, expected, got nil", "promote")
+    raises("node:change: unknown operation promot", "change", { promot = { 1 } })
+    raises("node:change: 1 to 15 changes expected, got 0", "change", {})
+    raises("node:change: add[2] must be \"host:port\"", "change", { add = { [2] = "there" } })
+    raises("node:transfer: an id, an integer above 0, expected, got 1.5", "transfer", 1.5)
     raises("cmd", "propose", coroutine.create(print))
     raises("cmd", "propose", { [{}] = 1 })
   end))

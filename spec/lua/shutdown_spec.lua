@@ -143,7 +143,8 @@ describe("a Lua state that closes", function()
     local output, code = lab.child([[
       local function callbacks(started)
         local c = { machine = {}, started = started }
-        for _, name in ipairs { "apply", "result", "raised", "done", "changed", "halted", "closed", "failed" } do
+        for _, name in ipairs { "apply", "result", "raised", "done", "save", "load", "snapshot", "changed", "halted",
+          "closed", "failed" } do
           c[name] = function() end
         end
         return c
@@ -152,7 +153,9 @@ describe("a Lua state that closes", function()
         local on = false
         local node = assert(core.node({ id = 1, dir = dir, name = "raft", election_timeout = 1, heartbeat = 0.1,
           members = { { id = 1, address = core.free_address() } }, pending = 10, pending_bytes = 1000,
-          command_bytes = 100, cache_bytes = 1000 }, callbacks(function(code) on = code or true end)))
+          command_bytes = 100, cache_bytes = 1000, lease = false, priority = 0, snapshot_bytes = 0,
+          snapshot_entries = 0, snapshot_keep = 0, snapshot_apart = false },
+          callbacks(function(code) on = code or true end)))
         while not on do
           core.poll(1)
           node:step(100)

@@ -40,9 +40,28 @@ describe("a node that is dialled", function()
     assert.equal("this is member 1, not 3", refusal(lab.greet(w, 2, 1, { to = 3 })))
   end)
 
-  it("refuses one that is no member, and one that calls itself by this node's id", function()
-    assert.equal("7 is not another member here", refusal(lab.greet(w, 2, 1, { from = 7 })))
-    assert.equal("1 is not another member here", refusal(lab.greet(w, 2, 1, { from = 1 })))
+  it("refuses one that calls itself by this node's id", function()
+    assert.equal("1 is this member itself", refusal(lab.greet(w, 2, 1, { from = 1 })))
+  end)
+
+  it("hears one that is no member as a guest, and dials it, so that it can be answered", function()
+    w:listen(4, "node-4:7000")
+    local guest = lab.greet(w, 4, 1, { from = 7, address = "node-4:7000" })
+    guest:expect "hello"
+    local back = lab.wait(w, "being dialled", function() return w:accepted(4)[1] end)
+    assert.equal(7, wire.hello_read(lab.line(w, 4, nil, back):expect "hello").to)
+  end)
+
+  it("hears no more than eight guests, and forgets those that are gone", function()
+    local guests = {}
+    for i = 1, 8 do
+      guests[i] = lab.greet(w, 4, 1, { from = 10 + i, address = "nowhere:" .. i })
+      guests[i]:expect "hello"
+    end
+    assert.matches("too many", refusal(lab.greet(w, 4, 1, { from = 30, address = "nowhere:30" })))
+    for i = 1, 8 do w:hang_up(guests[i].id) end
+    w:run(1)
+    lab.greet(w, 4, 1, { from = 30, address = "nowhere:30" }):expect "hello"
   end)
 
   it("refuses a frame that is no hello", function()

@@ -59,4 +59,49 @@ describe("the session table", function()
     assert.equal("fenced", sessions:admit(1, 10, 1 + 65536, 1))
     assert.equal("new", sessions:admit(1, 10, 65536, 1))
   end)
+
+  it("tells what it has let in, without changing anything", function()
+    sessions:admit(1, 10, 7, 3)
+    for _ = 1, 2 do
+      assert.is_true(sessions:has(1, 10, 7))
+      assert.is_true(sessions:has(1, 10, 2))     -- given up
+      assert.is_false(sessions:has(1, 10, 6))
+      assert.is_false(sessions:has(1, 11, 7))
+      assert.is_false(sessions:has(2, 10, 7))
+      assert.is_false(sessions:has(1, 10, 3 + 65536))
+    end
+    assert.equal("new", sessions:admit(1, 10, 6, 3))
+  end)
+
+  describe("in a snapshot", function()
+    it("is the same table again", function()
+      for sequence = 1, 70000, 3 do sessions:admit(5, 10, sequence, math.max(1, sequence - 900)) end
+      sessions:admit(2, 11, 1, 1)
+      sessions:admit(9, 12, 65536, 1)
+      local bytes = sessions:write()
+      local copy = core.sessions()
+      assert.equal(#bytes, copy:read(bytes))
+      assert.equal(bytes, copy:write())
+      for _, sequence in ipairs { 69100, 69101, 69997, 69998, 70001 } do
+        assert.equal(sessions:admit(5, 10, sequence, 69100), copy:admit(5, 10, sequence, 69100))
+      end
+      assert.equal("duplicate", copy:admit(2, 11, 1, 1))
+      assert.equal("duplicate", copy:admit(9, 12, 65536, 1))
+    end)
+
+    it("is refused when it is cut off or out of order, and leaves the table empty", function()
+      sessions:admit(1, 10, 1, 1)
+      sessions:admit(2, 10, 1, 1)
+      local bytes = sessions:write()
+      for size = 0, #bytes - 1 do
+        local copy = core.sessions()
+        local read, _, code = copy:read(bytes:sub(1, size))
+        assert.same({ nil, "corrupt" }, { read, code })
+        assert.equal("new", copy:admit(1, 10, 1, 1))
+      end
+      local one = (#bytes - 4) // 2
+      local swapped = bytes:sub(1, 4) .. bytes:sub(5 + one) .. bytes:sub(5, 4 + one)
+      assert.equal("corrupt", (select(3, core.sessions():read(swapped))))
+    end)
+  end)
 end)

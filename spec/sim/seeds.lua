@@ -5,4 +5,8 @@ return {
   { 580, 3, 40 }, -- a forwarded proposal that was doubled counted once: refused for certain, and applied
   { 10103, 3, 40 }, -- the same storm: a node did not catch up after healing
   { 20067, 5, 40 },
+  { 93, 3, 30 }, -- the hint of a lost leader drew its delay twice, and put an election off
+  { 67, 5, 30 }, -- a snapshot was awaited for ever from a member that was gone: being asked again made it seem alive
+  { 103, 3, 30 }, -- a read's heartbeats put off the leader's look for a quorum
+  { 113, 3, 30 }, -- the same, after a jump of its clock
 }

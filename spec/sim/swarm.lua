@@ -65,8 +65,8 @@ function swarm.with(options, words)
   return options
 end
 
----Describes the seeds of one spec file: part 1 .. parts of all.
-function swarm.describe(part, parts)
+---Describes the seeds of one spec file: part 1 .. parts of all. describe, it: busted's, which a module does not see.
+function swarm.describe(describe, it, part, parts)
   local build = os.getenv "RAFT_BUILD" or "plain"
   if build == "tsan" then return end -- one thread, of which ThreadSanitizer has nothing to say
   local seeds = (build == "plain" and 2000 or 200) // parts
@@ -77,14 +77,14 @@ function swarm.describe(part, parts)
       for seed = first, first + seeds - 1 do
         local options = swarm.options(seed)
         local report = core.sim(options)
-        assert.is_true(report.ok, ("%s\nreplay: %s"):format(report.failure or "", swarm.replay(options)))
+        assert(report.ok, ("%s\nreplay: %s"):format(report.failure or "", swarm.replay(options)))
         swarm.add(sums, report)
       end
       -- Two thousand seeds are fifty hours, and there must be something in them.
-      assert.is_true(sums.simulated >= seeds * 85, sums.simulated)
-      assert.is_true(sums.crashes > 2 * seeds, sums.crashes)
-      assert.is_true(sums.elections > 4 * seeds, sums.elections)
-      assert.is_true(sums.commands > 200 * seeds, sums.commands)
+      assert(sums.simulated >= seeds * 85, sums.simulated)
+      assert(sums.crashes > 2 * seeds, sums.crashes)
+      assert(sums.elections > 4 * seeds, sums.elections)
+      assert(sums.commands > 200 * seeds, sums.commands)
     end)
   end)
 end

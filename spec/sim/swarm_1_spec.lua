@@ -1,1 +1,1 @@
-require "spec.sim.swarm".describe(1, 4)
+require("spec.sim.swarm").describe(describe, it, 1, 4)

@@ -1,1 +1,1 @@
-require "spec.sim.swarm".describe(2, 4)
+require("spec.sim.swarm").describe(describe, it, 2, 4)

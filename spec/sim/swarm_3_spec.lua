@@ -1,1 +1,1 @@
-require "spec.sim.swarm".describe(3, 4)
+require("spec.sim.swarm").describe(describe, it, 3, 4)

@@ -1,1 +1,1 @@
-require "spec.sim.swarm".describe(4, 4)
+require("spec.sim.swarm").describe(describe, it, 4, 4)

@@ -142,3 +142,180 @@ describe("incarnations of peers", function()
     end
   end)
 end)
+
+describe("a peer's directory", function()
+  it("is known by its incarnation and its lives", function()
+    local j = assert(journal.new(1):open())
+    assert.equal("new", j.log:judge(2, 1111, 50, 40))
+    j.log:remember(2, 1111, 50)
+    j:run()
+    for _ = 1, 2 do
+      assert.equal("known", j.log:judge(2, 1111, 50, 40))
+      assert.equal("later", j.log:judge(2, 1111, 60, 50))  -- the life right after that one
+      assert.equal("later", j.log:judge(2, 1111, 90, 80))  -- lives between that were not seen here
+      assert.equal("rolled back", j.log:judge(2, 1111, 90, 40))  -- it does not know of the life that was seen
+      assert.equal("rolled back", j.log:judge(2, 1111, 45, 40))
+      assert.equal("replaced", j.log:judge(2, 2222, 60, 50))
+      j:crash()
+      assert(j:open())
+    end
+  end)
+
+  it("that is an old copy of itself is told by those that saw a later life of it", function()
+    local j = assert(journal.new(1):open())
+    local watch = assert(journal.new(2, nil, { node = 2 }):open())
+    local function judge()
+      return watch.log:judge(1, j.found.incarnation, j.found.epoch, j.found.epoch_before)
+    end
+    j:append { "a" }
+    j:run():close()
+    local copy = j:image()
+    assert(j:open())
+    assert.equal("new", judge())
+    watch.log:remember(1, j.found.incarnation, j.found.epoch)
+    watch:run()
+    j:run():close()
+    for _ = 1, 3 do
+      assert(j:open())
+      assert.equal("later", judge())
+      j:close()
+    end
+    local old = assert(journal.new(3, nil, nil, copy):open())
+    assert.equal(j.found.incarnation, old.found.incarnation)
+    j = old
+    assert.equal("rolled back", judge())
+  end)
+end)
+
+describe("a directory made anew", function()
+  local function rotten()
+    local j = assert(journal.new(1, nil, { name = "bank", list = "1=a:1 2=b:2" }):open())
+    j.log:remember(2, 1111, 50)
+    for i = 1, 4 do
+      j:append({ ("entry %d"):format(i):rep(20) }, { term = i, vote = 1 })
+      j:run(0.1)
+    end
+    assert(j:publish { index = 2, term = 1 })
+    j:run():close()
+    local image = j:image()
+    local at = image["data/00000001.seg"]:find("entry 2", 1, true)
+    image["data/00000001.seg"] = image["data/00000001.seg"]:sub(1, at) .. "?" .. image["data/00000001.seg"]:sub(at + 2)
+    return image, j
+  end
+
+  it("sets the old one aside, whole, and is the same node with another incarnation, rejoining", function()
+    local image, before = rotten()
+    local j = journal.new(5, nil, { name = "bank" }, image)
+    assert.equal("corrupt", (refused(j, { name = "bank" })))
+    j.options = { name = "bank", node = 0, rejoin = true }
+    assert(j:open())
+    local found = j.found
+    assert.is_true(found.created and found.rejoining)
+    assert.same({ 1, "bank", "1=a:1 2=b:2", 0, 0, 0, 0 },
+      { found.node, found.name, found.list, found.last, found.term, found.vote, found.snapshot.index })
+    assert.not_equal(before.found.incarnation, found.incarnation)
+    assert.truthy(found.epoch > before.found.epoch)
+    assert.truthy(found.damaged:find("00000001.seg: damaged at offset", 1, true), found.damaged)
+    assert.equal(1111, j.log:peer(2))
+    for path, bytes in pairs(image) do
+      local name = path:match("[^/]+$")
+      if name ~= "lock" and name ~= "peers" then
+        assert.equal(bytes, j.disk:file("data/" .. found.set_aside .. "/" .. name), name)
+      end
+    end
+    j:append({ "a" }, { term = 5, vote = 0 })
+    j:run():crash()
+    for _ = 1, 2 do  -- with the option or without, until the others have admitted it
+      assert(j:open())
+      assert.is_true(j.found.rejoining)
+      assert.same({ 1, found.incarnation, "" }, { j.found.last, j.found.incarnation, j.found.set_aside })
+      j:crash()
+      j.options = { name = "bank" }
+    end
+    assert(j:open())
+    j.log:rejoined()
+    j:run()
+    assert.same({ 1, "ok" }, { j.log:remembered() })
+    j:crash()
+    assert(j:open())
+    assert.is_false(j.found.rejoining)
+    assert.equal(1, j.found.last)
+  end)
+
+  it("is nothing that a sound one needs", function()
+    local j = assert(journal.new(1):open())
+    j:append { "a" }
+    j:run():close()
+    j.options = { rejoin = true }
+    assert(j:open())
+    assert.is_false(j.found.rejoining)
+    assert.equal(1, j.found.last)
+  end)
+
+  it("rejoins when it was emptied", function()
+    local j = assert(journal.new(1, nil, { rejoin = true }):open())
+    assert.is_true(j.found.rejoining and j.found.created)
+    assert.equal("", j.found.set_aside)
+    j:crash()
+    j.options = {}
+    assert(j:open())
+    assert.is_true(j.found.rejoining)
+    assert.equal("invalid", (refused(journal.new(1), { rejoin = true, node = 0 })))
+  end)
+
+  it("is not made for a directory of another node, or of something else", function()
+    local image = rotten()
+    assert.equal("foreign", (refused(journal.new(1, nil, nil, image), { name = "shop", rejoin = true })))
+    local j = journal.new(1, nil, nil, { ["data/thesis.txt"] = "all of it" })
+    assert.equal("foreign", (refused(j, { rejoin = true })))
+    assert.equal("all of it", j.disk:file("data/thesis.txt"))
+  end)
+
+  it("is carried on after a crash at any operation, and loses no byte of the old one", function()
+    local image = rotten()
+    local later = 0
+    for operation = 1, 110 do
+      local j = journal.new(operation, { torn = 500 }, { name = "bank", rejoin = true }, image)
+      j.disk:die(operation)
+      if not pcall(j.open, j) then j.log = nil end
+      j.disk:run(0.1)
+      if j.log then j:crash() else j.disk:crash() end
+      j.epoch = 0
+      local sound = j:open()
+      assert(sound)
+      assert.is_true(j.found.rejoining)
+      if j.found.set_aside == "" then later = later + 1 end
+      local aside
+      for _, name in ipairs(j.disk:files("data")) do aside = name:match("^set%-aside.*") or aside end
+      for path, bytes in pairs(image) do
+        local name = path:match("[^/]+$")
+        if name ~= "lock" and name ~= "peers" then
+          assert.equal(bytes, j.disk:file("data/" .. aside .. "/" .. name), name)
+        end
+      end
+      j:append { "a" }
+      j:run()
+      assert.equal(1, j.log:persisted())
+    end
+    assert.truthy(later > 5)
+  end)
+
+  it("can be made of whatever is left of the old one", function()
+    local image = rotten()
+    for path in pairs(image) do
+      for _, bytes in ipairs { "", "garbage", false } do
+        local copy = {}
+        for name, old in pairs(image) do copy[name] = old end
+        copy[path] = bytes or nil
+        local j = journal.new(3, nil, { name = "bank", rejoin = true }, copy)
+        local ok, message, code = j:open()
+        if path == "data/identity" and not bytes or ok then
+          assert(ok, message)
+        else
+          error(path .. ": " .. message .. " " .. code)
+        end
+        assert.is_true(j.found.rejoining)
+      end
+    end
+  end)
+end)

@@ -2,6 +2,7 @@
 -- acknowledged, and so what a recovery may find: the acknowledged appends and perhaps some of those after them, whole
 -- or up to some entry, in order - and nothing else.
 local core = require "raft.core"
+local assert = require "luassert"
 
 local journal = {}
 journal.__index = journal
@@ -21,26 +22,35 @@ function journal:open()
   if not log then return nil, message, code end
   self.log, self.seq, self.found = log, 0, log:recovered()
   self.last = self.found.last
+  self.terms = { [self.found.first - 1] = self.found.before }
+  for i, run in ipairs(self.found.runs) do
+    local behind = self.found.runs[i + 1] and self.found.runs[i + 1].start or self.found.last + 1
+    for index = run.start, behind - 1 do self.terms[index] = run.term end
+  end
   assert(self.found.epoch > self.epoch, "the epoch does not grow")
   self.epoch = self.found.epoch
   return self
 end
 
----entries: a list of strings; change: { term, vote, truncate, terms = term of the entries }.
+---entries: a list of strings; change: { term, vote, truncate, reset, reset_term, entry_term = term of the entries }.
 function journal:append(entries, change)
   change = change or {}
-  local first = (change.truncate or self.last + 1)
+  local first = change.truncate or (change.reset or self.last) + 1
   local list = {}
-  for i, data in ipairs(entries) do list[i] = { term = change.entry_term or 1, data = data } end
+  for i, data in ipairs(entries) do
+    list[i] = { term = change.entry_term or 1, data = data }
+    self.terms[first + i - 1] = list[i].term
+  end
   self.seq = self.seq + 1
   local append = { seq = self.seq, term = change.term, vote = change.vote, truncate = change.truncate, first = first,
-    entries = list }
+    reset = change.reset, reset_term = change.reset_term, entries = list }
   local status = self.log:append(append)
   if status ~= "ok" then
     self.seq = self.seq - 1
     return status
   end
   self.appends[#self.appends + 1] = append
+  if change.reset then self.released = math.max(self.released, change.reset) end
   self.last = first + #list - 1
   return status
 end
@@ -51,11 +61,48 @@ local function begin(state, append)
     for i = append.truncate, state.last do state.data[i] = nil end
     state.last = append.truncate - 1
   end
+  if append.reset then state.last, state.data = append.reset, {} end
 end
 
 local function add(state, append, i)
   state.last = append.first + i - 1
   state.data[state.last] = append.entries[i].data
+end
+
+---The bytes of a snapshot file.
+function journal.file(what, records)
+  local file = { cluster = "c" }
+  for name, value in pairs(what) do file[name] = value end
+  for i, record in ipairs(records or { { 1, "state" } }) do file[i] = record end
+  return core.snapshot(file)
+end
+
+---Runs until the incoming snapshot has ended; as log:ended.
+function journal:wait_ended(id)
+  local ok, message, code
+  repeat
+    if not self.disk:step() then return nil, "nothing happens", "none" end
+    ok, message, code = self.log:ended(id)
+  until ok ~= false
+  return ok, message, code
+end
+
+---Puts a snapshot into the directory; what: index, term, id.
+function journal:publish(what, records)
+  local id = assert(self.log:incoming(what))
+  assert.equal("ok", self.log:incoming_write(id, journal.file(what, records)))
+  self.log:incoming_publish(id)
+  return self:wait_ended(id)
+end
+
+---Takes a snapshot at index, and releases what it covers.
+function journal:release(index)
+  if index > self.log:snapshot().index then
+    local ok, message, code = self:publish { index = index, term = assert(self.terms[index]), id = index }
+    if not ok then return nil, message, code end
+  end
+  self.released = math.max(self.released, index)
+  return self.log:release(index)
 end
 
 ---Moves what is acknowledged from the appends into the base.

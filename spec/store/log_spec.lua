@@ -102,7 +102,7 @@ describe("a log", function()
     assert(j:matches())
     j:append(entries(30, "after ", 10000))
     j:run(5)
-    j.log:release(4)
+    j:release(4)
     j:run(5)
     assert.truthy(j.log:status().bytes < MIB)
   end)
@@ -303,8 +303,7 @@ describe("released segments", function()
     local before = j.log:status()
     for round = 1, 5 do
       local middle = j.last - 40
-      j.log:release(middle)
-      j.released = middle
+      j:release(middle)
       assert.truthy(j.log:status().first <= middle + 1)
       for i = 1, 8 do j:append(entries(10, round .. "," .. i .. " ", 2000)) end
       j:run():crash()
@@ -326,7 +325,7 @@ describe("released segments", function()
           seen[salt] = number
         end
       end
-      j.log:release(j.last)
+      j:release(j.last)
       for i = 1, 8 do j:append(entries(10, i .. " ", 2000)) end
       j:run()
     end
@@ -338,10 +337,10 @@ describe("released segments", function()
       local j = opened(nil, seed)
       j:append(entries(3, "large ", 14000), { term = 5, vote = 2 })
       j:run()
+      assert(j:publish { index = 3, term = 1, id = 1 })
       j.disk:stall(true)
       j:append(entries(1, "next ", 14000))
-      j.log:release(3)
-      j.released = 3
+      j:release(3)
       assert.equal(2, j.log:status().segments)
       j:run(0.1)
       j:crash()
@@ -356,8 +355,7 @@ describe("released segments", function()
     for operation = 1, 24 do
       for _, how in ipairs { "fail", "die" } do
         local j = filled()
-        j.log:release(110)
-        j.released = 110
+        j:release(110)
         j.disk[how](j.disk, operation)
         j:run(how == "fail" and 3 or 0.5)
         local segments = j.log:status().segments
@@ -371,7 +369,7 @@ describe("released segments", function()
 
   it("are no longer read", function()
     local j = filled()
-    j.log:release(60)
+    j:release(60)
     local first = j.log:status().first
     assert.truthy(first > 1 and first <= 61)
     local result, _, code = j:read(1, 3)
@@ -383,16 +381,14 @@ describe("released segments", function()
     local j = filled()
     j:close()
     assert(j:open())
-    j.log:release(120)
-    j.released = 120
+    j:release(120)
     j:append({ "a" })
     j:run():crash()
     assert(j:open())
     assert.equal(121, j.found.last)
     for i = 1, 8 do j:append(entries(10, i .. " ", 2000)) end
     j:run()
-    j.log:release(j.last)
-    j.released = j.last
+    j:release(j.last)
     j:run():close()
     assert(j:open())
     assert.equal(201, j.found.last)

@@ -72,8 +72,8 @@ describe("a crash at any moment", function()
 
   local function release_something(j, random)
     local durable = j.log:status().durable_last
-    j.released = math.max(j.released, math.min(durable, j.last) - random(10))
-    j.log:release(math.min(j.released, durable))
+    local index = math.max(j.released, math.min(durable, j.last) - random(10))
+    if index > 0 and index <= durable then j:release(index) end
   end
 
   local function live_and_die(seed, lives)
@@ -176,8 +176,8 @@ describe("a failing file operation", function()
         j:append(entries(5, i .. ",", 3000))
         j:run(0.01)
         if i == 6 then
-          j.released = math.min(20, j.log:status().durable_last)
-          j.log:release(j.released)
+          local durable = math.min(20, j.log:status().durable_last)
+          if durable > 0 then j:release(durable) end
         end
       end
       j:run(5)

@@ -29,6 +29,9 @@ describe("an installed raft", function()
       tree .. "/lib/lua/5.4/?.so")
     assert.equal(0, code, text)
     assert.truthy(text:find("^raft %S+\n$"), text)
+    text, code = process.run { "env", "-u", "LD_PRELOAD", "-u", "LUA_PATH", "-u", "LUA_CPATH", tree .. "/bin/raft",
+      "inspect", "/no/such/directory", cwd = "/" }
+    assert.same({ "cannot look at /no/such/directory: no such file or directory\n", 1 }, { text, code })
   end)
 
   it("by make install is found from anywhere", function()
@@ -39,5 +42,8 @@ describe("an installed raft", function()
       usr .. "/lib/lua/5.4/?.so")
     assert.equal(0, code, text)
     assert.truthy(text:find("^raft %S+\n$"), text)
+    text, code = process.run { "env", "-u", "LD_PRELOAD", "LUA_PATH=" .. usr .. "/share/lua/5.4/?.lua",
+      "LUA_CPATH=" .. usr .. "/lib/lua/5.4/?.so", usr .. "/bin/raft", "inspect", "/no/such/directory", cwd = "/" }
+    assert.same({ "cannot look at /no/such/directory: no such file or directory\n", 1 }, { text, code })
   end)
 end)

@@ -91,8 +91,8 @@ describe("the real world", function()
         blocked = blocked + 1
       end
     end
-    assert.same({ ["raft-engine"] = true, ["raft-disk"] = true, ["raft-bulk"] = true }, names)
-    assert.truthy(blocked >= 3)
+    assert.same({ ["raft-engine"] = true, ["raft-disk"] = true, ["raft-bulk"] = true, ["raft-child"] = true }, names)
+    assert.truthy(blocked >= 4)
   end)
 
   describe("keeps files", function()

@@ -84,7 +84,7 @@ describe("an entry", function()
 
   it("of a type or layout that is not known is refused, stamped or not", function()
     local bytes = lab.proposal()
-    for _, byte in ipairs { "\0", "\4", "\xff" } do
+    for _, byte in ipairs { "\0", "\6", "\xff" } do
       local _, message = wire.entry_read(bytes:sub(1, 12) .. byte .. bytes:sub(14), false)
       assert.matches("type", message)
     end

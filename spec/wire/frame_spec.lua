@@ -31,7 +31,7 @@ describe("a frame", function()
       { lab.flip(frame, 12 * 8), "header does not match its hash", "corrupt" },
       { lab.lie(frame, 5, "\2"), "version 2", "version" },
       { lab.lie(frame, 4, "\0"), "type 0", "corrupt" },
-      { lab.lie(frame, 4, "\8"), "type 8", "corrupt" },
+      { lab.lie(frame, 4, "\16"), "type 16", "corrupt" },
       { lab.lie(frame, 6, "\1"), "must be zero", "corrupt" },
       { lab.lie(frame, 12, string.pack("<I4", lab.frame_max + 1)), "larger than the limit", "corrupt" },
       { lab.lie(frame, 16, string.pack("<I4", 12)), "larger than its body", "corrupt" },

@@ -25,7 +25,7 @@ describe("a hello", function()
   end)
 
   it("of the longest name and list passes as a stranger's frame", function()
-    local longest = hello { name = ("n"):rep(64), list = ("l"):rep(2048) }
+    local longest = hello { name = ("n"):rep(64), list = ("l"):rep(2048), address = ("a"):rep(255) }
     local frames = wire.reader():feed(wire.hello(longest))
     assert.same(longest, wire.hello_read(frames[1]))
   end)
@@ -55,7 +55,7 @@ describe("a hello", function()
   end)
 
   it("is refused without ids, or with a channel that is none", function()
-    for offset, width in pairs { [20] = 8, [28] = 8, [36] = 8, [44] = 1 } do
+    for offset, width in pairs { [20] = 8, [28] = 8, [36] = 8, [44] = 8, [61] = 1 } do
       local _, message, code = wire.hello_read(changed(function(meta)
         return meta:sub(1, offset) .. ("\0"):rep(width) .. meta:sub(offset + width + 1)
       end))
@@ -65,12 +65,13 @@ describe("a hello", function()
   end)
 
   it("is refused when its name or list is longer than any may be", function()
-    local fixed = frame_of(wire.hello(lab.hello)).meta:sub(1, 45)
-    local function sent(name, list)
-      return { type = 1, meta = fixed .. string.pack("<s2s2", name, list), entries = "" }
+    local fixed = frame_of(wire.hello(lab.hello)).meta:sub(1, 62)
+    local function sent(name, list, address)
+      return { type = 1, meta = fixed .. string.pack("<s2s2s2", name, list, address or ""), entries = "" }
     end
-    assert.equal("bank", wire.hello_read(sent("bank", "")).name)
-    for _, frame in ipairs { sent(("n"):rep(65), ""), sent("bank", ("l"):rep(2049)), sent(("n"):rep(4000), "") } do
+    assert.equal("bank", wire.hello_read(sent("bank", "", ("a"):rep(255))).name)
+    for _, frame in ipairs { sent(("n"):rep(65), ""), sent("bank", ("l"):rep(2049)), sent(("n"):rep(4000), ""),
+      sent("bank", "", ("a"):rep(256)) } do
       local _, _, code = wire.hello_read(frame)
       assert.equal("corrupt", code)
     end

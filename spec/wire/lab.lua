@@ -6,7 +6,8 @@ local wire = core.wire
 local lab = {}
 
 lab.entry_type = { empty = 1, command = 2, barrier = 3 }
-lab.frame_type = { hello = 1, refusal = 2, ping = 3, pong = 4, message = 5, forward = 6, forward_reply = 7 }
+lab.frame_type = { hello = 1, refusal = 2, ping = 3, pong = 4, message = 5, forward = 6, forward_reply = 7,
+  offer = 8, fetch = 9, chunk = 10, fetched = 11, ask = 12, answer = 13, join = 14, joined = 15 }
 lab.header = 32 -- bytes of a frame's
 lab.frame_max = 32 << 20
 lab.stranger_max = 4096
@@ -36,8 +37,27 @@ end
 
 lab.hello = {
   protocol_min = 1, protocol = 1, cluster = ("c"):rep(16), name = "bank", list = "1=a:1 2=b:2",
-  from = 1, to = 2, incarnation = 0x7fffffffffffffff, channel = 2,
+  from = 1, to = 2, incarnation = 0x7fffffffffffffff, epoch = 7, epoch_before = 6,
+  rejoining = true, channel = 2, address = "a:1",
 }
+
+---A joint configuration: 3 is on its way from voter to learner, 9 is coming in.
+lab.conf = {
+  next_id = 12, members = { { 1, "a:1" }, { 2, "b:2" }, { 3, "c:3" }, { 9, ("h"):rep(255) } },
+  voters = { 1, 2, 9 }, outgoing = { 1, 2, 3 }, learners = { 3 },
+}
+
+lab.file = { index = 40, term = 3, id = -7, size = 100000, leader_term = 0, first = 0, offset = 0, ok = false }
+
+---Fields of a transfer of that file.
+function lab.transfer(fields)
+  local t = {}
+  for k, v in pairs(lab.file) do t[k] = v end
+  for k, v in pairs(fields) do t[k] = v end
+  return t
+end
+
+lab.joined = { code = 0, leader = "a:1", id = 7, cluster = ("c"):rep(16), list = "1=a:1 2=b:2" }
 
 ---name -> bytes of one frame of each kind.
 function lab.samples()
@@ -55,8 +75,22 @@ function lab.samples()
     heartbeat_reply = wire.message { type = 4, from = 2, to = 1, term = 4, index = 9, context = 99 },
     vote = wire.message { type = 5, from = 1, to = 2, term = 5, pre = true, index = 13, log_term = 4 },
     vote_reply = wire.message { type = 6, from = 2, to = 1, term = 5, pre = true, reject = true },
+    timeout_now = wire.message { type = 7, from = 1, to = 2, term = 5 },
     forward = wire.forward { lab.proposal(), lab.proposal { type = 3, payload = "", sequence = 41 } },
     forward_reply = wire.forward_reply(-3, { 40, 41, 1 << 40 }),
+    offer = wire.transfer(8, lab.transfer { leader_term = 9, first = 35 }),
+    fetch = wire.transfer(9, lab.transfer { offset = 4096, wanted = 1 << 20 }),
+    chunk = wire.transfer(10, lab.transfer { offset = 4096, bytes = ("x"):rep(300) }),
+    gone = wire.transfer(10, lab.transfer { offset = 4096 }),
+    fetched = wire.transfer(11, { index = 40, ok = true }),
+    read = wire.ask(77, { kind = 1, lease = true }),
+    change = wire.ask(78, { kind = 2, changes = { { op = 1, address = "d:4" }, { op = 2, id = 3 }, { op = 5, id = 1 },
+      { op = 4, id = 2, address = ("h"):rep(255) } } }),
+    hand_over = wire.ask(79, { kind = 3, target = 2 }),
+    answer = wire.answer { number = 77, code = -20, index = 9, id = 3 },
+    join = wire.join { name = "bank", address = "d:4" },
+    joined = wire.joined(lab.joined),
+    not_joined = wire.joined { code = -3, leader = "b:2" },
   }
 end
 
@@ -69,7 +103,8 @@ end
 
 local readers = {
   wire.hello_read, wire.refusal_read, wire.ping_read, wire.ping_read,
-  wire.message_read, wire.forward_read, wire.forward_reply_read,
+  wire.message_read, wire.forward_read, wire.forward_reply_read, wire.transfer_read, wire.transfer_read,
+  wire.transfer_read, wire.transfer_read, wire.ask_read, wire.answer_read, wire.join_read, wire.joined_read,
 }
 
 ---What a frame says, by its type.

@@ -13,9 +13,9 @@ return {
   {
     name = "a candidate asks for votes before its own is durable, and counts it",
     file = "csrc/core/elections.c",
-    old = [[outbox_put(&r->outbox, &m, r->prevoting ? 0 : r->vote_after);]],
+    old = [[outbox_put(&r->outbox, &m, m.pre ? 0 : r->vote_after);]],
     new = [[outbox_put(&r->outbox, &m, 0);
-        if (!r->prevoting) r->own_vote = VOTE_GRANTED;]],
+        if (!m.pre) r->own_vote = VOTE_GRANTED;]],
     harm = "it wins, appends, crashes, forgets the term and wins it once more with another entry",
   },
   {
@@ -100,21 +100,21 @@ return {
   {
     name = "a node that lost touch unseats a leader that the others hear",
     file = "csrc/core/elections.c",
-    old = [[bool disturbs = m->term > r->term && role_has_live_leader(r, now);]],
-    new = [[bool disturbs = false;]],
+    old = [[bool disturbs = !m->force && (promised || (m->term > r->term && role_has_live_leader(r, now)));]],
+    new = [[bool disturbs = !m->force && promised;]],
     harm = "whoever comes back from a partition costs an election",
   },
   {
     name = "a refused candidate ignores the later term it is told of",
     file = "csrc/core/elections.c",
-    old = [[if (m->reject && m->term > r->term) {]],
-    new = [[if (m->reject && !m->pre && m->term > r->term) {]],
+    old = [[if (m->reject && m->term > r->term) role_follow(r, m->term, 0, now);]],
+    new = [[if (m->reject && !m->pre && m->term > r->term) role_follow(r, m->term, 0, now);]],
     harm = "the only node that could win asks in too low a term, for ever: no leader",
   },
   {
     name = "a leader of an earlier term is not told of the later one",
     file = "csrc/core/raft.c",
-    old = [[if (m->type != RAFT_APPEND && m->type != RAFT_HEARTBEAT) return;]],
+    old = [[if (!is_of_leader(m->type)) return;]],
     new = [[if (m->type != RAFT_VOTE) return;]],
     harm = "a node that got a later term alone never comes back into the cluster",
   },
@@ -129,7 +129,7 @@ return {
   },
   {
     name = "a new leader counts its peers as silent",
-    file = "csrc/core/roles.c",
+    file = "csrc/core/progress.c",
     old = [[p->contact_us = now; /* a term's grace, not a word: else a new leader would step down at once */]],
     new = [[p->contact_us = 0;]],
     harm = "every leader steps down at its first tick: no progress",
@@ -144,13 +144,13 @@ return {
   {
     name = "the election timeout is taken for milliseconds",
     file = "csrc/core/roles.c",
-    old = [[r->election_at_us = now + timeout_us + prng_below(&r->prng, timeout_us);]],
-    new = [[r->election_at_us = now + timeout_us / 1000 + prng_below(&r->prng, timeout_us) / 1000;]],
+    old = [[r->election_at_us = now + least_us + prng_below(&r->prng, spread_us);]],
+    new = [[r->election_at_us = now + least_us / 1000 + prng_below(&r->prng, spread_us) / 1000;]],
     harm = "elections without end",
   },
   {
     name = "heartbeats are as rare as elections",
-    file = "csrc/core/replication.c",
+    file = "csrc/core/raft.c",
     old = [[r->heartbeat_at_us = now + r->config.heartbeat_us;]],
     new = [[r->heartbeat_at_us = now + 2 * r->config.election_timeout_us;]],
     harm = "no leader keeps its followers",
@@ -167,17 +167,20 @@ return {
   {
     name = "a leader that hears of no majority goes on leading",
     file = "csrc/core/raft.c",
-    old = [[if (now >= role_quorum_contact(r, now) + r->config.election_timeout_us) role_follow(r, r->term, 0, now);
-    else replication_heartbeat(r, now);]],
-    new = [[replication_heartbeat(r, now);]],
+    old = [[if (now >= role_quorum_contact(r, now) + r->config.election_timeout_us) {
+        role_follow(r, r->term, 0, now);
+        return;
+    }
+]],
+    new = [[]],
     harm = "its clients wait for it while the others have another leader",
   },
   {
     name = "a leader's word does not put off a follower's election",
     file = "csrc/core/roles.c",
-    old = [[r->leader_contact_us = now;
+    old = [[r->removed = false; /* a leader speaks to its members only */
     role_wait(r, now);]],
-    new = [[r->leader_contact_us = now;]],
+    new = [[r->removed = false;]],
     harm = "a healthy leader is challenged all the time",
   },
 
@@ -185,8 +188,8 @@ return {
   {
     name = "an entry of an earlier term is committed by counting its copies",
     file = "csrc/core/replication.c",
-    old = [[if (reached <= r->log.commit || log_term(&r->log, reached) != r->term) return;]],
-    new = [[if (reached <= r->log.commit) return;]],
+    old = [[if (reached <= r->log.commit || log_term(&r->log, reached) != r->term) return false;]],
+    new = [[if (reached <= r->log.commit) return false;]],
     harm = "the entry is overwritten later though it was committed (dissertation figure 3.7)",
   },
   {
@@ -235,22 +238,22 @@ return {
   },
   {
     name = "a new leader keeps what followers had confirmed to an earlier term of its own",
-    file = "csrc/core/roles.c",
-    old = [[p->match = p->commit_sent = 0;]],
-    new = [[p->commit_sent = 0;]],
+    file = "csrc/core/progress.c",
+    old = [[.vote = p->vote, .next = last + 1};]],
+    new = [[.vote = p->vote, .match = MIN(p->match, last), .next = last + 1};]],
     harm = "entries are committed that a follower has cut off meanwhile",
   },
   {
     name = "the term of the entry before is not compared",
     file = "csrc/core/replication.c",
-    old = [[if (m->index > r->log.last || log_term(&r->log, m->index) != m->log_term) {]],
+    old = [[if (!log_matches(&r->log, m->index, m->log_term)) {]],
     new = [[if (m->index > r->log.last) {]],
     harm = "logs with the same entry differ before it",
   },
   {
     name = "every append cuts off what comes after it",
     file = "csrc/core/replication.c",
-    old = [[if (log_term(&r->log, index) == m->entries[i].term) continue;
+    old = [[if (log_matches(&r->log, index, m->entries[i].term)) continue;
             if (index <= agreed(r)) return state_corrupt(r);]],
     new = [[if (index <= r->log.commit) continue;]],
     harm = "an old append, delivered late, voids entries that were acknowledged",
@@ -293,7 +296,7 @@ return {
   {
     name = "after a restart the whole log counts as committed",
     file = "csrc/core/log.c",
-    old = [[log->commit = log->applied = initial->applied;]],
+    old = [[log->commit = log->applied = MAX(initial->applied, initial->snapshot);]],
     new = [[log->commit = log->applied = initial->last;]],
     harm = "entries are applied that the next leader voids",
   },
@@ -317,15 +320,15 @@ return {
     name = "a probe whose answer was lost is never sent again",
     file = "csrc/core/replication.c",
     old = [[if (p->state == PROGRESS_PROBE) p->probe_sent = false;
-    else if (m->index <= r->log.last) progress_find_lost(p, m->index, m->context);]],
-    new = [[if (p->state != PROGRESS_PROBE && m->index <= r->log.last) progress_find_lost(p, m->index, m->context);]],
+    else if (p->state]],
+    new = [[if (p->state]],
     harm = "a follower never catches up",
   },
   {
     name = "appends that were lost are never sent again",
     file = "csrc/core/replication.c",
-    old = [[else if (m->index <= r->log.last) progress_find_lost(p, m->index, m->context);]],
-    new = [[]],
+    old = [[progress_find_lost(p, m->index, m->context);]],
+    new = [[return OK;]],
     harm = "a follower never catches up",
   },
   {
@@ -472,15 +475,15 @@ return {
   {
     name = "a batch goes on over a later truncation",
     file = "csrc/store/writer.c",
-    old = [[if (!head && (a->truncate_from != 0 || (i < a->n && !fits(&b, a->blocks[i], limit)))) break;]],
-    new = [[if (!head && i < a->n && !fits(&b, a->blocks[i], limit)) break;]],
+    old = [[if (!head && (a->truncate_from != 0 || a->reset != 0 ||]],
+    new = [[if (!head && (a->reset != 0 ||]],
     harm = "the truncation voids what was there before the batch, not what the batch adds first",
   },
   {
     name = "a wiped directory comes back under its old incarnation",
     file = "csrc/store/recovery.c",
-    old = [[do s->identity.incarnation = io_random(s->io);]],
-    new = [[do s->identity.incarnation = 1;]],
+    old = [[do drawn = io_random(s->io);]],
+    new = [[do drawn = s->io != NULL;]],
     harm = "a voter that has forgotten its vote and its entries votes on",
   },
 
@@ -503,15 +506,15 @@ return {
   {
     name = "a command that was proposed twice is applied twice",
     file = "csrc/server/sessions.c",
-    old = [[bool seen = e->sequence < session->lowest || (*word_of(session, e->sequence) & bit) != 0;]],
+    old = [[bool seen = e->sequence < session->lowest || is_seen(session, e->sequence);]],
     new = [[bool seen = e->sequence < session->lowest;]],
     harm = "exactly once is twice",
   },
   {
     name = "a copy of a settled command is new again",
     file = "csrc/server/sessions.c",
-    old = [[bool seen = e->sequence < session->lowest || (*word_of(session, e->sequence) & bit) != 0;]],
-    new = [[bool seen = (*word_of(session, e->sequence) & bit) != 0;]],
+    old = [[bool seen = e->sequence < session->lowest || is_seen(session, e->sequence);]],
+    new = [[bool seen = is_seen(session, e->sequence);]],
     harm = "exactly once is twice",
   },
   {
@@ -580,20 +583,16 @@ return {
   {
     name = "any earlier barrier is passed with a later one",
     file = "csrc/server/host.c",
-    old = [[h->applied = e.index;
-    if (++h->batch_at < h->batch->n) return;]],
-    new = [[h->applied = e.index;
-    if (e.type == RAFT_ENTRY_EMPTY && call_is_open(h, h->lowest) && call_at(h, h->lowest)->bytes == ENTRY_HEADER) {
-        call_end(h, h->lowest, OK, e.index);
-    }
-    if (++h->batch_at < h->batch->n) return;]],
+    old = [[else if (e->type != RAFT_ENTRY_EMPTY) apply_proposed(h, e);]],
+    new = [[else if (e->type != RAFT_ENTRY_EMPTY) apply_proposed(h, e);
+    else if (call_is_open(h, h->lowest) && call_at(h, h->lowest)->barrier) host_call_end(h, h->lowest, OK, e->index);]],
     harm = "a barrier is passed before what was acknowledged when it began: a stale read",
   },
   {
     name = "the leader's clock is believed as it is",
     file = "csrc/server/host.c",
-    old = [[h->applied_time_us = MAX(h->applied_time_us, e.time_us);]],
-    new = [[h->applied_time_us = e.time_us;]],
+    old = [[h->applied_time_us = MAX(h->applied_time_us, e->time_us);]],
+    new = [[h->applied_time_us = e->time_us;]],
     harm = "the time that a state machine sees falls when the leader changes",
   },
 
@@ -654,6 +653,162 @@ return {
     harm = "a notice lies in the queue, and nobody is woken for it",
   },
 
+  -- ---- snapshots ----
+  {
+    name = "a snapshot is restored over a newer state",
+    file = "csrc/core/snapshots.c",
+    old = [[if (m->index > r->log.commit) {]],
+    new = [[if (m->index > r->snapshot) {]],
+    harm = "commands that were applied are undone",
+  },
+  {
+    name = "a snapshot voids the entries behind it that were acknowledged",
+    file = "csrc/core/snapshots.c",
+    old = [[if (log_matches(&r->log, m->index, m->log_term)) r->log.commit = m->index;
+        else if (m->index <= r->verified) return state_corrupt(r); /* this leader has shown another entry there */
+        else restore(r, m, now);]],
+    new = [[restore(r, m, now);]],
+    harm = "committed entries are lost",
+  },
+  {
+    name = "a log that differs at the snapshot's index is kept",
+    file = "csrc/core/snapshots.c",
+    old = [[if (log_matches(&r->log, m->index, m->log_term)) r->log.commit = m->index;]],
+    new = [[if (m->index <= r->log.last) r->log.commit = m->index;]],
+    harm = "a divergent log is committed and applied",
+  },
+  {
+    name = "the log is compacted beyond the snapshot",
+    file = "csrc/core/snapshots.c",
+    old = [[ASSERT(index <= r->snapshot);
+    if (index >= r->log.first)]],
+    new = [[index = MAX(index, MIN(r->commit_out, r->log.stable));
+    if (index >= r->log.first)]],
+    harm = "entries are in no snapshot, and a follower that needs them never gets them",
+  },
+  {
+    name = "the sessions are missing from a snapshot",
+    file = "csrc/server/host_snapshot.c",
+    old = [[snapshot_write_record(w, SNAPSHOT_SESSIONS, tables.data, tables.size);]],
+    new = [[]],
+    harm = "a copy of a command that the snapshot holds is applied once more",
+  },
+  {
+    name = "the leader's time is missing from a snapshot",
+    file = "csrc/server/host_snapshot.c",
+    old = [[.time_us = h->applied_time_us, .id]],
+    new = [[.time_us = 0, .id]],
+    harm = "the time that a state machine sees differs from node to node",
+  },
+
+  -- ---- members, leadership, reads ----
+  {
+    name = "a configuration is kept though its entry is void",
+    file = "csrc/core/log.c",
+    old = [[for (; log->confs[log->n_confs - 1].index >= from; log->n_confs--) log->conf_changes++;]],
+    new = [[]],
+    harm = "a node counts majorities of members that nobody has agreed on",
+  },
+  {
+    name = "a follower does not adopt the configuration in its log",
+    file = "csrc/core/replication.c",
+    old = [[if (r->log.conf_changes != conf_changes) peers_adopt(r, now);]],
+    new = [[(void)conf_changes;]],
+    harm = "as a candidate it asks the wrong ones, as a leader it serves them",
+  },
+  {
+    name = "a learner counts as a voter",
+    file = "csrc/core/quorum.c",
+    old = [[uint64_t reached = majority_reached(conf->voters, conf->n_voters, value, ctx);]],
+    new = [[raft_id all[3 * RAFT_MEMBERS_MAX];
+    uint64_t reached = majority_reached(all, conf_members(conf, all), value, ctx);]],
+    harm = "an entry is committed that no majority of the voters has",
+  },
+  {
+    name = "a joint configuration commits by one majority",
+    file = "csrc/core/quorum.c",
+    old = [[return MIN(reached, majority_reached(conf->outgoing, conf->n_outgoing, value, ctx));]],
+    new = [[return reached;]],
+    harm = "the old members elect a leader without a committed entry",
+  },
+  {
+    name = "a joint configuration elects by one majority",
+    file = "csrc/core/quorum.c",
+    old = [[return outgoing == QUORUM_WON ? incoming : outgoing;]],
+    new = [[return outgoing == QUORUM_LOST ? outgoing : incoming;]],
+    harm = "two leaders in one term",
+  },
+  {
+    name = "two voters are exchanged without a joint configuration",
+    file = "csrc/core/membership.c",
+    old = [[if (difference(&old, &voters) > 1) {]],
+    new = [[if (difference(&old, &voters) > 2) {]],
+    harm = "majorities of the old and the new voters need not meet",
+  },
+  {
+    name = "a change of the members begins before the last one is committed",
+    file = "csrc/core/changes.c",
+    old = [[if (state_is_changing(r)) return ERR_CHANGING;]],
+    new = [[if (conf_is_joint(state_conf(r))) return ERR_CHANGING;]],
+    harm = "majorities of two configurations that are in use need not meet",
+  },
+  {
+    name = "a new leader changes the members before it has committed an entry",
+    file = "csrc/core/changes.c",
+    old = [[if (r->log.commit < r->own_first) return ERR_NOT_READY;]],
+    new = [[]],
+    harm = "two leaders, each with a change of its own, have majorities that do not meet",
+  },
+  {
+    name = "a read is answered without a round",
+    file = "csrc/core/leases.c",
+    old = [[uint64_t round = lease && now < lease_until(r) ? 0 : r->round + 1;]],
+    new = [[uint64_t round = lease || now > 0 ? 0 : r->round + 1;]],
+    harm = "a leader that was replaced reads stale state",
+  },
+  {
+    name = "a read relies on a round that is on its way",
+    file = "csrc/core/leases.c",
+    old = [[? 0 : r->round + 1;]],
+    new = [[? 0 : r->round;]],
+    harm = "the round's answers tell of a time before the read: stale state",
+  },
+  {
+    name = "a new leader reads at the commit index it began with",
+    file = "csrc/core/leases.c",
+    old = [[.index = MAX(r->log.commit, r->own_first)};]],
+    new = [[.index = r->log.commit};]],
+    harm = "what an earlier leader has committed is not seen",
+  },
+  {
+    name = "the target of a transfer is told before it has all entries",
+    file = "csrc/core/transfers.c",
+    old = [[if (p->match < r->log.last) return;]],
+    new = [[]],
+    harm = "it cannot win, and the cluster is without a leader for that long",
+  },
+  {
+    name = "a leader relies on its lease while it hands over",
+    file = "csrc/core/transfers.c",
+    old = [[r->lease_over = true;]],
+    new = [[]],
+    harm = "it reads stale state while its successor commits",
+  },
+  {
+    name = "a vote is not withheld for the lease it was promised to",
+    file = "csrc/core/elections.c",
+    old = [[bool promised = now < r->promised_until_us;]],
+    new = [[bool promised = false;]],
+    harm = "another leader commits while the first one still reads by its lease",
+  },
+  {
+    name = "the promise of a lease is forgotten over a restart",
+    file = "csrc/core/raft.c",
+    old = [[if (config->lease && r->term > 0) r->promised_until_us = now + config->election_timeout_us;]],
+    new = [[]],
+    harm = "another leader commits while the first one still reads by its lease",
+  },
+
   -- ---- links ----
   {
     name = "a range that was read for a peer keeps its reader busy",
@@ -672,8 +827,8 @@ return {
   {
     name = "the pause between attempts to connect has no bound",
     file = "csrc/server/links.c",
-    old = [[uint64_t doubled_us = MIN(MAX(2 * peer->backoff_us, LINKS_BACKOFF_MIN_US), longest_us);]],
-    new = [[uint64_t doubled_us = MAX(8 * peer->backoff_us, LINKS_BACKOFF_MIN_US);
+    old = [[uint64_t doubled_us = MIN(MAX(2 * d->backoff_us, LINKS_BACKOFF_MIN_US), longest_us);]],
+    new = [[uint64_t doubled_us = MAX(8 * d->backoff_us, LINKS_BACKOFF_MIN_US);
     (void)longest_us;]],
     harm = "after a partition two nodes do not find each other again",
   },
@@ -688,8 +843,8 @@ return {
   {
     name = "a link that was lost is not dialled again",
     file = "csrc/server/links.c",
-    old = [[if (peer->state == DIAL_IDLE) return peer->dial_at_us;]],
-    new = [[if (peer->state == DIAL_IDLE) return peer->down[0] != '\0' ? NEVER_US : peer->dial_at_us;]],
+    old = [[if (d->state == DIAL_IDLE) return d->wanted ? d->dial_at_us : NEVER_US;]],
+    new = [[if (d->state == DIAL_IDLE) return d->wanted && d->down[0] == '\0' ? d->dial_at_us : NEVER_US;]],
     harm = "two nodes that lost each other never find each other again",
   },
 }

@@ -1,6 +1,6 @@
 /* The first members of a cluster: ids and addresses, and their one form as text, "1=host:port 2=host:port". */
-#ifndef RAFT_SERVER_MEMBERS_H
-#define RAFT_SERVER_MEMBERS_H
+#ifndef RAFT_WIRE_MEMBERS_H
+#define RAFT_WIRE_MEMBERS_H
 
 #include "base/err.h"
 #include "core/types.h"

@@ -1,4 +1,4 @@
-#include "server/members.h"
+#include "wire/members.h"
 
 #include <stdio.h>
 

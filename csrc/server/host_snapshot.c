@@ -1,0 +1,164 @@
+/* The host half's snapshots: of state machine, session tables and configuration at one index. */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "server/host_state.h"
+
+#define RETRY_US (10 * US_PER_S) /* after a snapshot that failed */
+#define PATH_BYTES 4096u
+
+/* ---- taking one ---- */
+
+/* In the child, or in its place: reads what the host holds, and nothing else. */
+static int write_state(void *ctx, struct io_sink *sink, struct err *e)
+{
+    struct host *h = ctx;
+    struct buf tables = {0}, clients = {0};
+    struct snapshot_writer *w = mem_alloc(sizeof *w);
+    int rv = w == NULL || !sessions_write(&h->sessions, &tables) || !clients_write(&h->clients, &clients)
+                 ? err_set(e, ERR_NOMEM, "out of memory for a snapshot")
+                 : OK;
+    if (rv == OK) {
+        snapshot_write_begin(w, sink, h->channel->cluster, &h->order->what);
+        snapshot_write_record(w, SNAPSHOT_CONF, h->conf.data, h->conf.size);
+        snapshot_write_record(w, SNAPSHOT_SESSIONS, tables.data, tables.size);
+        snapshot_write_record(w, SNAPSHOT_CLIENTS, clients.data, clients.size);
+        rv = h->machine.save(h->ctx, w, e);
+    }
+    if (rv == OK) {
+        uint64_t size;
+        rv = snapshot_write_end(w, &size);
+        if (rv != OK) *e = w->error;
+    }
+    mem_free(w);
+    buf_free(&tables);
+    buf_free(&clients);
+    return rv;
+}
+
+static int begin(struct host *h, const char *path, struct err *e)
+{
+    struct io *io = h->channel->io;
+    h->order = mem_zero(1, sizeof *h->order);
+    if (h->order == NULL) return err_set(e, ERR_NOMEM, "out of memory for a snapshot");
+    h->order->what = (struct store_snapshot){
+        .index = h->applied, .term = h->applied_term, .time_us = h->applied_time_us, .id = io_random(io)};
+    int rv = io_fork(io, path, h->config.snapshot_apart, write_state, h, &h->order->child, e);
+    if (rv == OK) return OK;
+    mem_free(h->order);
+    h->order = NULL;
+    return rv;
+}
+
+int host_snapshot(struct host *h, struct err *e)
+{
+    char path[PATH_BYTES];
+    if (h->halted) return err_set(e, ERR_FAULT, "the node has stopped after a fault");
+    if (!h->started || h->closing) return err_set(e, ERR_CLOSED, "the node is closed");
+    if (h->order != NULL || h->restoring) return err_set(e, ERR_BUSY, "a snapshot is on its way already");
+    if (h->applied == h->snapshot) return err_set(e, ERR_EXIST, "there is a snapshot of this state already");
+    int length = snprintf(path, sizeof path, "%s/%s", h->channel->dir, SNAPSHOT_OWN_NAME);
+    if (length >= (int)sizeof path) return err_set(e, ERR_IO, "%.100s...: the path is too long", h->channel->dir);
+    int rv = begin(h, path, e);
+    if (rv != OK) return rv;
+    h->ordered_us = io_now(h->channel->io);
+    h->bytes = h->entries = 0;
+    channel_request(h->channel, (struct ring_item){.kind = REQUEST_SNAPSHOT, .pointer = h->order});
+    return OK;
+}
+
+static void tell(struct host *h, const struct snapshot_order *order, uint64_t took_us)
+{
+    if (order->error.code != OK) h->retry_at_us = io_now(h->channel->io) + RETRY_US;
+    else h->snapshot = MAX(h->snapshot, order->what.index);
+    h->machine.snapshot(h->ctx, order, took_us);
+}
+
+void host_on_snapshot(struct host *h, struct snapshot_order *order)
+{
+    ASSERT(order == h->order);
+    h->order = NULL;
+    tell(h, order, io_now(h->channel->io) - h->ordered_us);
+}
+
+void host_snapshot_if_due(struct host *h)
+{
+    const struct host_config *c = &h->config;
+    bool due = (c->snapshot_bytes > 0 && h->bytes >= c->snapshot_bytes) ||
+               (c->snapshot_entries > 0 && h->entries >= c->snapshot_entries);
+    if (!due || h->order != NULL || h->restoring || h->closing || h->halted || io_now(h->channel->io) < h->retry_at_us) return;
+    struct snapshot_order failed = {.what.index = h->applied};
+    failed.error.code = host_snapshot(h, &failed.error);
+    if (failed.error.code != OK) tell(h, &failed, 0);
+}
+
+/* ---- restoring one ---- */
+
+static int read_table(struct host *h, uint8_t kind, struct reader *from)
+{
+    int rv = kind == SNAPSHOT_SESSIONS ? sessions_read(&h->sessions, from) : clients_read(&h->clients, from);
+    return rv == OK && from->at != from->size ? ERR_CORRUPT : rv;
+}
+
+static int read_conf(struct host *h, const uint8_t *data, size_t size)
+{
+    h->conf.size = 0;
+    return buf_append(&h->conf, data, size) ? OK : ERR_NOMEM;
+}
+
+/* One record. The file was checked as a whole: what does not fit was written so. */
+static enum host_verdict load_record(struct host *h, uint8_t kind, const uint8_t *data, uint32_t size)
+{
+    struct reader from = {.data = data, .size = size};
+    int rv = ERR_VERSION;
+    if (kind == SNAPSHOT_MACHINE) return h->machine.load(h->ctx, HOST_LOAD_RECORD, data, size);
+    if (kind == SNAPSHOT_CONF) rv = read_conf(h, data, size);
+    else if (kind == SNAPSHOT_SESSIONS || kind == SNAPSHOT_CLIENTS) rv = read_table(h, kind, &from);
+    return rv == OK ? HOST_GO_ON : HOST_HALT;
+}
+
+static enum host_verdict load_part(struct host *h, const struct restore_part *part)
+{
+    struct reader from = {.data = part->records.data, .size = part->records.size};
+    const uint8_t *data;
+    uint8_t kind;
+    uint32_t size;
+    if (part->first) {
+        sessions_free(&h->sessions);
+        clients_free(&h->clients);
+        if (h->machine.load(h->ctx, HOST_LOAD_BEGIN, NULL, 0) == HOST_HALT) return HOST_HALT;
+    }
+    while (snapshot_record_next(&from, &kind, &data, &size)) {
+        if (load_record(h, kind, data, size) == HOST_HALT) return HOST_HALT;
+    }
+    return part->last ? h->machine.load(h->ctx, HOST_LOAD_END, NULL, 0) : HOST_GO_ON;
+}
+
+/* What this node proposed and the snapshot holds was applied, but nobody here saw how. */
+static void settle_calls(struct host *h)
+{
+    for (uint64_t sequence = h->lowest; sequence < h->next; sequence++) {
+        const struct call *call = &h->calls[sequence & h->calls_mask];
+        if (!call->open || !sessions_has(&h->sessions, h->node, h->epoch, sequence)) continue;
+        channel_request(h->channel, (struct ring_item){.kind = REQUEST_SETTLED, .value = sequence});
+        host_call_end(h, sequence, call->barrier ? OK : ERR_NO_RESULT, h->applied);
+    }
+}
+
+void host_on_restore(struct host *h, struct restore_part *part)
+{
+    ASSERT(h->batch == NULL && part->first != h->restoring);
+    h->restoring = true;
+    if (!h->halted && load_part(h, part) == HOST_HALT) host_halt(h);
+    if (part->last && !h->halted) {
+        ASSERT(part->what.index > h->applied);
+        h->restoring = false;
+        h->applied = h->snapshot = part->what.index;
+        h->applied_term = part->what.term;
+        h->applied_time_us = MAX(h->applied_time_us, part->what.time_us);
+        h->bytes = h->entries = 0;
+        settle_calls(h);
+        host_asks_applied(h);
+    }
+    channel_request(h->channel, (struct ring_item){.kind = REQUEST_RESTORED, .pointer = part});
+}

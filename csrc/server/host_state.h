@@ -1,0 +1,79 @@
+/* The state of the host half, shared by its files: host.c (calls, apply, notices) and host_snapshot.c (taking and
+ * restoring snapshots). */
+#ifndef RAFT_SERVER_HOST_STATE_H
+#define RAFT_SERVER_HOST_STATE_H
+
+#include "server/clients.h"
+#include "server/host.h"
+#include "server/sessions.h"
+
+#pragma GCC visibility push(hidden)
+
+/* An open call: a proposal or a barrier of this node whose end the caller has not been told. */
+struct call {
+    bool open, cancelled, barrier;
+    uint32_t bytes;
+};
+
+struct host {
+    struct channel *channel;
+    struct host_machine machine;
+    void *ctx;
+    struct host_config config;
+
+    struct call *calls;          /* a ring: the call with this sequence at sequence & calls_mask */
+    size_t calls_mask;
+    uint64_t lowest, next;       /* sequences lowest .. next - 1 are in the ring; lowest is open, or lowest == next */
+    uint32_t pending;
+    uint64_t pending_bytes;
+
+    struct apply_batch *batch;   /* being applied */
+    uint32_t batch_at;
+    uint64_t node, epoch;
+    bool started, closing, closed, halted, stepping;
+
+    /* The replicated state, at one index. */
+    raft_index applied;
+    raft_term applied_term;
+    uint64_t applied_time_us;    /* the leader's clock at that entry; never falls */
+    struct sessions sessions;
+    struct clients clients;
+    struct buf conf;             /* wire/conf.h */
+    struct buf result;           /* of a client's command, while it is applied */
+
+    /* Asks. */
+    uint64_t asked;              /* number of the newest */
+    uint32_t n_asks;             /* under way */
+    struct ask *answered;        /* those that wait until their index is applied here */
+
+    /* Snapshots. */
+    struct snapshot_order *order; /* being made; NULL: none is. The engine's as soon as it was handed over */
+    bool restoring;              /* a part was loaded, the last one was not */
+    uint64_t ordered_us, retry_at_us;
+    uint64_t bytes, entries;     /* applied since the last one */
+    raft_index snapshot;         /* index of the newest one that this half knows of */
+};
+
+/* host_asks.c */
+void host_on_answered(struct host *h, struct ask *ask);
+/* Reads whose index is applied now are answered. */
+void host_asks_applied(struct host *h);
+void host_asks_cancel(struct host *h, uint64_t number);
+void host_asks_end(struct host *h); /* of a node that is closed */
+void host_asks_free(struct host *h);
+
+/* host.c */
+/* The machine cannot go on: neither can this node, whose state would differ from the others'. */
+void host_halt(struct host *h);
+/* Ends an open call, and tells; nothing when it is not open. */
+void host_call_end(struct host *h, uint64_t sequence, int code, raft_index index);
+
+/* host_snapshot.c */
+/* Between two entries: is it time for a snapshot? */
+void host_snapshot_if_due(struct host *h);
+void host_on_snapshot(struct host *h, struct snapshot_order *order);
+void host_on_restore(struct host *h, struct restore_part *part);
+
+#pragma GCC visibility pop
+
+#endif

@@ -1,0 +1,233 @@
+local lab = require "spec.lua.lab"
+local raft = require "raft"
+
+---A node alone, ready; its options stay for the next life.
+local function alone(changes)
+  local options = lab.options(changes)
+  options.dir = options.dir or lab.dir()
+  local node = assert(raft.node(options))
+  node:wait "ready"
+  return node, options
+end
+
+---Three nodes that know each other, in this process: the nodes, their options.
+local function cluster(changes)
+  local addresses, nodes, options = lab.addresses(3), {}, {}
+  for id = 1, 3 do
+    options[id] = lab.options(changes)
+    options[id].id, options[id].cluster, options[id].dir = id, addresses, lab.dir()
+    options[id].election_timeout, options[id].heartbeat = 0.5, 0.05
+    nodes[id] = assert(raft.node(options[id]))
+  end
+  nodes[1]:wait("ready", 30)
+  return nodes, options
+end
+
+local function again(node, options)
+  node:close()
+  node = assert(raft.node(options))
+  node:wait("ready", 30)
+  return node
+end
+
+---A machine in each of the three forms, with the same behaviour.
+local forms = {
+  ["its own fields"] = function(machine) return machine end,
+  ["one value"] = function(machine)
+    function machine:snapshot() return { self.data, self.count } end
+    function machine:restore(value) self.data, self.count = value[1], value[2] end
+    return machine
+  end,
+  ["records"] = function(machine)
+    function machine:save(write)
+      write("count", self.count)
+      for key, value in pairs(self.data) do write({ key }, value) end
+    end
+    function machine:load(read)
+      for key, value in read do
+        if key == "count" then self.count = value else self.data[key[1]] = value end
+      end
+    end
+    return machine
+  end,
+}
+
+describe("a snapshot", function()
+  after_each(lab.clean)
+
+  for form, make in pairs(forms) do
+    for _, background in ipairs { true, false } do
+      it("of a machine that is saved as " .. form .. (background and ", in a child" or ", here"), lab.run(function()
+        local node, options = alone { machine = make(lab.machine()), snapshot = { background = background } }
+        for i = 1, 50 do assert(node:propose { key = "k" .. i, value = { i, "v", i / 2 } }) end
+        local index = assert(node:snapshot())
+        assert.equal(index, node:status().snapshot.index)
+        assert.is_true(node:status().snapshot.bytes > 0)
+        assert(node:propose { key = "after", value = true })
+        node = again(node, options)
+        assert.same({ 51, { 7, "v", 3.5 }, true },
+          node:read(function(m) return { m.count, m.data.k7, m.data.after } end))
+        node:close()
+      end))
+    end
+  end
+
+  it("is taken by itself, and lets the log end", lab.run(function()
+    local node = alone { snapshot = { entries = 200, keep = 10 } }
+    local taken = {}
+    node:on("snapshot", function(event) taken[#taken + 1] = event end)
+    for i = 1, 500 do assert(node:propose { key = "k" .. i % 10, value = i }) end
+    node:wait(function() return #taken >= 2 end, 30)
+    assert.is_nil(taken[1].error)
+    assert.is_true(taken[2].index >= taken[1].index + 200)
+    node:close()
+  end))
+
+  it("that raises leaves everything as it was, and says so", lab.run(function()
+    local machine = lab.machine()
+    local broken = true
+    function machine:snapshot() return broken and print or self.data end
+    function machine:restore(data) self.data = data end
+    local node, options = alone { machine = machine }
+    assert(node:propose { key = "a", value = 1 })
+    local event
+    node:on("snapshot", function(e) event = e end)
+    local index, message, code = node:snapshot()
+    assert.same({ nil, "invalid" }, { index, code })
+    assert.matches("function", message)
+    assert.equal(message, event.error)
+    assert.equal(message, node:status().snapshot.error)
+    broken = false
+    assert(node:snapshot())
+    node = again(node, options)
+    assert.equal(1, node:read(function(m) return m.data.a end))
+    node:close()
+  end))
+
+  it("of the same state is there already", lab.run(function()
+    local node = alone()
+    assert(node:propose "x")
+    local index = assert(node:snapshot())
+    assert.equal(index, node:snapshot())
+    node:close()
+  end))
+
+  it("does not stop a machine that goes on meanwhile", lab.run(function()
+    local machine = lab.machine()
+    function machine:save(write)
+      for i = 1, 200 do write(i, ("x"):rep(10000)) end
+      write("count", self.count)
+    end
+    function machine:load(read)
+      for key, value in read do
+        if key == "count" then self.count = value end
+      end
+    end
+    local node, options = alone { machine = machine }
+    for i = 1, 20 do assert(node:propose { key = "a", value = i }) end
+    local done
+    raft.go(function() done = { node:snapshot() } end)
+    for i = 1, 20 do assert(node:propose { key = "b", value = i }) end
+    node:wait(function() return done end, 30)
+    assert.is_number(done[1], done[2])
+    node = again(node, options)
+    assert.equal(40, node:read(function(m) return m.count end))
+    node:close()
+  end))
+
+  it("of another version of the machine is brought up to date", lab.run(function()
+    local old = lab.machine()
+    old.version = 1
+    local node, options = alone { machine = old }
+    assert(node:propose { key = "a", value = 1 })
+    assert(node:snapshot())
+    local new = lab.machine()
+    new.version = 2
+    function new:upgrade(from, to) self.upgraded = { from, to } end
+    options.machine = new
+    node = again(node, options)
+    assert.same({ 1, 2 }, node:read(function(m) return m.upgraded end))
+    node:close()
+  end))
+
+  it("refuses options that make no sense", function()
+    local function refused(snapshot, text)
+      assert.error_matches(function() raft.node(lab.options { dir = "nowhere", snapshot = snapshot }) end, text)
+    end
+    refused({ byte = 1 }, "unknown option snapshot.byte %(did you mean bytes%?%)")
+    refused({ entries = -1 }, "snapshot.entries must be")
+    refused({ background = 1 }, "snapshot.background must be")
+    refused(true, "snapshot must be a table")
+  end)
+end)
+
+describe("a follower that was away", function()
+  after_each(lab.clean)
+
+  it("is fed a snapshot when the log has no more what it needs", lab.run(function()
+    local nodes, options = cluster { snapshot = { entries = 0, bytes = 0, keep = 0 } }
+    nodes[3]:close()
+    for i = 1, 40 do assert(nodes[1]:propose { key = "k" .. i % 4, value = ("x"):rep(500000) }) end   -- a segment
+    for id = 1, 2 do assert(nodes[id]:snapshot()) end
+    local index = nodes[1]:status().snapshot.index
+    for id = 1, 2 do nodes[id]:wait(function(s) return s.first > 1 end, 30) end
+    assert(nodes[1]:propose { key = "last", value = 1 })
+    nodes[3] = assert(raft.node(options[3]))
+    assert.equal(1, nodes[3]:read(function(m) return m.data.last end))
+    assert.equal(41, nodes[3]:read(function(m) return m.count end))
+    assert(nodes[3]:wait(function(s) return s.first > index and s.snapshot.index == index end, 30))
+    for id = 1, 3 do nodes[id]:close() end
+  end))
+end)
+
+describe("a session", function()
+  after_each(lab.clean)
+
+  it("gives a command that comes again the result of its first try, on any node", lab.run(function()
+    local nodes = cluster()
+    local session = assert(nodes[1]:session())
+    assert.same({ 5, nil }, { session:propose(1, { key = "a", value = 5 }) })
+    local other = nodes[2]:session(session.id)
+    assert.equal(5, other:propose(1, { key = "a", value = 6 }))
+    assert.same({ 7, 5 }, { other:propose(2, { key = "a", value = 7 }) })
+    assert.same({ 7, 5 }, { session:propose(2, { key = "a", value = 7 }) })
+    local _, _, code = session:propose(1, { key = "a", value = 5 })
+    assert.equal("expired", code)
+    assert.equal("maybe", raft.outcome(code))
+    assert.equal(2, nodes[1]:read(function(m) return m.count end))
+    for id = 1, 3 do nodes[id]:close() end
+  end))
+
+  it("remembers an error of apply as well", lab.run(function()
+    local replies = { boom = function() error("boom") end }
+    local node = alone { machine = lab.machine(replies) }
+    local session = assert(node:session())
+    for _ = 1, 2 do
+      local _, message, code = session:propose(1, "boom")
+      assert.equal("apply", code)
+      assert.matches("boom", message)
+    end
+    assert.equal(1, node:read(function(m) return m.count end))
+    node:close()
+  end))
+
+  it("that was never opened is told so", lab.run(function()
+    local node = alone()
+    local _, _, code = node:session(99):propose(1, "x")
+    assert.equal("expired", code)
+    assert.error_matches(function() node:session(0) end, "id must be")
+    assert.error_matches(function() node:session(1):propose(0, "x") end, "seq must be")
+    node:close()
+  end))
+
+  it("is in snapshots", lab.run(function()
+    local node, options = alone()
+    local session = assert(node:session())
+    assert.equal(5, session:propose(1, { key = "a", value = 5 }))
+    assert(node:snapshot())
+    node = again(node, options)
+    assert.equal(5, node:session(session.id):propose(1, { key = "a", value = 9 }))
+    assert.equal(1, node:read(function(m) return m.count end))
+    node:close()
+  end))
+end)

@@ -1,0 +1,214 @@
+local lab = require "spec.server.lab"
+
+---Asks on a node and waits for the end: the code, the index, the id.
+local function ask(w, id, what, ...)
+  local recorder = lab.recorder(w, id)
+  local number = assert(w[what](w, id, ...))
+  local how = lab.ended(w, recorder, number, 30)
+  local index, who
+  for _, e in ipairs(recorder.all) do
+    if e.sequence == number and e.what == "done" then index = e.index end
+    if e.sequence == number and e.what == "who" then who = e.index end
+  end
+  return how, index, who
+end
+
+local function propose(w, id, text)
+  local recorder = lab.recorder(w, id)
+  return lab.ended(w, recorder, assert(w:propose(id, text)))
+end
+
+describe("a read", function()
+  it("on the leader waits for no disk and writes nothing to the log", function()
+    local w, leader = lab.cluster()
+    assert.equal("applied", propose(w, leader, "a"))
+    local last = w:core(leader)
+    for _ = 1, 20 do
+      local how, index = ask(w, leader, "read")
+      assert.same({ "ok", last }, { how, index })
+    end
+    assert.equal(last, (w:core(leader)))
+  end)
+
+  it("on a follower asks the leader, and sees everything that was acknowledged before", function()
+    local w, leader, other = lab.cluster()
+    for i = 1, 20 do
+      assert.equal("applied", propose(w, leader, "a" .. i))
+      assert.equal("ok", (ask(w, other, "read")))
+      assert.matches("a" .. i .. "\n", (w:state(other)))
+    end
+  end)
+
+  it("goes to the next leader when the present one dies", function()
+    local w, leader, other, third = lab.cluster()
+    assert.equal("applied", propose(w, leader, "a"))
+    w:cut(leader, other, true) w:cut(leader, third, true) w:cut(other, leader, true) w:cut(third, leader, true)
+    assert.equal("ok", (ask(w, other, "read")))
+    assert.matches("a\n", (w:state(other)))
+  end)
+
+  it("is not answered by a leader that is one no more", function()
+    local w, leader, other, third = lab.cluster()
+    w:cut(leader, other, true) w:cut(leader, third, true) w:cut(other, leader, true) w:cut(third, leader, true)
+    local recorder = lab.recorder(w, leader)
+    local number = assert(w:read(leader))
+    lab.leader(w, { other, third })
+    assert.equal("applied", propose(w, other, "new"))
+    w:run(3)
+    assert.is_nil(recorder:how(number))
+    w:cancel(leader, number)
+    lab.ended(w, recorder, number)
+  end)
+end)
+
+describe("leadership", function()
+  it("is handed over to the member that was asked for, from any node", function()
+    local w, leader, other, third = lab.cluster()
+    for _, target in ipairs { other, third, leader } do
+      local how, _, who = ask(w, other, "transfer", target)
+      assert.same({ "ok", target }, { how, who })
+      assert.equal(target, lab.leader(w, { 1, 2, 3 }))
+    end
+  end)
+
+  it("loses no proposal while it is handed over", function()
+    local w, leader, other = lab.cluster()
+    local recorder, calls = lab.recorder(w, leader), {}
+    for i = 1, 50 do
+      calls[i] = assert(w:propose(leader, "p" .. i))
+      if i == 25 then assert(w:transfer(leader, other)) end
+      w:run(0.001)
+    end
+    for i = 1, 50 do assert.equal("applied", lab.ended(w, recorder, calls[i])) end
+    assert.equal(other, lab.leader(w, { 1, 2, 3 }))
+  end)
+
+  it("is not handed over to one that is not there, and stays usable", function()
+    local w, leader, other = lab.cluster()
+    w:crash(other)
+    assert.not_equal("ok", (ask(w, leader, "transfer", other)))
+    assert.equal("applied", propose(w, leader, "a"))
+    assert.equal("conflict", (ask(w, leader, "transfer", 9)))
+  end)
+end)
+
+describe("members", function()
+  local LIST = { "node-1:7000", "node-2:7000", "node-3:7000" }
+
+  it("are added, catch up, and become voters", function()
+    local w, leader, other = lab.cluster()
+    for i = 1, 30 do assert.equal("applied", propose(w, leader, "a" .. i)) end
+    local how, _, id = ask(w, other, "change", { { "add", 0, "node-4:7000" } })
+    assert.same({ "ok", 4 }, { how, id })
+    assert.is_true(w:start(4, { list = LIST, id = 4, listen = "node-4:7000" }))
+    lab.wait(w, "the promotion", function() return (ask(w, other, "change", { { "promote", 4 } })) == "ok" end)
+    assert.equal((w:state(leader)), (w:state(4)))
+    assert.equal("applied", propose(w, 4, "from the new one"))
+    w:crash(other)
+    w:crash(leader)         -- the two that are left are no majority of four
+    local recorder = lab.recorder(w, 4)
+    local call = assert(w:propose(4, "too few"))
+    w:run(3)
+    assert.is_nil(recorder:how(call))
+    assert.is_true(w:start(other))
+    assert.equal("applied", lab.ended(w, recorder, call, 30))
+  end)
+
+  it("are removed, the leader too, which then leads no more", function()
+    local w, leader, other, third = lab.cluster()
+    assert.equal("ok", (ask(w, other, "change", { { "remove", leader } })))
+    local next_leader = lab.leader(w, { other, third })
+    assert.not_equal(leader, next_leader)
+    assert.equal("applied", propose(w, other, "a"))
+    w:run(5)
+    assert.equal(next_leader, w:status(other).leader, "the removed one disturbs")
+  end)
+
+  it("may change all at once", function()
+    local w, leader, other, third = lab.cluster()
+    for id = 4, 5 do
+      assert.equal("ok", (ask(w, leader, "change", { { "add", id, ("node-%d:7000"):format(id) } })))
+      assert.is_true(w:start(id, { list = LIST, id = id, listen = ("node-%d:7000"):format(id) }))
+    end
+    lab.wait(w, "the change", function()
+      return (ask(w, other, "change", { { "promote", 4 }, { "promote", 5 }, { "remove", third } })) == "ok"
+    end)
+    w:crash(third)
+    w:crash(leader)
+    assert.equal("applied", propose(w, 5, "a"))
+    assert.equal((w:state(4)), (w:state(5)))
+  end)
+
+  it("are refused with a reason when the change makes no sense", function()
+    local w, leader = lab.cluster()
+    assert.equal("conflict", (ask(w, leader, "change", { { "remove", 9 } })))
+    assert.equal("conflict", (ask(w, leader, "change", { { "add", 2, "elsewhere:1" } })))
+    assert.equal("conflict", (ask(w, leader, "change", { { "add", 0, "node-2:7000" } })))
+    assert.equal("conflict", (ask(w, leader, "change", { { "remove", 1 }, { "remove", 2 }, { "remove", 3 } })))
+    assert.equal("applied", propose(w, leader, "a"))
+  end)
+
+  it("may move to another address", function()
+    local w, leader, other = lab.cluster()
+    assert.equal("ok", (ask(w, leader, "change", { { "move", other, "elsewhere:7000" } })))
+    w:crash(other)
+    assert.is_true(w:start(other, { listen = "elsewhere:7000" }))
+    w:run(1)
+    assert.equal("applied", propose(w, other, "a"))
+  end)
+
+  it("that were added are known after a restart, from the log and from a snapshot", function()
+    for _, snapshot in ipairs { false, true } do
+      local w, leader, other = lab.cluster()
+      assert.equal("ok", (ask(w, leader, "change", { { "add", 4, "node-4:7000" } })))
+      if snapshot then assert.is_true(w:snapshot(other)) w:run(1) end
+      for id = 1, 3 do w:crash(id) end
+      for id = 1, 3 do assert.is_true(w:start(id)) end
+      assert.is_true(w:start(4, { list = LIST, id = 4, listen = "node-4:7000" }))
+      lab.leader(w, { 1, 2, 3 })
+      lab.wait(w, "the new one to follow", function() return w:status(4).leader ~= 0 end)
+      assert.equal("applied", propose(w, 4, "a"))
+    end
+  end)
+end)
+
+describe("a new node", function()
+  local function promoted(w, id)
+    lab.wait(w, "its place", function() return w:status(id).phase == "running" end)
+    lab.wait(w, "the promotion of " .. id, function() return (ask(w, id, "change", { { "promote", id } })) == "ok" end)
+  end
+
+  it("asks any member for a place, and gets an id that nobody had", function()
+    local w, _, other = lab.cluster()
+    assert.equal("applied", propose(w, other, "a"))
+    for id = 4, 5 do
+      local address = ("node-%d:7000"):format(id)
+      assert.is_true(w:start(id, { join = ("node-%d:7000"):format(other), listen = address }))
+      lab.wait(w, "its place", function() return w:status(id).leader ~= 0 and w:status(id).leader end)
+      promoted(w, id)
+      assert.equal("applied", propose(w, id, "from " .. id))
+    end
+    assert.equal((w:state(4)), (w:state(other)))
+  end)
+
+  it("gets the same place when it asks again because the answer was lost", function()
+    local w, leader, other = lab.cluster()
+    assert.is_true(w:start(4, { join = ("node-%d:7000"):format(other), listen = "node-4:7000" }))
+    w:run(0.002)
+    w:crash(4)
+    w:wipe(4)
+    assert.is_true(w:start(4, { join = ("node-%d:7000"):format(other), listen = "node-4:7000" }))
+    promoted(w, 4)
+    assert.equal("conflict", (ask(w, leader, "change", { { "add", 4, "node-4:7000" } })))
+  end)
+
+  it("waits for a leader", function()
+    local w, leader, other, third = lab.cluster()
+    w:crash(leader) w:crash(third)
+    assert.is_true(w:start(4, { join = ("node-%d:7000"):format(other), listen = "node-4:7000" }))
+    w:run(2)
+    assert.equal("starting", w:status(4).phase)
+    assert.is_true(w:start(leader))
+    promoted(w, 4)
+  end)
+end)
