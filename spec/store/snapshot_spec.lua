@@ -201,6 +201,24 @@ describe("a snapshot on its way", function()
     assert.equal(#file, j.log:snapshot().size)
   end)
 
+  it("of the same index as another one leaves that one alone, though both are published at once", function()
+    local j = opened()
+    local ids = {}
+    for i = 1, 2 do
+      local what = { index = 5, term = 2, id = 70 + i }
+      ids[i] = assert(j.log:incoming(what))
+      j.log:incoming_write(ids[i], journal.file(what))
+    end
+    for i = 1, 2 do j.log:incoming_publish(ids[i]) end
+    assert(j:wait_ended(ids[1]))
+    local ok, message = j:wait_ended(ids[2])
+    assert.is_nil(ok)
+    assert.matches("is there already", message)
+    j:run()
+    assert.equal(5, j.log:snapshot().index)
+    assert.equal(1, #snapshots(j))
+  end)
+
   it("can be a file that another process has written", function()
     local j = opened()
     local id = assert(j.log:incoming { index = 5, term = 2 })

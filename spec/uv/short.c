@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@ static _Atomic unsigned long state, interrupted, cut;
 
 static unsigned long draw(void)
 {
-    unsigned long z = state += 0x9e3779b97f4a7c15ul;
+    unsigned long z = atomic_fetch_add(&state, 0x9e3779b97f4a7c15ul);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ul;
     return z ^ (z >> 27);
 }
