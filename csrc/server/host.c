@@ -220,7 +220,7 @@ static void on_started(struct host *h, int code)
     h->closed = code != OK;
     h->node = h->channel->node;
     h->epoch = h->channel->epoch;
-    h->lowest = h->next = channel_first_sequence(h->epoch);
+    h->lowest = h->next = h->asked = channel_first_sequence(h->epoch);
     if (code == OK && !buf_append(&h->conf, h->channel->conf.data, h->channel->conf.size)) host_halt(h);
     h->machine.started(h->ctx, code);
 }

@@ -42,7 +42,8 @@ struct host {
     struct buf result;           /* of a client's command, while it is applied */
 
     /* Asks. */
-    uint64_t asked;              /* number of the newest */
+    uint64_t asked;              /* number of the newest, without HOST_FIRST_ASK; of no other life of this node, whose
+                                    answers may still come */
     uint32_t n_asks;             /* under way */
     struct ask *answered;        /* those that wait until their index is applied here */
 
