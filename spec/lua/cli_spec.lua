@@ -6,6 +6,8 @@ local process = require "spec.system.process"
 ---Runs the command: what it printed, its status.
 local function command(...) return process.run { "lua5.4", "lua/bin/raft", ... } end
 
+teardown(lab.clean)
+
 local function has(text, expected)
   assert.truthy(text:find(expected, 1, true), ("%q is not in:\n%s"):format(expected, text))
 end
