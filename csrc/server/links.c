@@ -392,7 +392,7 @@ static const char *objection(const struct links *p, const struct hello *h, char 
     } else if (is_replaced(p, h)) {
         const char *fault = directory_fault(p, h);
         snprintf(text, size, "member %" PRIu64 " %s: it may have forgotten a vote and entries it acknowledged; give it "
-                 "its old directory, or start it with repair = \"rejoin\"", h->from,
+                 "its old directory, or remove the member and add a new one", h->from,
                  fault != NULL ? fault : "has come back with another directory");
     } else {
         return NULL;
