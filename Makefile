@@ -2,7 +2,7 @@
 # make demo       install what is missing, build, and watch a cluster survive the loss of its leader (a minute)
 # make cluster    three servers in the foreground, to play with redis-cli; Ctrl-C ends them
 # make test       install what is missing, build, lint, run every spec: plain, ASan+UBSan, TSan
-# make bench      measure a cluster of three processes; figures in build/bench.json
+# make bench      measure a cluster of three processes; figures in build/bench.json (ONLY='cells=propose window=256')
 # make sim        SEEDS=100 FROM=1: whole clusters in the simulator, by seed, on all cores; a failure is told and drawn
 # make soak       the same from a seed by date, until it fails or Ctrl-C
 # make zoo        plant bugs into copies of the sources; the simulator must catch each of them (ten minutes)
@@ -102,9 +102,11 @@ cluster: deps
 	@$(MAKE) --no-print-directory $(JOBS) build
 	@$(RUN) examples/cluster.lua
 
+# ONLY: a part of it, such as ONLY='cells=propose window=256 bytes=128 dir=disk seconds=3 runs=5'; with against=DIR in
+# turns with another checkout.
 bench: deps
 	@$(MAKE) --no-print-directory $(JOBS) build
-	@$(RUN) spec/bench/bench.lua build/bench.json
+	@$(RUN) spec/bench/bench.lua build/bench.json $(ONLY)
 
 # WITH: other options of every seed, as a failure tells them: WITH='nodes=5 faults=crashes,disks'.
 sim: deps-test

@@ -1,8 +1,17 @@
--- The benchmark runs. It measures the plain build: under the others there is nothing to see.
+-- The benchmarks run. They measure the plain build: under the others there is nothing to see.
 if (os.getenv("RAFT_BUILD") or "plain") ~= "plain" then return end
 
 local process = require "spec.system.process"
 local tree = require "spec.tree"
+
+---How often a figure above 0 stands in a text of JSON under this name.
+local function count(json, name)
+  local n = 0
+  for value in json:gmatch('"' .. name .. '": ([%d.e+-]+)') do
+    if tonumber(value) > 0 then n = n + 1 end
+  end
+  return n
+end
 
 describe("make bench", function()
   local dir = process.directory()
@@ -12,14 +21,29 @@ describe("make bench", function()
     process.remove(dir)
   end)
 
-  it("measures every window and size on disk and in memory, and the hops of one command", function()
-    local file = dir .. "/bench.json"
-    local text, code = process.run { "lua5.4", "spec/bench/bench.lua", file, "0.1" }
+  ---Runs a program of spec/bench in small: the JSON that it wrote, and what it printed.
+  local function bench(program, ...)
+    local file = dir .. "/figures.json"
+    local text, code = process.run { "lua5.4", "spec/bench/" .. program, file, ... }
     assert.equal(0, code, text)
-    local figures = tree.read(file)
-    local _, results = figures:gsub('"per_second":%d+', "")
-    local _, hops = figures:gsub('"the whole way":[1-9]', "")
-    assert.equal(16, results)
-    assert.equal(2, hops)
+    return tree.read(file), text
+  end
+
+  it("measures every window and size on disk and in memory", function()
+    local figures, text = bench("bench.lua", "cells=propose", "seconds=0.1", "runs=1", "scale=0.001")
+    assert.equal(20, count(figures, "per_second"))
+    assert.equal(20, count(figures, "cpu_us"))
+    assert.truthy(text:find("tmpfs +1 KiB +4096"))
+  end)
+
+  it("compares two checkouts in turns", function()
+    local figures = bench("bench.lua", "cells=propose", "seconds=0.1", "runs=2", "scale=0.001", "window=16",
+      "bytes=128", "dir=tmpfs", "against=.")
+    assert.equal(2, count(figures, "per_second"))
+    assert.equal(1, count(figures, "least"))
+  end)
+
+  it("follows the hops of one command", function()
+    assert.equal(1, count(bench("bench.lua", "cells=hops", "dir=tmpfs"), "the whole way"))
   end)
 end)
