@@ -107,6 +107,15 @@ function lab.capture(command, options)
   return text, process.signal ~= 0 and 128 + process.signal or process.code
 end
 
+---Builds a program of this folder into build/: its path. libraries: what it is linked with instead of our core.
+function lab.build_c(name, libraries)
+  local path = "build/" .. name
+  local command = ("gcc -std=c11 -D_GNU_SOURCE -Icsrc -O2 -g -Wall -Wextra -Werror spec/bench/%s.c -o %s %s -lpthread")
+    :format(name, path, libraries or "build/plain/core/*.o build/plain/base/*.o")
+  if not os.execute(command) then error("cannot build spec/bench/" .. name .. ".c", 0) end
+  return uv.cwd() .. "/" .. path
+end
+
 ---Ends this program at once: luv 1.44 may crash when a state is closed whose handles are just closing.
 function lab.leave(ok) os.exit(ok and 0 or 1) end
 

@@ -88,15 +88,9 @@ function parts.propose(options)
   return all
 end
 
-local function build_tracer()
-  local path = uv.cwd() .. "/build/trace.so"
-  assert(os.execute("gcc -shared -fPIC -O2 -D_GNU_SOURCE -Wall -Wextra -Werror spec/bench/trace.c -o " .. path))
-  return path
-end
-
 ---Where the time of a single command goes.
 function parts.hops(options)
-  local tracer, figures, count = build_tracer(), {}, 500
+  local tracer, figures, count = lab.build_c("trace", "-shared -fPIC"), {}, 500
   for _, medium in ipairs(options.media) do
     lab.with_directory(medium, function(dir)
       local leader = lab.with_cluster({ medium = medium, preload = tracer, keep = dir }, function(cluster)

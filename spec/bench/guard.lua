@@ -1,0 +1,104 @@
+-- Guards the speed by counting, not by timing: instructions of two fixed works under valgrind's callgrind, per entry,
+-- against stored figures. The core's count is the same in each run; those of threads, which meet differently each time,
+-- differ by a few percent, however busy the machine is.
+--
+--   lua5.4 spec/bench/guard.lua            (make guard)          status 1: an entry costs more than stored
+--   lua5.4 spec/bench/guard.lua --update   (make guard UPDATE=1)  stores what was counted
+--
+-- What one entry costs is the difference between a longer and a shorter run: starting and ending cancel out.
+local lab = require "spec.bench.lab"
+local report = require "spec.bench.report"
+
+local STORED = "spec/bench/guard.txt"
+local BATCH = 64
+
+---Runs a program under callgrind: the instructions of the thread that did most, or of the whole.
+local function count(dir, command)
+  local output = dir .. "/callgrind"
+  local words = { "valgrind", "--tool=callgrind", "--separate-threads=yes", "--callgrind-out-file=" .. output,
+    table.unpack(command) }
+  local text, code = lab.capture(words)
+  if code ~= 0 then error(("%s\nstatus %d"):format(text, code), 0) end
+  local threads = {}
+  for n = 1, 9 do
+    local profile = lab.read_file(("%s-%02d"):format(output, n))
+    threads[n] = profile and tonumber(profile:match("\ntotals: (%d+)"))
+    os.remove(("%s-%02d"):format(output, n))
+  end
+  return threads
+end
+
+---Instructions of each thread for one entry. program(n): the command that does n of them.
+local function per_entry(dir, few, many, program)
+  local less, more = count(dir, program(few)), count(dir, program(many))
+  local result = {}
+  for thread, n in ipairs(more) do result[thread] = (n - less[thread]) / (many - few) end
+  return result
+end
+
+---The works: name, and what it costs by now.
+local function measure(dir)
+  local trio = lab.build_c("trio")
+  local core = per_entry(dir, 5000, 25000, function(n) return { trio, tostring(n), tostring(BATCH) } end)
+  local lua = arg[-1] or "lua5.4"
+  local threads = per_entry(dir, 500, 3000, function(n)
+    return { lua, "spec/bench/host_work.lua", tostring(n), ("%s/node%d"):format(dir, n) }
+  end)
+  local most = 0                                   -- of the threads besides the host's, the engine's does most
+  for thread = 2, #threads do most = math.max(most, threads[thread]) end
+  return { { name = "core", says = "three cores, an entry, 64 a batch", count = core[1], tolerance = 0.02 },
+    { name = "host", says = "Lua and the binding, a command, 64 under way", count = threads[1], tolerance = 0.06 },
+    { name = "engine", says = "the engine of a node alone, a command", count = most, tolerance = 0.1 } }
+end
+
+---Counts belong to a compiler and a C library.
+local function tools()
+  local text = lab.capture { "gcc", "--version" }
+  return text:match("^[^\n]+") .. "; Lua " .. _VERSION:match("%S+$")
+end
+
+local function read_stored()
+  local stored = {}
+  for name, value in (lab.read_file(STORED) or ""):gmatch("(%w+): ([^\n]+)") do stored[name] = value end
+  return stored
+end
+
+local function update(works)
+  local lines = { "Instructions an entry, of guard.lua; `make guard UPDATE=1` writes this file.", "tools: " .. tools() }
+  for _, work in ipairs(works) do lines[#lines + 1] = ("%s: %.0f"):format(work.name, work.count) end
+  lab.write_file(STORED, table.concat(lines, "\n") .. "\n")
+end
+
+---Prints both figures of each work; whether none has grown.
+local function compare(works, stored)
+  local rows, fine, cheaper = {}, true, false
+  for i, work in ipairs(works) do
+    local before = tonumber(stored[work.name])
+    local change = before and work.count / before - 1
+    rows[i] = { work.says, before and ("%.0f"):format(before) or "-", ("%.0f"):format(work.count),
+      change and ("%+.1f %%"):format(change * 100) or "-", ("%.0f %%"):format(work.tolerance * 100) }
+    fine = fine and (change or 0) <= work.tolerance
+    cheaper = cheaper or (change or 0) < -work.tolerance
+  end
+  report.table({ "instructions an entry", "stored", "now", "change", "allowed" }, rows)
+  if not fine then
+    print(("An entry costs more than what is stored in %s. If that is meant: make guard UPDATE=1"):format(STORED))
+  elseif cheaper then
+    print("An entry costs less than it did: make guard UPDATE=1 keeps that.")
+  end
+  return fine
+end
+
+local function main()
+  local works = lab.with_directory("tmpfs", measure)
+  if arg[1] == "--update" then update(works) end
+  local stored = read_stored()
+  local fine = compare(works, stored)
+  if stored.tools == tools() then return fine end
+  print(("Not judged: stored with %s, here it is %s."):format(stored.tools, tools()))
+  return true
+end
+
+local ok, result = xpcall(main, debug.traceback)
+if not ok then io.stderr:write(result, "\n") end
+lab.leave(ok and result)
