@@ -32,14 +32,14 @@ static struct session *session_of(struct sessions *s, uint64_t id)
     return made;
 }
 
-static uint64_t *word_of(struct session *session, uint64_t sequence)
+static size_t word_of(uint64_t sequence)
 {
-    return &session->seen[sequence % SESSION_WINDOW / 64];
+    return sequence % SESSION_WINDOW / 64;
 }
 
 static bool is_seen(const struct session *session, uint64_t sequence)
 {
-    return (session->seen[sequence % SESSION_WINDOW / 64] & UINT64_C(1) << (sequence % 64)) != 0;
+    return (session->seen[word_of(sequence)] & UINT64_C(1) << (sequence % 64)) != 0;
 }
 
 /* Everything below `lowest` is settled: its bits are free for later sequences. */
@@ -48,7 +48,7 @@ static void settle(struct session *session, uint64_t lowest)
     if (lowest <= session->lowest) return;
     if (lowest - session->lowest >= SESSION_WINDOW) memset(session->seen, 0, sizeof session->seen);
     for (uint64_t i = session->lowest; i < lowest && lowest - session->lowest < SESSION_WINDOW; i++) {
-        *word_of(session, i) &= ~(UINT64_C(1) << (i % 64));
+        session->seen[word_of(i)] &= ~(UINT64_C(1) << (i % 64));
     }
     session->lowest = lowest;
 }
@@ -68,7 +68,7 @@ int sessions_admit(struct sessions *s, const struct entry *e, enum session_verdi
     if (e->sequence >= session->lowest && e->sequence - session->lowest >= SESSION_WINDOW) return OK;
     bool seen = e->sequence < session->lowest || is_seen(session, e->sequence);
     *verdict = seen ? SESSION_DUPLICATE : SESSION_NEW;
-    if (!seen) *word_of(session, e->sequence) |= UINT64_C(1) << (e->sequence % 64);
+    if (!seen) session->seen[word_of(e->sequence)] |= UINT64_C(1) << (e->sequence % 64);
     return OK;
 }
 
@@ -83,6 +83,13 @@ bool sessions_has(const struct sessions *s, uint64_t id, uint64_t epoch, uint64_
 
 /* ---- in a snapshot ---- */
 
+/* The first sequence from `from` on that was seen, at most `end`: words without any are passed at once. */
+static uint64_t next_seen(const struct session *session, uint64_t from, uint64_t end)
+{
+    while (from < end && !is_seen(session, from)) from = session->seen[word_of(from)] == 0 ? (from | 63) + 1 : from + 1;
+    return MIN(from, end);
+}
+
 static bool session_write(const struct session *session, struct buf *out)
 {
     size_t start = out->size;
@@ -92,11 +99,11 @@ static bool session_write(const struct session *session, struct buf *out)
     put_u64(head + 8, session->epoch);
     put_u64(head + 16, session->lowest);
     uint32_t n = 0;
-    for (uint32_t i = 0; i < SESSION_WINDOW; i++) {
-        if (!is_seen(session, session->lowest + i)) continue;
+    uint64_t end = session->lowest + SESSION_WINDOW;
+    for (uint64_t i = session->lowest; (i = next_seen(session, i, end)) < end; i++) {
         uint8_t *at = buf_extend(out, 2);
         if (at == NULL) return false;
-        put_u16(at, (uint16_t)i);
+        put_u16(at, (uint16_t)(i - session->lowest));
         n++;
     }
     put_u32(out->data + start + 24, n);
@@ -126,7 +133,7 @@ static int session_read(struct sessions *s, struct reader *from)
     session->lowest = lowest;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t sequence = lowest + reader_u16(from);
-        *word_of(session, sequence) |= UINT64_C(1) << (sequence % 64);
+        session->seen[word_of(sequence)] |= UINT64_C(1) << (sequence % 64);
     }
     return from->bad ? ERR_CORRUPT : OK;
 }

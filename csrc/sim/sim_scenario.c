@@ -48,7 +48,7 @@ static struct sim_cluster_config draw_config(struct scenario *s, struct prng *pr
         .seed = options->seed,
         .nodes = options->nodes,
         .election_timeout_us = timeout_us,
-        .command_bytes = 16384,
+        .command_bytes = 8192,
         .faults = s->chaos.faults,
         .program = &sim_machine,
         .trace = options->trace,
@@ -58,7 +58,7 @@ static struct sim_cluster_config draw_config(struct scenario *s, struct prng *pr
     config.cache_bytes = (uint32_t)between(prng, 4096, 262144);
     config.segment_bytes = 65536 * between(prng, 1, 4);
     config.host_entries = (uint32_t)between(prng, 1, 256);
-    uint64_t pause_us = between(prng, 6, 12) * US_PER_MS;
+    uint64_t pause_us = between(prng, 3, 6) * US_PER_MS * (uint64_t)options->nodes; /* each node works for each */
     s->clients.pause_us = pause_us << prng_below(prng, 7); /* many seeds are light, some heavy */
     s->clients.large = rate(prng, 100);
     s->clients.transfers = rate(prng, 50);
