@@ -100,11 +100,12 @@ static int check_address(const struct engine *e, const struct ask_change *change
 int changes_make(struct engine *e, const struct ask_what *what, struct answer *answer, raft_term *term)
 {
     struct raft_change changes[RAFT_MEMBERS_MAX];
+    struct member moves[RAFT_MEMBERS_MAX];
+    size_t n_moves = 0;
     struct raft_status status;
     raft_status_get(e->raft, &status);
     raft_id next_id = confs_at(&e->confs, status.last)->conf.next_id;
     int rv = OK;
-    e->n_moves = 0;
     for (uint8_t i = 0; i < what->n && rv == OK; i++) {
         struct ask_change change = what->changes[i];
         if (change.op == RAFT_ADD && change.id == 0) change.id = next_id;
@@ -113,13 +114,16 @@ int changes_make(struct engine *e, const struct ask_what *what, struct answer *a
         changes[i] = (struct raft_change){.op = change.op, .id = change.id};
         if (change.op != RAFT_ADD && change.op != RAFT_MOVE) continue;
         rv = check_address(e, &change);
-        struct member *move = &e->moves[e->n_moves++];
+        struct member *move = &moves[n_moves++];
         move->id = change.id;
         memcpy(move->address, change.address, sizeof move->address);
     }
     if (rv == OK) rv = raft_change(e->raft, changes, what->n, io_now(e->io), &answer->index, term);
-    if (rv == OK) e->news = true;
-    return rv;
+    if (rv != OK) return rv; /* the addresses of an earlier change may not be in its entry yet */
+    memcpy(e->moves, moves, n_moves * sizeof *moves);
+    e->n_moves = n_moves;
+    e->news = true;
+    return OK;
 }
 
 /* ---- following ---- */

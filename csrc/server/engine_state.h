@@ -123,7 +123,7 @@ struct engine {
     struct members members;           /* by the one that governs */
     raft_index conf_index;            /* its index */
     bool links_behind;                /* the links do not know all of them, for lack of memory */
-    struct member moves[RAFT_MEMBERS_MAX]; /* addresses for configurations that the core is about to append */
+    struct member moves[RAFT_MEMBERS_MAX]; /* addresses in the newest change, until the core has handed out its entry */
     size_t n_moves;
     struct raft *raft;
     struct links *links;
