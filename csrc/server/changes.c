@@ -30,6 +30,15 @@ static void forget_truncated(struct engine *e)
     }
 }
 
+/* Known already, or older than what is: an entry may come again, after others that followed it. */
+static bool is_known(const struct engine *e, raft_index index, raft_term term)
+{
+    for (size_t i = 0; i < e->confs.count; i++) {
+        if (e->confs.list[i].index == index && e->confs.list[i].term == term) return true;
+    }
+    return index <= e->confs.list[0].index;
+}
+
 void changes_on_append(struct engine *e, const struct raft_message *m)
 {
     struct err reason;
@@ -40,6 +49,7 @@ void changes_on_append(struct engine *e, const struct raft_message *m)
         raft_index index = m->index + 1 + i;
         if (m->entries[i].type != RAFT_ENTRY_CONFIG) continue;
         if (!raft_term_at(e->raft, index, &term) || term != m->entries[i].term) continue; /* not taken */
+        if (is_known(e, index, term)) continue;
         struct entry entry = entry_view(m->entries[i].block);
         int rv = conf_read(entry.payload, entry.payload_size, &conf, &reason);
         if (rv == OK && confs_add(&e->confs, index, term, &conf) != OK) rv = err_set(&reason, ERR_NOMEM, "out of memory");

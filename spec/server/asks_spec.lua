@@ -1,4 +1,6 @@
+local core = require "raft.core"
 local lab = require "spec.server.lab"
+local wire = core.wire
 
 ---Asks on a node and waits for the end: the code, the index, the id.
 local function ask(w, id, what, ...)
@@ -125,6 +127,34 @@ describe("members", function()
     assert.equal("conflict", lab.ended(w, recorder, third, 30))
     assert.is_true(w:start(4, { list = LIST, id = 4, listen = "node-4:7000" }))
     lab.wait(w, "the promotion", function() return (ask(w, leader, "change", { { "promote", 4 } })) == "ok" end)
+  end)
+
+  it("stay known on a follower that hears of an older configuration once more", function()
+    local w = lab.start { 1 }
+    local out = lab.impostor(w, 2, 1) -- it says that it leads
+    local function conf(last, index) -- members 1 .. last
+      local it = { next_id = last + 1, members = {}, voters = { 1, 2, 3 }, outgoing = {}, learners = {} }
+      for id = 1, last do
+        it.members[id] = { id, ("node-%d:7000"):format(id) }
+        if id > 3 then table.insert(it.learners, id) end
+      end
+      return wire.stamp(wire.entry { type = 4, payload = wire.conf(it) }, index, 50, 1)
+    end
+    local four, five = conf(4, 1), conf(5, 2)
+    local function append(entries)
+      out:send(wire.message { type = 1, from = 2, to = 1, term = 50, index = 0, log_term = 0, commit = 0,
+        entries = entries })
+      w:run(0.1)
+    end
+    lab.wait(w, "the entries", function()
+      append { four, five }
+      return w:status(1).last == 2
+    end)
+    assert.truthy(w:status(1).members[5])
+    append { four }
+    w:run(1)
+    assert.truthy(w:status(1).members[5])
+    assert.equal(2, w:status(1).last)
   end)
 
   it("are removed, the leader too, which then leads no more", function()
