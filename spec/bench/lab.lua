@@ -91,17 +91,19 @@ function lab.spawn(command, options)
   return process
 end
 
+function lab.wait_for(process) lab.wait_until(function() return process.code end, "the end of a process") end
+
 ---Ends a process and waits for it.
 function lab.kill(process, signal)
   if not process.code then process.handle:kill(signal) end
-  lab.wait_until(function() return process.code end, "the end of a process")
+  lab.wait_for(process)
 end
 
 ---Runs a program to its end: what it printed, and its status.
 function lab.capture(command, options)
   local path = os.tmpname()
   local process = lab.spawn(command, { env = options and options.env, output = path })
-  lab.wait_until(function() return process.code end, command[1])
+  lab.wait_for(process)
   local text = lab.read_file(path)
   os.remove(path)
   return text, process.signal ~= 0 and 128 + process.signal or process.code
@@ -193,7 +195,7 @@ function Cluster:close(signal)
     if not process.code then process.handle:kill(signal or "sigterm") end
   end
   for id, process in pairs(self.processes) do
-    lab.kill(process, signal or "sigterm")
+    lab.wait_for(process)
     self.processes[id] = nil
   end
 end

@@ -11,12 +11,13 @@ function machines.sink:apply()
   return self.n
 end
 
----Keys and values, many of them set by one command { first, n, bytes }.
+---Keys and values, many of them set by one command { first, n, bytes }. Any other command changes nothing.
 machines.map = {}
 
 function machines.map:init() self.values = {} end
 
 function machines.map:apply(cmd)
+  if type(cmd) ~= "table" then return 0 end
   local values, filler = self.values, ("v"):rep(cmd.bytes - 8)
   for i = cmd.first, cmd.first + cmd.n - 1 do values[("key %08d"):format(i)] = ("%08d"):format(i) .. filler end
   return cmd.n

@@ -90,16 +90,19 @@ local function run_load(job, call)
   local counts, calls, open, failures = {}, 0, job.window, {}
   local first, last, gap, gap_at, previous
   local from = now() + job.warm
-  local to = from + job.seconds
   local function mark()
     return { at = now(), calls = calls, cpu = cpu_seconds(job.pids or {}) }
   end
-  raft.after(job.warm, function() first = mark() end)
-  raft.after(job.warm + job.seconds, function() last = mark() end)
+  raft.go(function()
+    raft.sleep(job.warm)
+    first = mark()
+    repeat raft.sleep(job.seconds) until calls > first.calls
+    last = mark()
+  end)
   for _ = 1, job.window do
     raft.go(function()
       local start = now()
-      while start < to do
+      while not last do
         local _, message, code = call()
         local finish = now()
         if code then
@@ -118,7 +121,7 @@ local function run_load(job, call)
       open = open - 1
     end)
   end
-  while open > 0 or not last do raft.sleep(LOOK_S) end
+  while open > 0 do raft.sleep(LOOK_S) end
   local done = last.calls - first.calls
   local result = percentiles(counts, { p50_us = 0.5, p99_us = 0.99 })
   result.per_second, result.calls = done / (last.at - first.at), done
@@ -222,11 +225,13 @@ function jobs.transfer(node, job)
   return { leader = leader, seconds = now() - start }
 end
 
----Waits until everything that the log had at the start is applied, or a snapshot has been taken over.
+---Waits until the log is applied up to an index, or a snapshot has taken the place of the state: when it was so, and
+---when the node was open.
 function jobs.ready(node, job)
-  assert(node:wait(function(s) return s.ready and s.applied >= (job.index or 0) and s.applied >= s.commit end, 300))
-  return { at = now(), applied = node:status().applied, memory = memory(), opened = node.opened_at,
-    restored = node.restored_at }
+  assert(node:wait(function(s)
+    return s.ready and s.applied >= (job.index or 0) and (node.restored_at or not job.restored)
+  end, 300))
+  return { at = now(), opened = node.opened_at, restored = node.restored_at }
 end
 
 ---Does nothing for some seconds, not even look for jobs: CPU seconds of the processes.

@@ -29,11 +29,12 @@ describe("make bench", function()
     return tree.read(file), text
   end
 
-  it("measures every window and size on disk and in memory", function()
-    local figures, text = bench("bench.lua", "cells=propose", "seconds=0.1", "runs=1", "scale=0.001")
-    assert.equal(20, count(figures, "per_second"))
-    assert.equal(20, count(figures, "cpu_us"))
-    assert.truthy(text:find("tmpfs +1 KiB +4096"))
+  it("measures windows and sizes on disk and in memory", function()
+    local figures, text = bench("bench.lua", "cells=propose", "window=1,256", "seconds=0.1", "runs=1", "scale=0.001")
+    assert.equal(8, count(figures, "per_second"))
+    assert.equal(8, count(figures, "p99_us"))
+    assert.truthy(count(figures, "cpu_us") > 0)   -- it is counted by ticks of 10 ms
+    assert.truthy(text:find("disk +128 B +1 ") and text:find("tmpfs +1 KiB +256 "))
   end)
 
   it("compares two checkouts in turns", function()
@@ -45,5 +46,23 @@ describe("make bench", function()
 
   it("follows the hops of one command", function()
     assert.equal(1, count(bench("bench.lua", "cells=hops", "dir=tmpfs"), "the whole way"))
+  end)
+
+  it("measures a follower, reads, the core alone, and a node at rest", function()
+    local figures = bench("bench.lua", "cells=follower,reads,core,rest", "dir=tmpfs", "seconds=0.1", "runs=1",
+      "scale=0.001")
+    assert.equal(4 + 6, count(figures, "per_second"))
+    assert.equal(2, count(figures, "rss"))
+  end)
+
+  it("measures how long a cluster stands still", function()
+    assert.equal(10, count(bench("bench.lua", "cells=failover", "kills=1", "dir=tmpfs"), "median"))
+  end)
+
+  it("measures a snapshot, a restart, and memory", function()
+    local figures = bench("bench.lua", "cells=snapshot,restart,memory", "scale=0.01", "dir=tmpfs")
+    assert.equal(1, count(figures, "copy"))
+    assert.equal(2, count(figures, "opened"))
+    assert.equal(5, count(figures, "follower"))
   end)
 end)

@@ -1,4 +1,5 @@
--- The parts of the benchmark, each a function (options) that prints a table and returns its figures.
+-- How much a cluster does a second: proposals, from a follower too, reads; the core alone; the way of one command. Each
+-- is a function (options) that prints a table and returns its figures.
 local hops = require "spec.bench.hops"
 local lab = require "spec.bench.lab"
 local report = require "spec.bench.report"
@@ -7,21 +8,21 @@ local uv = require "luv"
 local WARM_S = 0.5
 local number, bytes_of = report.number, report.bytes
 
-local parts = { ORDER = { "propose", "hops" } }
+local throughput = {}
 
 ---Measures a load on a member, with the CPU of the whole cluster.
 local function load_on(cluster, id, job, options)
   job.pids, job.warm, job.seconds = cluster:pids(), math.min(WARM_S, options.seconds), options.seconds
   return cluster:ask(id, job)
 end
-parts.load_on = load_on
+throughput.load_on = load_on
 
 ---Writes so much that the log has gone through all prepared segments and recycles those that it has let go.
 local function wear(cluster, options)
   local count = 160000 * options.scale // 1 | 0
   cluster:ask(cluster:leader(), { what = "fill", bytes = 1024, window = 256, count = count })
 end
-parts.wear = wear
+throughput.wear = wear
 
 ---All windows and sizes on one new cluster: a list of { medium, bytes, window, per_second, ... }.
 local function measure_cells(options, medium, tree)
@@ -68,7 +69,7 @@ local function compare_cells(runs)
 end
 
 ---Commands a second, latencies, CPU of a command over the whole cluster.
-function parts.propose(options)
+function throughput.propose(options)
   local trees, all = { uv.cwd(), options.against }, {}
   for _, medium in ipairs(options.media) do
     local runs = { {}, options.against and {} or nil }
@@ -88,8 +89,80 @@ function parts.propose(options)
   return all
 end
 
+---Measures one job on the leader and on a follower, in turns: { leader = medians, follower = medians, ratio }.
+local function on_both(options, medium, job)
+  local runs, ratios = { leader = {}, follower = {} }, {}
+  for n = 1, options.runs do
+    lab.with_cluster({ medium = medium }, function(cluster)
+      wear(cluster, options)
+      local place = { leader = cluster:leader(), follower = cluster:follower() }
+      for _, where in ipairs { "leader", "follower" } do
+        local copy = {}
+        for name, value in pairs(job) do copy[name] = value end
+        runs[where][n] = load_on(cluster, place[where], copy, options)
+      end
+      ratios[n] = runs.follower[n].per_second / runs.leader[n].per_second
+    end)
+  end
+  return { leader = report.medians(runs.leader), follower = report.medians(runs.follower),
+    ratio = report.spread(ratios) }
+end
+
+local function print_both(title, all)
+  print("\n" .. title)
+  local rows = {}
+  for _, one in ipairs(all) do
+    for _, where in ipairs { "leader", "follower" } do
+      local r = one[where]
+      rows[#rows + 1] = { one.medium, where, number(r.per_second), number(r.p50_us), number(r.p99_us),
+        ("%.2f"):format(r.cpu_us), where == "follower" and
+        ("%.2f (%.2f .. %.2f)"):format(one.ratio.median, one.ratio.least, one.ratio.most) or "" }
+    end
+  end
+  report.table({ "medium", "on", "per second", "p50 us", "p99 us", "CPU us", "of the leader's" }, rows)
+end
+
+local function both_everywhere(options, title, job)
+  local all = {}
+  for i, medium in ipairs(options.media) do
+    all[i] = on_both(options, medium, job)
+    all[i].medium = medium
+  end
+  print_both(title, all)
+  return all
+end
+
+---Commands that are proposed on a follower.
+function throughput.follower(options)
+  return both_everywhere(options, "proposals of 128 bytes, 256 under way, on the leader and on a follower",
+    { what = "propose", window = 256, bytes = 128 })
+end
+
+---Linearizable reads.
+function throughput.reads(options)
+  return both_everywhere(options, "linearizable reads, 256 under way", { what = "read", window = 256 })
+end
+
+---Three cores in one thread.
+function throughput.core(options)
+  local trio, rows, figures = lab.build_c("trio"), {}, {}
+  for _, batch in ipairs { 1, 16, 64, 256, 1024, 4096 } do
+    local rates = {}
+    for n = 1, options.runs do
+      local text = lab.capture { trio, tostring(1000000 * options.scale // 1 | 0), tostring(batch) }
+      rates[n] = assert(tonumber(text:match("per_second=(%d+)")), text)
+    end
+    local spread = report.spread(rates)
+    figures[#figures + 1] = { batch = batch, per_second = spread.median, least = spread.least, most = spread.most }
+    rows[#rows + 1] = { batch, number(spread.median), ("%s .. %s"):format(number(spread.least), number(spread.most)) }
+  end
+  print("\nthree cores stepped in one thread, without I/O")
+  report.table({ "a batch", "entries a second", "least .. most" }, rows)
+  return figures
+end
+
 ---Where the time of a single command goes.
-function parts.hops(options)
+function throughput.hops(options)
   local tracer, figures, count = lab.build_c("trace", "-shared -fPIC"), {}, 500
   for _, medium in ipairs(options.media) do
     lab.with_directory(medium, function(dir)
@@ -112,4 +185,4 @@ function parts.hops(options)
   return figures
 end
 
-return parts
+return throughput
