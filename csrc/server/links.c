@@ -44,6 +44,7 @@ struct peer {
 
 struct links {
     struct links_config config;
+    char address[ADDRESS_MAX + 1]; /* where this node can be dialled, by what the members know */
     struct links_events events;
     void *ctx;
     struct prng prng;
@@ -60,6 +61,7 @@ struct links *links_new(const struct links_config *config, const struct links_ev
     struct links *p = mem_zero(1, sizeof *p);
     if (p == NULL) return NULL;
     p->config = *config;
+    snprintf(p->address, sizeof p->address, "%s", config->address);
     p->events = *events;
     p->ctx = ctx;
     p->prng.state = io_random(config->io);
@@ -205,7 +207,10 @@ int links_set(struct links *p, const struct members *members)
     for (size_t i = 0; i < members->count; i++) {
         const struct member *member = &members->list[i];
         struct peer *peer = find(p, member->id);
-        if (member->id == p->config.identity->node) continue;
+        if (member->id == p->config.identity->node) {
+            snprintf(p->address, sizeof p->address, "%s", member->address);
+            continue;
+        }
         if (peer == NULL && peer_add(p, member, false) == NULL) rv = ERR_NOMEM;
         if (peer != NULL && peer->guest) peer_promote(p, peer);
         if (peer != NULL && strcmp(peer->member.address, member->address) != 0) peer_move(p, peer, member);
@@ -223,7 +228,7 @@ static struct hello my_hello(const struct links *p, raft_id to, enum hello_chann
     memcpy(h.cluster, me->cluster, sizeof h.cluster);
     snprintf(h.name, sizeof h.name, "%s", me->name);
     snprintf(h.list, sizeof h.list, "%s", me->list);
-    snprintf(h.address, sizeof h.address, "%s", p->config.address);
+    snprintf(h.address, sizeof h.address, "%s", p->address);
     return h;
 }
 
@@ -445,14 +450,17 @@ void links_remembered(struct links *p, raft_id id)
     }
 }
 
-/* Who is no member here gets a place among the guests, so that it can be answered. NULL: there is none. */
+/* Who is no member here gets a place among the guests, so that it can be answered, where it says it is. NULL: there is
+ * none. */
 static struct peer *peer_of(struct links *p, const struct hello *h)
 {
     struct peer *peer = find(p, h->from);
     struct member member = {.id = h->from};
-    if (peer != NULL || h->address[0] == '\0') return peer;
+    if (h->address[0] == '\0' || (peer != NULL && !peer->guest)) return peer;
     snprintf(member.address, sizeof member.address, "%s", h->address);
-    return peer_add(p, &member, true);
+    if (peer == NULL) return peer_add(p, &member, true);
+    if (strcmp(peer->member.address, member.address) != 0) peer_move(p, peer, &member);
+    return peer;
 }
 
 static void admit(struct links *p, struct peer_link *l, const struct hello *h)

@@ -65,7 +65,8 @@ struct links_config {
     const struct store_identity *identity;
     uint64_t epoch, epoch_before;        /* of this life */
     bool rejoining;
-    const char *address;                 /* where this node can be dialled */
+    const char *address;                 /* where this node can be dialled, while it is no member; read during
+                                            links_new only */
     uint64_t election_timeout_us, heartbeat_us;
 };
 

@@ -129,6 +129,17 @@ describe("members", function()
     lab.wait(w, "the promotion", function() return (ask(w, leader, "change", { { "promote", 4 } })) == "ok" end)
   end)
 
+  it("say where they can be dialled, also when one before them in the list is gone", function()
+    local w, leader, other, third = lab.cluster()
+    local last = math.max(other, third)
+    assert.equal("ok", (ask(w, leader, "change", { { "remove", math.min(other, third) } })))
+    w:run(1)
+    w:listen(4, "node-4:7000")
+    lab.greet(w, 4, last, { from = 7, address = "node-4:7000" }):expect "hello"
+    local back = lab.wait(w, "being dialled", function() return w:accepted(4)[1] end)
+    assert.equal(("node-%d:7000"):format(last), wire.hello_read(lab.line(w, 4, nil, back):expect "hello").address)
+  end)
+
   it("stay known on a follower that hears of an older configuration once more", function()
     local w = lab.start { 1 }
     local out = lab.impostor(w, 2, 1) -- it says that it leads
