@@ -190,7 +190,7 @@ describe("leadership", function()
   after_each(lab.clean)
 
   it("is handed over, to whom is asked for or to another one", lab.run(function()
-    local nodes <close> = cluster(3)
+    local nodes <close> = cluster(3, { election_timeout = 2 })   -- nobody else takes it meanwhile, however busy it is
     for id = 1, 3 do
       local asked = nodes[id % 3 + 1]
       if asked:wait "leader" ~= id then assert.equal(id, asked:transfer(id)) end
