@@ -33,6 +33,14 @@ static uint64_t between(struct prng *prng, uint64_t min, uint64_t max)
     return min + prng_below(prng, max - min + 1);
 }
 
+/* Many are small, some are large: up to 64 times max. In two statements: the operands of one are evaluated in an order
+ * that each compiler chooses, and the seed must mean the same under all of them. */
+static uint64_t spread(struct prng *prng, uint64_t min, uint64_t max)
+{
+    uint64_t number = between(prng, min, max);
+    return number << prng_below(prng, 7);
+}
+
 /* A rate that is nought in half of the seeds. */
 static uint32_t rate(struct prng *prng, uint64_t max)
 {
@@ -58,16 +66,15 @@ static struct sim_cluster_config draw_config(struct scenario *s, struct prng *pr
     config.cache_bytes = (uint32_t)between(prng, 4096, 262144);
     config.segment_bytes = 65536 * between(prng, 1, 4);
     config.host_entries = (uint32_t)between(prng, 1, 256);
-    uint64_t pause_us = between(prng, 3, 6) * US_PER_MS * (uint64_t)options->nodes; /* each node works for each */
-    s->clients.pause_us = pause_us << prng_below(prng, 7); /* many seeds are light, some heavy */
+    s->clients.pause_us = spread(prng, 3, 6) * US_PER_MS * (uint64_t)options->nodes; /* each node works for each */
     s->clients.large = rate(prng, 100);
     s->clients.transfers = rate(prng, 50);
     config.lease = (s->chaos.kinds & SIM_CLOCKS) == 0;
     if (!prng_chance(prng, 800)) return config;
     /* Small numbers, so that logs end soon, and who was away needs a snapshot. */
-    config.snapshot_entries = between(prng, 4, 16) << prng_below(prng, 7);
+    config.snapshot_entries = spread(prng, 4, 16);
     config.snapshot_bytes = prng_chance(prng, 300) ? between(prng, 1024, 65536) : 0;
-    config.keep = between(prng, 0, 4) << prng_below(prng, 7);
+    config.keep = spread(prng, 0, 4);
     if (prng_chance(prng, 500)) s->clients.large = (uint32_t)between(prng, 50, 400); /* whole segments are released */
     return config;
 }
