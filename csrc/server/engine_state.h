@@ -85,6 +85,7 @@ struct offer {
     raft_id to;
     struct store_view *view; /* NULL: this offer is free */
     uint32_t reads;          /* pieces being read */
+    struct piece *pieces;    /* those */
     bool ending;             /* freed when no piece is being read any more */
     uint64_t offered_us, wanted_us; /* when it was told last, and when a piece was asked for last */
 };
@@ -92,6 +93,7 @@ struct offer {
 /* A piece of it. */
 struct piece {
     struct offer *offer;
+    struct piece *next; /* of the same offer, being read */
     struct store_view_read read;
 };
 
@@ -218,6 +220,7 @@ void offers_tick(struct engine *e, uint64_t now);
 uint64_t offers_deadline(const struct engine *e);
 /* Ends all of them, as far as it can be; busy: the store is to be kept open for what is still being read. */
 void offers_stop(struct engine *e);
+void offers_free(struct engine *e); /* what a process that has died was reading */
 bool offers_busy(const struct engine *e);
 
 /* fetch.c */

@@ -72,22 +72,30 @@ void offers_up(struct engine *e, raft_id to)
 
 /* ---- pieces ---- */
 
+static void piece_free(struct piece *piece)
+{
+    struct piece **at = &piece->offer->pieces;
+    while (*at != piece) at = &(*at)->next;
+    *at = piece->next;
+    piece->offer->reads--;
+    buf_free(&piece->read.bytes);
+    mem_free(piece);
+}
+
 static void on_read(struct store_view_read *read)
 {
     struct piece *piece = read->ctx;
     struct offer *o = piece->offer;
     struct engine *e = o->engine;
+    bool rotten = read->status == ERR_CORRUPT;
     struct buf *out = e->phase == ENGINE_RUNNING && !o->ending ? links_bulk(e->links, o->to) : NULL;
-    o->reads--;
     if (out != NULL && read->status == OK && read->bytes.size > 0) {
         struct transfer t = {.file = file_of(o), .offset = read->offset, .size = (uint32_t)read->bytes.size,
                              .bytes = read->bytes.data};
         transfer_write(out, LINKS_GROUP, FRAME_CHUNK, &t); /* not written: it will be asked for again */
     }
-    if (read->status == ERR_CORRUPT) end(o); /* rot: nobody gets this one; the next snapshot takes its place */
-    if (o->view != NULL && o->ending) end(o);
-    buf_free(&read->bytes);
-    mem_free(piece);
+    piece_free(piece);
+    if (rotten || o->ending) end(o); /* rot: nobody gets this one; the next snapshot takes its place */
 }
 
 static void refuse(struct engine *e, raft_id to, const struct transfer *t)
@@ -113,6 +121,8 @@ void offers_on_fetch(struct engine *e, raft_id from, const struct transfer *t)
     struct piece *piece = mem_zero(1, sizeof *piece);
     if (piece == NULL) return;
     piece->offer = o;
+    piece->next = o->pieces;
+    o->pieces = piece;
     piece->read = (struct store_view_read){.offset = t->offset, .max_bytes = t->size, .done = on_read, .ctx = piece};
     o->reads++;
     store_view_bytes(o->view, &piece->read);
@@ -170,4 +180,11 @@ bool offers_busy(const struct engine *e)
         if (e->offers[i].view != NULL) return true;
     }
     return false;
+}
+
+void offers_free(struct engine *e)
+{
+    for (size_t i = 0; i < COUNT_OF(e->offers); i++) {
+        while (e->offers[i].pieces != NULL) piece_free(e->offers[i].pieces);
+    }
 }
