@@ -3,6 +3,7 @@
 # make cluster    three servers in the foreground, to play with redis-cli; Ctrl-C ends them
 # make test       install what is missing, build, lint, run every spec: plain, ASan+UBSan, TSan
 # make bench      measure a cluster of three processes; figures in build/bench.json (ONLY='cells=propose window=256')
+# make bench-peers   the same side by side with libraft, etcd, redis-server and a ceiling; build/bench-peers.json
 # make guard      counts instructions of fixed works against stored figures (UPDATE=1 stores them)
 # make sim        SEEDS=100 FROM=1: whole clusters in the simulator, by seed, on all cores; a failure is told and drawn
 # make soak       the same from a seed by date, until it fails or Ctrl-C
@@ -35,10 +36,11 @@ SAN_tsan := -fsanitize=thread
 BUILD_PACKAGES := gcc libc6-dev lua5.4 liblua5.4-dev libuv1-dev libxxhash-dev $(if $(MPACK),libmpack-dev)
 DEMO_PACKAGES := lua-luv redis-tools
 TEST_PACKAGES := clang lua-busted lua-check luarocks valgrind
+PEER_PACKAGES := libraft-dev liblz4-dev etcd-server golang-go golang-etcd-server-dev redis-server
 
 JOBS := -j$(shell nproc)
 
-.PHONY: all build build-asan build-tsan build-clang deps deps-test test lint demo cluster bench guard sim soak zoo install clean
+.PHONY: all build build-asan build-tsan build-clang deps deps-test test lint demo cluster bench bench-peers guard sim soak zoo install clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -108,6 +110,12 @@ cluster: deps
 bench: deps
 	@$(MAKE) --no-print-directory $(JOBS) build
 	@$(RUN) spec/bench/bench.lua build/bench.json $(ONLY)
+
+# Peers come from Debian; one that is missing is left out, and said to be.
+bench-peers: deps
+	-$(call INSTALL,$(PEER_PACKAGES))
+	@$(MAKE) --no-print-directory $(JOBS) build
+	@$(RUN) spec/bench/peers.lua build/bench-peers.json $(ONLY)
 
 guard: deps-test
 	@$(MAKE) --no-print-directory $(JOBS) build

@@ -13,10 +13,11 @@ local lab = {}
 local Cluster = {}
 Cluster.__index = Cluster
 
+---The timer goes on: one that were due before the loop's turn began would have it wait for something else, in vain.
 function lab.sleep(seconds)
-  local over, timer = false, uv.new_timer()
+  local over, timer, ms = false, uv.new_timer(), math.max(1, seconds * 1000 // 1)
   uv.update_time()
-  timer:start(seconds * 1000 // 1, 0, function() over = true end)
+  timer:start(ms, ms, function() over = true end)
   while not over do uv.run("once") end
   timer:close()
 end

@@ -63,6 +63,20 @@ end
 
 local function nothing() end
 
+---Runs fn(cluster) with a cluster of this election timeout.
+local function with_timeout(medium, timeout, fn)
+  return lab.with_cluster({ medium = medium, node = { election_timeout = timeout, heartbeat = timeout / 10 } }, fn)
+end
+
+local function kill_repeatedly(cluster, timeout, count)
+  return repeated(count, cluster, 2 * timeout + 0.5, kill, restore)
+end
+
+---Seconds without a commit, of each of so many leaders that were killed.
+function outages.kill_leaders(medium, timeout, count)
+  return with_timeout(medium, timeout, function(cluster) return kill_repeatedly(cluster, timeout, count).gaps end)
+end
+
 local function row(name, timeout, r)
   return { name, ("%g s"):format(timeout), #r.gaps, report.seconds(r.gap.median),
     ("%s .. %s"):format(report.seconds(r.gap.least), report.seconds(r.gap.most)), r.failed }
@@ -72,19 +86,18 @@ end
 function outages.failover(options)
   local rows, figures = {}, {}
   for _, timeout in ipairs { 1, 0.15 } do
-    lab.with_cluster({ medium = options.media[1], node = { election_timeout = timeout, heartbeat = timeout / 10 } },
-      function(cluster)
-        local quiet = repeated(1, cluster, 1, nothing)
-        local killed = repeated(options.kills, cluster, 2 * timeout + 0.5, kill, restore)
-        local vanished = repeated(options.kills, cluster, 5 * timeout, vanish, end_vanished)
-        local planned = repeated(options.kills, cluster, 0.5, hand_over)
-        rows[#rows + 1] = row("nothing happens", timeout, quiet)
-        rows[#rows + 1] = row("kill -9 of the leader", timeout, killed)
-        rows[#rows + 1] = row("the leader's machine vanishes", timeout, vanished)
-        rows[#rows + 1] = row("planned change of the leader", timeout, planned)
-        figures[#figures + 1] = { election_timeout = timeout, quiet = quiet, killed = killed, vanished = vanished,
-          planned = planned }
-      end)
+    with_timeout(options.media[1], timeout, function(cluster)
+      local quiet = repeated(1, cluster, 1, nothing)
+      local killed = kill_repeatedly(cluster, timeout, options.kills)
+      local vanished = repeated(options.kills, cluster, 5 * timeout, vanish, end_vanished)
+      local planned = repeated(options.kills, cluster, 0.5, hand_over)
+      rows[#rows + 1] = row("nothing happens", timeout, quiet)
+      rows[#rows + 1] = row("kill -9 of the leader", timeout, killed)
+      rows[#rows + 1] = row("the leader's machine vanishes", timeout, vanished)
+      rows[#rows + 1] = row("planned change of the leader", timeout, planned)
+      figures[#figures + 1] = { election_timeout = timeout, quiet = quiet, killed = killed, vanished = vanished,
+        planned = planned }
+    end)
   end
   print(("\ntime without a commit, of %d clients on a follower"):format(WINDOW))
   report.table({ "what", "election timeout", "times", "median", "least .. most", "failed proposals" }, rows)

@@ -35,7 +35,7 @@ function report.number(n)
   if n ~= n or n == math.huge then return "-" end
   if n >= 999500 then return ("%.2f M"):format(n / 1e6) end
   if n >= 9995 then return ("%.1f k"):format(n / 1e3) end
-  if n >= 100 or n == n // 1 then return ("%.0f"):format(n) end
+  if n >= 10 or n == n // 1 then return ("%.0f"):format(n) end
   return ("%.2f"):format(n)
 end
 
