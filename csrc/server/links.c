@@ -450,17 +450,14 @@ void links_remembered(struct links *p, raft_id id)
     }
 }
 
-/* Who is no member here gets a place among the guests, so that it can be answered, where it says it is. NULL: there is
- * none. */
+/* Who is no member here gets a place among the guests, so that it can be answered. NULL: there is none. */
 static struct peer *peer_of(struct links *p, const struct hello *h)
 {
     struct peer *peer = find(p, h->from);
     struct member member = {.id = h->from};
-    if (h->address[0] == '\0' || (peer != NULL && !peer->guest)) return peer;
+    if (peer != NULL || h->address[0] == '\0') return peer;
     snprintf(member.address, sizeof member.address, "%s", h->address);
-    if (peer == NULL) return peer_add(p, &member, true);
-    if (strcmp(peer->member.address, member.address) != 0) peer_move(p, peer, &member);
-    return peer;
+    return peer_add(p, &member, true);
 }
 
 static void admit(struct links *p, struct peer_link *l, const struct hello *h)

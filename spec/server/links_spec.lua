@@ -52,17 +52,6 @@ describe("a node that is dialled", function()
     assert.equal(7, wire.hello_read(lab.line(w, 4, nil, back):expect "hello").to)
   end)
 
-  it("dials a guest that has moved where it says it is now", function()
-    w:listen(4, "node-4:7000")
-    w:listen(4, "elsewhere:7000")
-    local guest = lab.greet(w, 4, 1, { from = 7, address = "node-4:7000" })
-    guest:expect "hello"
-    local first = lab.wait(w, "being dialled", function() return w:accepted(4)[1] end)
-    lab.greet(w, 4, 1, { from = 7, address = "elsewhere:7000" }):expect "hello"
-    lab.wait(w, "the end of the first link", function() return select(2, w:link(first)) end)
-    lab.wait(w, "being dialled again", function() return w:accepted(4)[1] end)
-  end)
-
   it("hears no more than eight guests, and forgets those that are gone", function()
     local guests = {}
     for i = 1, 8 do
