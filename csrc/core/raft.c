@@ -411,7 +411,7 @@ int raft_change(struct raft *r, const struct raft_change *changes, size_t n, uin
 {
     int rv = change(r, changes, n, now, index, term);
     raft_index at = rv == OK ? *index : 0;
-    return tell(r, (struct raft_input){RAFT_INPUT_CHANGE, .now = now, .index = at}, rv);
+    return tell(r, (struct raft_input){RAFT_INPUT_CHANGE, .now = now, .n = n, .changes = changes, .index = at}, rv);
 }
 
 void raft_peer_lost(struct raft *r, raft_id peer)
@@ -442,7 +442,7 @@ int raft_read(struct raft *r, uint64_t context, bool lease, uint64_t now)
 {
     if (r->corrupt) return ERR_CORRUPT;
     int rv = r->role == RAFT_LEADER ? lease_read(r, context, lease, now) : ERR_NOT_LEADER;
-    return tell(r, (struct raft_input){RAFT_INPUT_READ, .now = now}, rv);
+    return tell(r, (struct raft_input){RAFT_INPUT_READ, .now = now, .context = context, .lease = lease}, rv);
 }
 
 /* ---- storage ---- */

@@ -338,7 +338,10 @@ struct raft_input {
     const struct raft_config *config;   /* START */
     const struct raft_initial *initial; /* START */
     const struct raft_message *message; /* STEP */
-    size_t n;                           /* PROPOSE: entries */
+    size_t n;                           /* PROPOSE: entries; CHANGE: changes */
+    const struct raft_change *changes;  /* CHANGE */
+    uint64_t context;                   /* READ */
+    bool lease;                         /* READ */
     uint64_t seq;                       /* PERSISTED */
     raft_index index;                   /* APPLIED, SNAPSHOT_TAKEN, COMPACT; RANGE_SENT: last; CHANGE: of its entry */
     raft_id peer;                       /* UNREACHABLE, RANGE_SENT, SNAPSHOT_SENT, PEER_LOST; TRANSFER: the chosen */

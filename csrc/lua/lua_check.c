@@ -249,11 +249,16 @@ static int choice(lua_State *L, int table, const char *name, const char *const *
 
 static const char *const role_names[] = {NULL, "follower", "candidate", "leader", NULL};
 static const char *const message_names[] = {NULL, "append", "append_reply", "heartbeat", "heartbeat_reply", "vote",
-                                            "vote_reply", NULL};
-static const char *const input_names[] = {NULL, "start", "tick", "step", "propose", "persisted", "applied",
-                                          "unreachable", "range_sent", "campaign", "step_down", "ready", NULL};
-static const char *const result_names[] = {NULL, "ok", "nomem", "invalid", "corrupt", NULL};
-static const int results[] = {0, OK, ERR_NOMEM, ERR_INVALID, ERR_CORRUPT};
+                                            "vote_reply", "timeout_now", "snapshot", NULL};
+static const char *const input_names[] = {
+    NULL, "start", "tick", "step", "propose", "persisted", "applied", "unreachable", "range_sent", "campaign",
+    "step_down", "ready", "snapshot_taken", "compact", "snapshot_sent", "change", "peer_lost", "transfer",
+    "leader_lost", "read", NULL};
+static const char *const result_names[] = {NULL, "ok", "nomem", "invalid", "corrupt", "not_leader", "transferring",
+                                           "changing", "not_ready", "lagging", NULL};
+static const int results[] = {0, OK, ERR_NOMEM, ERR_INVALID, ERR_CORRUPT, ERR_NOT_LEADER, ERR_TRANSFERRING,
+                              ERR_CHANGING, ERR_NOT_READY, ERR_LAGGING};
+static const char *const change_names[] = {NULL, "add", "promote", "demote", "move", "remove", NULL};
 
 /* What an input points to. */
 struct given {
@@ -261,6 +266,9 @@ struct given {
     struct raft_initial initial;
     struct raft_run runs[TERMS_MAX];
     struct raft_message message, messages[8];
+    struct raft_conf conf, message_conf; /* of the core after the step; in a message */
+    struct raft_change changes[RAFT_MEMBERS_MAX];
+    struct raft_read reads[8];
     struct raft_entry entries[TERMS_MAX];
     struct raft_ready ready;
     raft_term added[TERMS_MAX];
@@ -274,23 +282,54 @@ static raft_index terms_field(lua_State *L, int table, const char *name, raft_te
     return n;
 }
 
-/* { type, from, to, term, index, log_term, hint, commit, n_entries, pre, reject, entries = { terms } } */
-static struct raft_message read_message(lua_State *L, int table, struct raft_entry *entries)
+static uint8_t ids_field(lua_State *L, int table, const char *name, raft_id ids[RAFT_MEMBERS_MAX])
+{
+    raft_term list[TERMS_MAX];
+    raft_index n = MIN(terms_field(L, table, name, list), RAFT_MEMBERS_MAX);
+    memcpy(ids, list, n * sizeof *ids);
+    return (uint8_t)n;
+}
+
+/* The field { voters = { ids }, outgoing = , learners = }; nil: voters 1, 2, 3. Was it there? */
+static bool conf_field(lua_State *L, int table, const char *name, struct raft_conf *conf)
+{
+    *conf = (struct raft_conf){.voters = {1, 2, 3}, .n_voters = 3};
+    bool given = lua_getfield(L, table, name) == LUA_TTABLE;
+    if (given) {
+        int fields = lua_gettop(L);
+        conf->n_voters = ids_field(L, fields, "voters", conf->voters);
+        conf->n_outgoing = ids_field(L, fields, "outgoing", conf->outgoing);
+        conf->n_learners = ids_field(L, fields, "learners", conf->learners);
+    }
+    lua_pop(L, 1);
+    return given;
+}
+
+/* { type, from, to, term, index, log_term, hint, commit, context, n_entries, pre, reject, force,
+ *   entries = { terms }, conf = what the last of them says, if it is a configuration } */
+static struct raft_message read_message(lua_State *L, int table, struct given *g)
 {
     raft_term terms[TERMS_MAX];
+    struct raft_entry *entries = g->entries;
     raft_index n = terms_field(L, table, "entries", terms);
     for (raft_index i = 0; i < n; i++) entries[i] = (struct raft_entry){.term = terms[i], .type = RAFT_ENTRY_COMMAND};
+    bool changes = conf_field(L, table, "conf", &g->message_conf);
+    if (changes && n > 0) {
+        entries[n - 1].type = RAFT_ENTRY_CONFIG;
+        entries[n - 1].conf = &g->message_conf;
+    }
     return (struct raft_message){
         .type = (uint8_t)choice(L, table, "type", message_names),
         .from = field(L, table, "from", 0), .to = field(L, table, "to", 0), .term = field(L, table, "term", 0),
         .index = field(L, table, "index", 0), .log_term = field(L, table, "log_term", 0),
         .hint = field(L, table, "hint", 0), .commit = field(L, table, "commit", 0),
         .n_entries = (uint32_t)field(L, table, "n_entries", n), .entries = entries,
-        .pre = flag(L, table, "pre"), .reject = flag(L, table, "reject"),
+        .context = field(L, table, "context", 0), .conf = &g->message_conf,
+        .pre = flag(L, table, "pre"), .reject = flag(L, table, "reject"), .force = flag(L, table, "force"),
     };
 }
 
-/* { id, election_timeout, heartbeat, term, vote, log = { terms }, applied }: of voters 1, 2, 3 */
+/* { id, election_timeout, heartbeat, lease, drift, term, vote, log = { terms }, applied, conf } */
 static void read_start(lua_State *L, int table, struct given *g)
 {
     raft_term terms[TERMS_MAX];
@@ -298,47 +337,86 @@ static void read_start(lua_State *L, int table, struct given *g)
         .id = field(L, table, "id", 1),
         .election_timeout_us = field(L, table, "election_timeout", US_PER_S),
         .heartbeat_us = field(L, table, "heartbeat", US_PER_S / 10),
+        .lease = flag(L, table, "lease"), .clock_drift_us = field(L, table, "drift", 0),
     };
     g->initial = (struct raft_initial){
         .term = field(L, table, "term", 0), .vote = field(L, table, "vote", 0), .runs = g->runs,
         .last = terms_field(L, table, "log", terms), .applied = field(L, table, "applied", 0),
-        .conf = {.voters = {1, 2, 3}, .n_voters = 3},
     };
+    conf_field(L, table, "conf", &g->initial.conf);
     for (raft_index i = 0; i < g->initial.last; i++) {
         if (i > 0 && terms[i] == terms[i - 1]) continue;
         g->runs[g->initial.n_runs++] = (struct raft_run){.start = i + 1, .term = terms[i]};
     }
 }
 
-/* { seq, vote_changed, term, vote, truncate_from, first, last, commit, messages = { ... } } */
-static void read_ready(lua_State *L, int table, struct given *g)
+/* reads = { { context, index }, ... } */
+static void read_reads(lua_State *L, int table, struct given *g)
 {
-    g->ready = (struct raft_ready){
-        .seq = field(L, table, "seq", 0), .vote_changed = flag(L, table, "vote_changed"),
-        .term = field(L, table, "term", 0), .vote = field(L, table, "vote", 0),
-        .truncate_from = field(L, table, "truncate_from", 0), .first = field(L, table, "first", 1),
-        .last = field(L, table, "last", 0), .commit = field(L, table, "commit", 0), .messages = g->messages,
-    };
-    if (lua_getfield(L, table, "messages") == LUA_TTABLE) {
+    if (lua_getfield(L, table, "reads") == LUA_TTABLE) {
         int list = lua_gettop(L);
-        g->ready.n_messages = MIN((size_t)luaL_len(L, list), COUNT_OF(g->messages));
-        for (size_t i = 0; i < g->ready.n_messages; i++) {
+        g->ready.n_reads = MIN((size_t)luaL_len(L, list), COUNT_OF(g->reads));
+        for (size_t i = 0; i < g->ready.n_reads; i++) {
             lua_geti(L, list, (lua_Integer)i + 1);
-            g->messages[i] = read_message(L, lua_gettop(L), g->entries);
+            int read = lua_gettop(L);
+            g->reads[i] = (struct raft_read){field(L, read, "context", 0), field(L, read, "index", 0)};
             lua_pop(L, 1);
         }
     }
     lua_pop(L, 1);
 }
 
-/* { type, result = "ok", now, message, n, seq, index, peer }, and what else the type has. */
+/* changes = { { op, id }, ... }; how many */
+static size_t read_changes(lua_State *L, int table, struct given *g)
+{
+    size_t n = 0;
+    if (lua_getfield(L, table, "changes") == LUA_TTABLE) {
+        int list = lua_gettop(L);
+        for (n = 0; n < MIN((size_t)luaL_len(L, list), COUNT_OF(g->changes)); n++) {
+            lua_geti(L, list, (lua_Integer)n + 1);
+            int change = lua_gettop(L);
+            g->changes[n].op = (uint8_t)choice(L, change, "op", change_names);
+            g->changes[n].id = field(L, change, "id", 0);
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+    return n;
+}
+
+/* { seq, vote_changed, term, vote, truncate_from, first, last, commit, messages = { ... }, reads = { ... } } */
+static void read_ready(lua_State *L, int table, struct given *g)
+{
+    g->ready = (struct raft_ready){
+        .seq = field(L, table, "seq", 0), .vote_changed = flag(L, table, "vote_changed"),
+        .term = field(L, table, "term", 0), .vote = field(L, table, "vote", 0),
+        .truncate_from = field(L, table, "truncate_from", 0), .first = field(L, table, "first", 1),
+        .last = field(L, table, "last", 0), .commit = field(L, table, "commit", 0),
+        .messages = g->messages, .reads = g->reads,
+    };
+    read_reads(L, table, g);
+    if (lua_getfield(L, table, "messages") == LUA_TTABLE) {
+        int list = lua_gettop(L);
+        g->ready.n_messages = MIN((size_t)luaL_len(L, list), COUNT_OF(g->messages));
+        for (size_t i = 0; i < g->ready.n_messages; i++) {
+            lua_geti(L, list, (lua_Integer)i + 1);
+            g->messages[i] = read_message(L, lua_gettop(L), g);
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+}
+
+/* { type, result = "ok", now, message, n, seq, index, peer, context, lease, changes }, and what else the type has. */
 static struct raft_input read_input(lua_State *L, int table, struct given *g)
 {
     struct raft_input input = {
         .type = (enum raft_input_type)choice(L, table, "type", input_names),
         .now = field(L, table, "now", 0), .n = (size_t)field(L, table, "n", 0), .seq = field(L, table, "seq", 0),
         .index = field(L, table, "index", 0), .peer = field(L, table, "peer", 0),
+        .context = field(L, table, "context", 0), .lease = flag(L, table, "lease"), .changes = g->changes,
     };
+    if (input.type == RAFT_INPUT_CHANGE) input.n = read_changes(L, table, g);
     if (lua_getfield(L, table, "result") != LUA_TNIL) input.result = results[choice(L, table, "result", result_names)];
     lua_pop(L, 1);
     if (input.type == RAFT_INPUT_START) {
@@ -347,7 +425,7 @@ static struct raft_input read_input(lua_State *L, int table, struct given *g)
         input.initial = &g->initial;
     } else if (input.type == RAFT_INPUT_STEP) {
         lua_getfield(L, table, "message");
-        g->message = read_message(L, lua_gettop(L), g->entries);
+        g->message = read_message(L, lua_gettop(L), g);
         input.message = &g->message;
         lua_pop(L, 1);
     } else if (input.type == RAFT_INPUT_READY) {
@@ -357,8 +435,8 @@ static struct raft_input read_input(lua_State *L, int table, struct given *g)
     return input;
 }
 
-/* { role, term, durable_term, vote, leader, stable, commit, applied, asking, deadline, kept, added = { terms },
- *   peers = { { id, match, next }, ... } } */
+/* { role, term, durable_term, vote, leader, stable, commit, applied, asking, removed, transfer, conf, conf_index,
+ *   deadline, kept, added = { terms }, peers = { { id, match, next }, ... } } */
 static struct sim_core read_core(lua_State *L, int table, raft_index known, struct given *g)
 {
     struct sim_core core = {
@@ -369,7 +447,10 @@ static struct sim_core read_core(lua_State *L, int table, raft_index known, stru
         .applied = field(L, table, "applied", 0), .asking = flag(L, table, "asking"),
         .deadline_us = field(L, table, "deadline", 0), .kept = MIN(field(L, table, "kept", known), known),
         .added = g->added, .n_added = (size_t)terms_field(L, table, "added", g->added),
+        .removed = flag(L, table, "removed"), .transfer = field(L, table, "transfer", 0), .conf = &g->conf,
+        .conf_index = field(L, table, "conf_index", 0),
     };
+    conf_field(L, table, "conf", &g->conf);
     core.last = core.kept + core.n_added;
     if (lua_getfield(L, table, "peers") == LUA_TTABLE) {
         int list = lua_gettop(L);

@@ -103,6 +103,7 @@ static int l_sim(lua_State *L)
     set_integer(L, "commands", report.commands);
     set_integer(L, "elections", report.elections);
     set_integer(L, "crashes", report.crashes);
+    set_integer(L, "changes", report.changes);
     set_integer(L, "snapshots", report.snapshots);
     set_integer(L, "restores", report.restores);
     set_seconds(L, "simulated", report.simulated_us);

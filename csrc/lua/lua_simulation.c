@@ -470,9 +470,10 @@ void lua_simulation_open(lua_State *L)
     lua_pushcfunction(L, simulation_new);
     lua_setfield(L, -2, "simulation");
     lua_newtable(L);
-    for (lua_Integer i = 0; sim_chaos_names[i] != NULL; i++) {
+    for (size_t i = 0; sim_chaos_names[i] != NULL; i++) {
+        if (1u << i == SIM_MEMBERS) continue; /* whose members these are is up to the test */
         lua_pushstring(L, sim_chaos_names[i]);
-        lua_rawseti(L, -2, i + 1);
+        lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
     }
     lua_setfield(L, -2, "simulation_faults");
 }

@@ -6,7 +6,7 @@
 #include "store/store.h"
 
 const char *const sim_chaos_names[SIM_KINDS + 1] = {"network", "partitions", "links", "crashes", "pauses",
-                                                    "clocks", "disks", "rot", "wipes", "lies", NULL};
+                                                    "clocks", "disks", "rot", "wipes", "members", "lies", NULL};
 
 #define LEADER_PERMILLE 300u           /* how often the leader is hit as such */
 #define DIE_OPS 60u                    /* who is to die does so within so many file operations, */
@@ -268,13 +268,30 @@ static void true_turn(void *ctx)
     sim_world_set_clock(v->chaos->cluster->world, v->member->id, 1000000);
 }
 
+/* Two clocks differ by less than a tenth of an election timeout in its course: by a 25th for the rates of both, and by
+ * one jump of a 25th. */
+static void strike_bound_clock(struct sim_chaos *chaos, struct sim_victim *v)
+{
+    struct sim_world *w = chaos->cluster->world;
+    struct prng *prng = chance(chaos);
+    bool jumps = prng_chance(prng, 500) && sim_world_now(w) > chaos->jumped_us + 3 * chaos->timeout_us;
+    if (!jumps) {
+        sim_world_set_clock(w, v->member->id, between(prng, 980000, 1020000));
+        return;
+    }
+    chaos->jumped_us = sim_world_now(w);
+    sim_world_jump_clock(w, v->member->id, between(prng, 1, chaos->timeout_us / 25));
+}
+
 static void strike_clock(struct sim_chaos *chaos)
 {
     struct sim_world *w = chaos->cluster->world;
     struct sim_victim *v = pick(chaos);
     struct prng *prng = chance(chaos);
     uint64_t what = prng_below(prng, 4);
-    if (what == 0) {
+    if (chaos->bound && what < 3) {
+        strike_bound_clock(chaos, v);
+    } else if (what == 0) {
         sim_world_set_clock(w, v->member->id, magnitude(prng, 250000, 4));
     } else if (what == 1) {
         sim_world_set_clock(w, v->member->id, 0);
@@ -315,6 +332,7 @@ static void strike_disk(struct sim_chaos *chaos)
         later(chaos, unslow_disk, v);
     } else if (what == 1) {
         v->full = true;
+        if (!v->member->running) v->member->planted = true; /* it may be about to make its directory */
         sim_world_fill_disk(w, v->member->id, true);
         later(chaos, unfill_turn, v);
     } else if (v->member->running) {
@@ -328,6 +346,7 @@ static void strike_disk(struct sim_chaos *chaos)
 static bool spares(const struct sim_chaos *chaos, const struct sim_victim *v)
 {
     int lost = 0;
+    if ((chaos->kinds & SIM_MEMBERS) != 0) return false;
     for (int i = 0; i < nodes_of(chaos); i++) {
         const struct sim_victim *other = &chaos->victims[i];
         lost += other == v || other->rotten || other->wiped || other->gone;
@@ -380,11 +399,34 @@ static void strike_wipe(struct sim_chaos *chaos)
     later(chaos, start_turn, v);
 }
 
+/* ---- members ---- */
+
+/* Who is out for good makes room: another node begins in its place, and asks for a place in the cluster. */
+static void renew(struct sim_victim *v)
+{
+    struct sim_member *m = v->member;
+    sim_member_crash(m);
+    sim_world_wipe(v->chaos->cluster->world, m->id);
+    sim_check_renew(v->chaos->cluster->check, m->id);
+    m->raft_id = 0;
+    later(v->chaos, start_turn, v);
+}
+
+static void strike_members(struct sim_chaos *chaos)
+{
+    const struct sim_program *program = chaos->cluster->config.program;
+    struct sim_victim *v = pick(chaos);
+    struct sim_member *m = v->member;
+    if (program->change == NULL) return;
+    if (m->joins && m->raft_id != 0 && sim_check_is_out(chaos->cluster->check, m->id)) renew(v);
+    else program->change(m);
+}
+
 /* ---- all of it ---- */
 
 static void (*const strikes[SIM_KINDS])(struct sim_chaos *chaos) = {
     NULL, strike_partition, strike_link, strike_life, strike_pause, strike_clock, strike_disk, strike_rot, strike_wipe,
-    NULL,
+    strike_members, NULL,
 };
 
 /* A rate that is nought in half of the seeds. */
@@ -434,7 +476,7 @@ void sim_chaos_draw(struct sim_chaos *chaos, uint64_t seed, unsigned allowed, ui
     *chaos = (struct sim_chaos){.timeout_us = election_timeout_us};
     for (int i = 0; i < SIM_KINDS; i++) {
         unsigned kind = 1u << i;
-        bool on = prng_chance(&prng, 600) || allowed != SIM_ALL;
+        bool on = prng_chance(&prng, 600) || (allowed | SIM_MEMBERS) != SIM_ALL;
         chaos->sources[i].strike = strikes[i];
         bool for_good = (kind & (SIM_ROT | SIM_WIPES)) != 0; /* who loses a disk is out: not too soon */
         chaos->sources[i].pause_us = for_good ? magnitude(&prng, 4 * US_PER_S, 4)

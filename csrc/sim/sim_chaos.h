@@ -7,7 +7,8 @@
  * Disks that are lost for good (rotten, wiped) stay within what a cluster promises to survive: never more than a
  * minority of them, counted over the whole run, so that a majority keeps all that it ever held; a node is wiped only
  * when all others know it (a voter that nobody remembers cannot be told from a new one), and never are old bytes
- * damaged whose damage no log can tell from a torn write (sim_world_rot). What is refused for its rot stays down. */
+ * damaged whose damage no log can tell from a torn write (sim_world_rot). What is refused for its rot stays down. Where
+ * members change no disk is lost: any minority of them may become a majority. */
 #ifndef RAFT_SIM_SIM_CHAOS_H
 #define RAFT_SIM_SIM_CHAOS_H
 
@@ -26,10 +27,11 @@ enum {
     SIM_DISKS = 64,     /* slow, full, failing */
     SIM_ROT = 128,      /* old bytes on a disk change */
     SIM_WIPES = 256,    /* a node comes back with an empty disk */
-    SIM_LIES = 512,     /* disks that do not write what they say: a check must fail */
-    SIM_ALL = 511,      /* but lies */
+    SIM_MEMBERS = 512,  /* members are added, promoted, demoted, moved, removed, and come back as new ones */
+    SIM_LIES = 1024,    /* disks that do not write what they say: a check must fail */
+    SIM_ALL = 1023,     /* but lies */
 };
-#define SIM_KINDS 10
+#define SIM_KINDS 11
 extern const char *const sim_chaos_names[SIM_KINDS + 1];
 
 /* What strikes again and again. */
@@ -66,12 +68,14 @@ struct sim_chaos {
     void *aimed_ctx;
     struct sim_victim victims[SIM_NODES_MAX]; /* of member id at id - 1 */
     struct sim_pair pairs[SIM_NODES_MAX][SIM_NODES_MAX];
+    bool bound;   /* reads rest on leases: clocks run apart by less than those allow */
+    uint64_t jumped_us; /* when a clock has last jumped, if they are bound */
     bool healed; /* nothing strikes any more */
     bool over;   /* and nobody is started any more */
 };
 
-/* Draws what this seed has in store: of SIM_ALL a choice of kinds, else all that are named. Given by name, the kinds
- * that a seed has chosen make the same run. */
+/* Draws what this seed has in store: of SIM_ALL, with SIM_MEMBERS or without, a choice of kinds, else all that are
+ * named. Given by name, the kinds that a seed has chosen make the same run. */
 void sim_chaos_draw(struct sim_chaos *chaos, uint64_t seed, unsigned allowed, uint64_t election_timeout_us);
 /* The first fault strikes after `us`. chaos stays where it is as long as the cluster runs. */
 void sim_chaos_start(struct sim_chaos *chaos, struct sim_cluster *c, uint64_t us);

@@ -28,6 +28,7 @@ struct check_node {
     raft_id vote;
     raft_term *log; /* terms; index i at i - 1 */
     size_t last, log_capacity;
+    struct raft_conf_at members; /* its latest configuration */
     raft_index stable, commit, applied;
     uint64_t applied_us, state;
     uint8_t *values; /* bits: applied in this life */
@@ -61,6 +62,8 @@ struct sim_check {
     struct fate *fates; /* of value v at v - 1 */
     size_t n_fates, fates_capacity;
     raft_index committed, acknowledged;
+    struct raft_conf_at members; /* by which the newest commit was counted, or the one right after it */
+    uint8_t node_of[UINT8_MAX + 1]; /* member id; 0 = no node */
     bool failed;
     char failure[SIM_FAILURE_MAX];
 };
@@ -69,7 +72,14 @@ struct sim_check *sim_check_new(int nodes)
 {
     ASSERT(nodes >= 1 && nodes <= SIM_CHECK_NODES);
     struct sim_check *c = mem_zero(1, sizeof(*c));
-    if (c != NULL) c->nodes = nodes;
+    if (c == NULL) return NULL;
+    c->nodes = nodes;
+    struct raft_conf *conf = &c->members.conf;
+    for (int node = 1; node <= nodes; node++) {
+        conf->voters[conf->n_voters++] = (raft_id)node;
+        sim_check_identity(c, node, (raft_id)node);
+    }
+    for (int node = 1; node <= nodes; node++) c->node[node].members = c->members;
     return c;
 }
 
@@ -193,6 +203,43 @@ void sim_check_leader(struct sim_check *c, int node, raft_term term)
     }
 }
 
+void sim_check_identity(struct sim_check *c, int node, raft_id id)
+{
+    ASSERT(id <= UINT8_MAX);
+    c->node_of[id] = (uint8_t)node;
+}
+
+void sim_check_conf(struct sim_check *c, int node, raft_index index, const struct raft_conf *conf)
+{
+    node_of(c, node)->members = (struct raft_conf_at){.index = index, .conf = *conf};
+}
+
+/* As bits. Members that are no node (never started) have none. */
+static unsigned nodes_of(const struct sim_check *c, const raft_id *ids, size_t n)
+{
+    unsigned nodes = 0;
+    for (size_t i = 0; i < n; i++) nodes |= ids[i] <= UINT8_MAX ? 1u << c->node_of[ids[i]] : 0;
+    return nodes & ~1u;
+}
+
+bool sim_check_is_member(const struct sim_check *c, int node)
+{
+    const struct raft_conf *m = &c->members.conf;
+    unsigned nodes = nodes_of(c, m->voters, m->n_voters) | nodes_of(c, m->outgoing, m->n_outgoing) |
+                     nodes_of(c, m->learners, m->n_learners);
+    return (nodes & 1u << node) != 0;
+}
+
+bool sim_check_is_steady(const struct sim_check *c)
+{
+    return c->members.index <= c->committed && c->members.conf.n_outgoing == 0;
+}
+
+bool sim_check_is_out(const struct sim_check *c, int node)
+{
+    return sim_check_is_steady(c) && !sim_check_is_member(c, node);
+}
+
 raft_index sim_check_last(const struct sim_check *c, int node)
 {
     return node_of(c, node)->last;
@@ -297,14 +344,29 @@ static bool is_gone(const struct check_node *n, raft_index index, raft_term term
     return index <= n->n_gone && n->gone[index - 1] == term;
 }
 
-static int disks_with(const struct sim_check *c, raft_index index, raft_term term)
+/* Nodes whose disk has it, or had it when it was lost. */
+static unsigned disks_with(const struct sim_check *c, raft_index index, raft_term term)
 {
-    int count = 0;
+    unsigned nodes = 0;
     for (int node = 1; node <= c->nodes; node++) {
         const struct check_node *n = &c->node[node];
-        if (is_gone(n, index, term) || (n->stable >= index && n->log[index - 1] == term)) count++;
+        if (is_gone(n, index, term) || (n->stable >= index && n->log[index - 1] == term)) nodes |= 1u << node;
     }
-    return count;
+    return nodes;
+}
+
+static int count(unsigned nodes)
+{
+    int n = 0;
+    for (; nodes != 0; nodes &= nodes - 1) n++;
+    return n;
+}
+
+static bool is_quorum(const struct sim_check *c, unsigned nodes)
+{
+    const struct raft_conf *m = &c->members.conf;
+    return 2 * count(nodes & nodes_of(c, m->voters, m->n_voters)) > m->n_voters &&
+           (m->n_outgoing == 0 || 2 * count(nodes & nodes_of(c, m->outgoing, m->n_outgoing)) > m->n_outgoing);
 }
 
 static void commit_one(struct sim_check *c, int node, raft_index index)
@@ -316,11 +378,12 @@ static void commit_one(struct sim_check *c, int node, raft_index index)
     } else if (slot->committed == 0) {
         slot->committed = term;
         slot->committed_in = node_of(c, node)->term;
+        if (index > c->committed) c->members = node_of(c, node)->members;
         c->committed = MAX(c->committed, index);
-        int disks = disks_with(c, index, term);
-        if (disks <= c->nodes / 2) {
+        unsigned disks = disks_with(c, index, term);
+        if (!is_quorum(c, disks)) {
             sim_check_fail(c, node, "durability: index %" PRIu64 " of term %" PRIu64
-                           " is committed, but on %d of %d disks", index, term, disks, c->nodes);
+                           " is committed, but on %d of %d disks", index, term, count(disks), c->nodes);
         }
     } else if (slot->committed != term) {
         sim_check_fail(c, node, "state machine safety: commits index %" PRIu64 " of term %" PRIu64
@@ -397,6 +460,14 @@ void sim_check_lost(struct sim_check *c, int node)
     n->last = 0;
     n->stable = 0;
     n->n_said = 0;
+}
+
+void sim_check_renew(struct sim_check *c, int node)
+{
+    bool lost = node_of(c, node)->lost;
+    ASSERT(sim_check_is_out(c, node));
+    sim_check_lost(c, node);
+    node_of(c, node)->lost = lost;
 }
 
 void sim_check_damaged(struct sim_check *c, int node)
@@ -480,11 +551,11 @@ void sim_check_disk(struct sim_check *c, int node, raft_term term, raft_id vote,
 
 void sim_check_disks(struct sim_check *c)
 {
-    int missing = 0;
-    for (int node = 1; node <= c->nodes; node++) missing += c->node[node].disk_short;
-    if (2 * missing < c->nodes) return;
+    unsigned whole = 0;
+    for (int node = 1; node <= c->nodes; node++) whole |= c->node[node].disk_short ? 0 : 1u << node;
+    if (c->committed == 0 || is_quorum(c, whole)) return;
     sim_check_fail(c, 0, "durability: index %" PRIu64 " is committed, and %d of %d disks do not hold it", c->committed,
-                   missing, c->nodes);
+                   c->nodes - count(whole), c->nodes);
 }
 
 /* ---- the state machine of a node, and its callers ---- */
@@ -625,13 +696,19 @@ raft_index sim_check_committed(const struct sim_check *c)
     return c->committed;
 }
 
+/* Is this node to have all that there is? */
+static bool ends_whole(const struct sim_check *c, int node)
+{
+    return !c->node[node].lost && sim_check_is_member(c, node);
+}
+
 void sim_check_end(struct sim_check *c)
 {
     int first = 1;
-    while (first < c->nodes && c->node[first].lost) first++;
+    while (first < c->nodes && !ends_whole(c, first)) first++;
     for (int node = first; node <= c->nodes; node++) {
         const struct check_node *n = node_of(c, node), *other = node_of(c, first);
-        if (n->lost) continue;
+        if (!ends_whole(c, node)) continue;
         if (n->applied != other->applied || n->state != other->state) {
             sim_check_fail(c, node, "convergence: its state at index %" PRIu64 " is not that of node %d at index %"
                            PRIu64, n->applied, first, other->applied);

@@ -16,7 +16,7 @@
 #ifndef RAFT_SIM_SIM_CHECK_H
 #define RAFT_SIM_SIM_CHECK_H
 
-#include "core/types.h"
+#include "core/raft.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -25,7 +25,8 @@
 
 struct sim_check;
 
-struct sim_check *sim_check_new(int nodes); /* numbered from 1. NULL: no memory */
+/* Of the nodes numbered from 1, at first all are voters. NULL: no memory. */
+struct sim_check *sim_check_new(int nodes);
 void sim_check_free(struct sim_check *c);
 /* What went wrong first, with check, time, node and index; NULL: nothing did. */
 const char *sim_check_failure(const struct sim_check *c);
@@ -38,6 +39,12 @@ void sim_check_time(struct sim_check *c, uint64_t now_us);
 
 void sim_check_term(struct sim_check *c, int node, raft_term term, raft_id vote, raft_term durable);
 void sim_check_leader(struct sim_check *c, int node, raft_term term);
+
+/* This node is a member with that id, if a configuration says so; at first its number is its id. */
+void sim_check_identity(struct sim_check *c, int node, raft_id id);
+/* By which configuration this node counts from now on, and the index of its entry. What a leader commits next is on
+ * disks of its majorities. */
+void sim_check_conf(struct sim_check *c, int node, raft_index index, const struct raft_conf *conf);
 /* The log of a node as the checker knows it: last index, and the term at one (0: beyond the end). */
 raft_index sim_check_last(const struct sim_check *c, int node);
 raft_term sim_check_term_at(const struct sim_check *c, int node, raft_index index);
@@ -67,6 +74,13 @@ void sim_check_recover(struct sim_check *c, int node, raft_term term, raft_id vo
  * them before. It may live on with an empty disk, and the end does not ask it for the others' state. Precondition: it
  * is down. */
 void sim_check_lost(struct sim_check *c, int node);
+/* It is no member any more, and comes back as another one, with an empty disk. Preconditions: it is down, and
+ * sim_check_is_out. */
+void sim_check_renew(struct sim_check *c, int node);
+/* By the newest commit: is this node a member? Is it none, for good unless it is added again? Is no change open? */
+bool sim_check_is_member(const struct sim_check *c, int node);
+bool sim_check_is_out(const struct sim_check *c, int node);
+bool sim_check_is_steady(const struct sim_check *c);
 /* A fault has damaged its disk behind its back: until sim_check_lost nothing is said about what that disk holds. */
 void sim_check_damaged(struct sim_check *c, int node);
 
@@ -75,7 +89,8 @@ void sim_check_damaged(struct sim_check *c, int node);
 /* What a look at one has found, as with sim_check_recover: all that was durable has to be there. */
 void sim_check_disk(struct sim_check *c, int node, raft_term term, raft_id vote, const raft_term *terms,
                     raft_index last);
-/* After a look at each of them, at one moment: what is committed is on the disks of a majority. */
+/* After a look at each of them, at one moment: what is committed is on the disks of a majority (of both, in a joint
+ * configuration). */
 void sim_check_disks(struct sim_check *c);
 
 /* ---- the state machine of a node, and its callers ---- */
@@ -101,7 +116,7 @@ raft_index sim_check_acknowledged(const struct sim_check *c);
 void sim_check_barrier(struct sim_check *c, int node, raft_index began);
 
 raft_index sim_check_committed(const struct sim_check *c); /* the highest index committed anywhere */
-/* The end: the same state everywhere, with all that was acknowledged and nothing that was refused. */
+/* The end: the same state on every member, with all that was acknowledged and nothing that was refused. */
 void sim_check_end(struct sim_check *c);
 
 #pragma GCC visibility pop

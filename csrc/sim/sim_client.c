@@ -30,7 +30,8 @@ static void act(struct sim_clients *clients)
     struct sim_member *m = sim_cluster_member(c, 1 + (int)prng_below(prng, (uint64_t)c->config.nodes));
     uint64_t what = prng_below(prng, 100);
     if (prng_chance(prng, clients->transfers)) {
-        sim_member_transfer(m, prng_below(prng, (uint64_t)c->config.nodes + 1));
+        uint64_t target = prng_below(prng, (uint64_t)c->config.nodes + 1);
+        sim_member_transfer(m, target == 0 ? 0 : sim_cluster_member(c, (int)target)->raft_id);
     } else if (what < 5) {
         sim_member_barrier(m);
     } else if (what < 12) {

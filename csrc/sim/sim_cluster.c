@@ -65,6 +65,7 @@ static void on_started(void *ctx, int code)
 {
     struct sim_member *m = ctx;
     m->running = code == OK;
+    if (code == OK) m->raft_id = host_node(m->host);
     m->closed = code != OK;
     if (code != OK && !m->planted) {
         sim_check_fail(m->cluster->check, m->id, "it cannot start: %s", host_start_error(m->host)->text);
@@ -236,6 +237,7 @@ int sim_cluster_init(struct sim_cluster *c, const struct sim_cluster_config *con
         struct sim_member *m = sim_cluster_member(c, id);
         m->cluster = c;
         m->id = id;
+        m->raft_id = (raft_id)id;
         snprintf(m->dir, sizeof(m->dir), "node-%d", id);
     }
     return OK;

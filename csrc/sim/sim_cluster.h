@@ -29,13 +29,15 @@ struct sim_program {
     /* The process is gone, after a crash or in good order: calls sim_member_free if sim_member_open was called. */
     void (*end)(struct sim_member *m);
     /* NULL, or what watches the machine that was given to sim_member_open: called before each apply. */
+    void (*change)(struct sim_member *m); /* NULL, or asks for a change of the members, whichever it likes */
     void (*applying)(struct sim_member *m, const struct entry *command, uint64_t time_us, uint64_t sequence);
 };
 
 /* An open call of the machine in C. */
 struct sim_call {
     uint64_t sequence;
-    uint64_t value;   /* 0 = a barrier, a read, a transfer */
+    uint64_t value;   /* 0 = a barrier, a read, a transfer, a change of members */
+    bool changes;     /* that */
     raft_index began; /* what was acknowledged when a barrier or a read began */
 };
 
@@ -53,6 +55,8 @@ struct sim_member {
     struct sim_call *calls; /* of the machine in C */
     size_t n_calls, calls_capacity;
     struct sim_state loaded; /* by the machine in C, from a snapshot that is being restored */
+    raft_id raft_id; /* of its present directory; 0 = it has none yet, and asks for a place */
+    bool joins;      /* it is not added by its id, but asks for a place; once it is out it is another one */
     uint64_t turn_us; /* when the next turn is planned; NEVER_US: it is not */
     uint64_t lives;   /* processes so far */
     bool up;      /* there is a process */
@@ -69,6 +73,7 @@ struct sim_member {
 struct sim_cluster_config {
     uint64_t seed;
     int nodes; /* 1 .. SIM_NODES_MAX */
+    int first; /* nodes 1 .. first are the first members; 0 = all */
     uint64_t election_timeout_us, heartbeat_us;
     uint32_t pending, command_bytes, cache_bytes;
     uint64_t segment_bytes;
@@ -88,7 +93,7 @@ struct sim_cluster {
     struct frame_reader reader; /* of what members send */
     struct sim_member members[SIM_NODES_MAX]; /* member id at id - 1 */
     uint64_t next_value;
-    uint64_t events, acknowledged, crashes, leaders, snapshots, restores;
+    uint64_t events, acknowledged, crashes, leaders, snapshots, restores, changes;
     raft_term newest_term; /* that had a leader */
 };
 

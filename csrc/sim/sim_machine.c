@@ -50,8 +50,7 @@ static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64
 /* What may come of a question to the leader, besides what may come of a proposal. */
 static bool is_ask_code(uint64_t number, int code)
 {
-    return number >= HOST_FIRST_ASK && (code == ERR_BUSY || code == ERR_NO_MEMBER || code == ERR_TRANSFERRING ||
-                                        code == ERR_NOT_READY);
+    return number >= HOST_FIRST_ASK && (code == ERR_BUSY || (code <= ERR_CHANGING && code >= ERR_NO_VOTERS));
 }
 
 /* Codes that say for certain that no copy of a proposal entered any log. */
@@ -68,6 +67,7 @@ static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, ra
     struct sim_check *check = m->cluster->check;
     struct sim_call call;
     if (!call_take(m, sequence, &call)) return;
+    m->cluster->changes += code == OK && call.changes;
     if (code == OK && call.value == 0) {
         sim_check_barrier(check, m->id, call.began);
     } else if (code == ERR_NO_RESULT && call.value != 0) {
@@ -142,6 +142,15 @@ static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t 
 
 /* ---- the process ---- */
 
+/* It asks all others for a place, unless its directory knows of one. */
+static void ask_others(const struct sim_member *m, struct engine_config *config)
+{
+    config->id = 0;
+    for (int id = 1; id <= m->cluster->config.nodes; id++) {
+        if (id != m->id) sim_member_address(id, config->join[config->n_join++]);
+    }
+}
+
 static void machine_start(struct sim_member *m)
 {
     static const struct host_machine machine = {
@@ -149,16 +158,20 @@ static void machine_start(struct sim_member *m)
         .save = on_save, .load = on_load, .snapshot = on_snapshot};
     struct sim_cluster *c = m->cluster;
     struct engine_config config = {
-        .dir = m->dir, .name = CLUSTER_NAME, .id = (raft_id)m->id,
+        .dir = m->dir, .name = CLUSTER_NAME, .id = m->raft_id,
         .election_timeout_us = c->config.election_timeout_us, .heartbeat_us = c->config.heartbeat_us,
         .pending = c->config.pending, .command_bytes = c->config.command_bytes,
         .cache_bytes = c->config.cache_bytes, .segment_bytes = c->config.segment_bytes, .spares = 2,
         .keep = c->config.keep, .lease = c->config.lease,
     };
-    for (int id = 1; id <= c->config.nodes; id++) {
-        char address[32];
-        sim_member_address(id, address);
-        int rv = members_add(&config.members, (raft_id)id, address, NULL);
+    char address[32];
+    sim_member_address(m->id, address);
+    config.listen = address;
+    if (m->raft_id != (raft_id)m->id) ask_others(m, &config);
+    for (int id = 1; id <= (c->config.first > 0 ? c->config.first : c->config.nodes); id++) {
+        char other[32];
+        sim_member_address(id, other);
+        int rv = members_add(&config.members, (raft_id)id, other, NULL);
         ASSERT(rv == OK);
     }
     struct host_config host = {.pending = config.pending, .pending_bytes = PENDING_BYTES,
@@ -185,8 +198,6 @@ static void machine_end(struct sim_member *m)
     m->n_calls = 0;
 }
 
-const struct sim_program sim_machine = {.start = machine_start, .turn = machine_turn, .close = machine_close,
-                                         .end = machine_end};
 
 /* ---- calls ---- */
 
@@ -244,3 +255,47 @@ int sim_member_transfer(struct sim_member *m, raft_id target)
     struct ask_what what = {.kind = ASK_TRANSFER, .target = target};
     return ask(m, &what, (struct sim_call){0});
 }
+
+/* ---- changes of members ---- */
+
+static const struct member_status *find_member(const struct server_status *status, raft_id id)
+{
+    for (uint8_t i = 0; i < status->n_members; i++) {
+        if (status->members[i].id == id) return &status->members[i];
+    }
+    return NULL;
+}
+
+/* What may be done with this node, as far as m knows; false: nothing. */
+static bool draw_change(struct sim_member *m, const struct sim_member *other, struct ask_change *change)
+{
+    struct prng *prng = sim_world_prng(m->cluster->world);
+    const struct member_status *status = find_member(host_status(m->host), other->raft_id);
+    uint64_t what = prng_below(prng, 10);
+    *change = (struct ask_change){.id = other->raft_id};
+    if (other->raft_id == 0 || (status == NULL && other->joins)) return false;
+    if (status == NULL) change->op = RAFT_ADD;
+    else if (status->learner) change->op = what < 8 ? RAFT_PROMOTE : RAFT_REMOVE;
+    else change->op = what < 5 ? RAFT_REMOVE : what < 8 ? RAFT_DEMOTE : RAFT_MOVE;
+    if (change->op == RAFT_ADD || change->op == RAFT_MOVE) sim_member_address(other->id, change->address);
+    return true;
+}
+
+/* Now and then several at once. */
+static void machine_change(struct sim_member *m)
+{
+    struct sim_cluster *c = m->cluster;
+    struct prng *prng = sim_world_prng(c->world);
+    struct ask_what what = {.kind = ASK_CHANGE};
+    uint64_t most = prng_chance(prng, 500) ? 1 : 1 + prng_below(prng, (uint64_t)c->config.nodes);
+    uint64_t first = prng_below(prng, (uint64_t)c->config.nodes);
+    if (!m->running) return;
+    for (uint64_t i = 0; i < most; i++) {
+        int id = 1 + (int)((first + i) % (uint64_t)c->config.nodes);
+        if (draw_change(m, sim_cluster_member(c, id), &what.changes[what.n])) what.n++;
+    }
+    if (what.n > 0) ask(m, &what, (struct sim_call){.changes = true});
+}
+
+const struct sim_program sim_machine = {.start = machine_start, .turn = machine_turn, .close = machine_close,
+                                        .end = machine_end, .change = machine_change};

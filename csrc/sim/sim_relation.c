@@ -1,96 +1,15 @@
-#include "sim/sim_relation.h"
 
 #include "base/mem.h"
 #include "sim/sim_queue.h"
+#include "sim/sim_relation_state.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-
-#define VOTES_KEPT 16u /* terms of which a vote is remembered: replies may wait for the disk while terms go by */
-
-/* What a server has been told by, and knows of, another one. */
-struct peer {
-    raft_id id;
-    raft_index match, next; /* leader (figure 3.1, volatile state on leaders) */
-    uint64_t contact_us;    /* leader: its last reply in this term */
-    bool granted, refused;  /* candidate: what it said in this round */
-    raft_term welcome;      /* it may be told that it would get a vote, in terms up to this one (9.6) */
-    bool owed;              /* it has asked something in an earlier term and is to hear of the later one (3.3) */
-};
-
-/* A batch that is on its way to the disk. */
-struct batch {
-    raft_index last;
-    raft_term term;
-    raft_id vote;
-};
-
-/* The end of a log, as a candidate told it. */
-struct claim {
-    raft_term term;
-    raft_index index;
-    raft_term log_term;
-};
-
-/* Figure 3.1: the state of one server. */
-struct server {
-    raft_id id;
-    struct raft_conf conf;
-    uint64_t election_timeout_us, heartbeat_us;
-    bool corrupt; /* it has found a contradiction and takes no more inputs */
-
-    /* Persistent state, and how far it is on disk. The log is the checker's. */
-    raft_term term, durable_term;
-    raft_id vote, durable_vote;
-    raft_index last, stable;
-    struct batch *batches; /* number n at n & (capacity - 1), for done < n <= handed */
-    size_t batches_capacity;
-    uint64_t handed, done;
-    raft_index handed_last, truncated; /* entries handed to the disk; from where on it has to forget, 0 = nothing */
-    raft_index restore;                /* a snapshot up to here is to replace the log on disk; 0 = none */
-    raft_index snapshot, compacted;    /* the newest snapshot here (5); entries up to here are gone */
-    raft_term handed_term;
-    raft_id handed_vote;
-
-    /* Volatile state. */
-    raft_index commit, ready_commit, applied; /* ready: told to the state machine */
-    enum raft_role role;
-    raft_id leader;
-    bool leader_lost;     /* the leader's process has died, as far as can be told from outside */
-    uint64_t hint_us;     /* when it last ended its timeout early for that reason */
-    uint64_t promised_us; /* a leader relies on it until then: no votes (6.4.1) */
-    uint64_t heard_us; /* from this term's leader; 0 = never */
-    uint64_t deadline_us; /* the end of its election timeout */
-    raft_index verified; /* up to here its log is known to be the leader's */
-    struct claim claims[2]; /* what it asked for votes with; [1]: for pre-votes */
-    bool asking;            /* candidate: only whether an election would be won (9.6) */
-    bool own_vote;
-    struct {
-        raft_term term;
-        raft_id vote;
-    } votes[VOTES_KEPT]; /* term t at t % VOTES_KEPT */
-    raft_term led; /* the last term that it led: to which match belongs */
-    bool leftover; /* the last output ran out of memory, and what it had gathered comes with the next */
-    struct peer peers[RAFT_MEMBERS_MAX];
-    size_t n_peers;
-};
 
 struct sim_relation {
     struct sim_check *check;
     int nodes;
     struct server servers[SIM_CHECK_NODES + 1]; /* from 1 */
-};
-
-/* A step under judgement: s is the state before, and becomes the state that the rules lead to. */
-struct step {
-    struct sim_check *check;
-    int node;
-    struct server *s;
-    const struct raft_input *input;
-    const struct sim_core *after;
-    bool next_free;   /* a leader may send again from elsewhere after this input */
-    bool timer_reset; /* a new election timeout has begun */
-    bool log_judged;
 };
 
 struct sim_relation *sim_relation_new(struct sim_check *check, int nodes)
@@ -103,9 +22,16 @@ struct sim_relation *sim_relation_new(struct sim_check *check, int nodes)
     return r;
 }
 
+static void server_free(struct server *s)
+{
+    mem_free(s->batches);
+    mem_free(s->confs);
+    mem_free(s->reads);
+}
+
 void sim_relation_free(struct sim_relation *r)
 {
-    for (int node = 1; r != NULL && node <= r->nodes; node++) mem_free(r->servers[node].batches);
+    for (int node = 1; r != NULL && node <= r->nodes; node++) server_free(&r->servers[node]);
     mem_free(r);
 }
 
@@ -131,9 +57,7 @@ static const char *const input_names[] = {
     [RAFT_INPUT_READ] = "read",
 };
 
-/* section: of the dissertation. */
-static void wrong(const struct step *x, const char *section, const char *format, ...) PRINTF_LIKE(3, 4);
-static void wrong(const struct step *x, const char *section, const char *format, ...)
+void relation_wrong(const struct step *x, const char *section, const char *format, ...)
 {
     char text[SIM_FAILURE_MAX / 2], what[80];
     const struct raft_message *m = x->input->message;
@@ -149,7 +73,7 @@ static void wrong(const struct step *x, const char *section, const char *format,
 
 /* ---- majorities (3.4, 3.5; joint ones 4.3) ---- */
 
-static struct peer *peer_of(struct server *s, raft_id id)
+struct peer *relation_peer(struct server *s, raft_id id)
 {
     for (size_t i = 0; i < s->n_peers; i++) {
         if (s->peers[i].id == id) return &s->peers[i];
@@ -157,8 +81,16 @@ static struct peer *peer_of(struct server *s, raft_id id)
     return NULL;
 }
 
-/* A number of each voter: its match index, or when it was heard of, or 1 for a vote. */
-typedef uint64_t (*value_of)(const struct step *x, raft_id id);
+struct peer *relation_know(struct server *s, raft_id id)
+{
+    struct peer *p = relation_peer(s, id);
+    if (p != NULL) return p;
+    size_t at = 0;
+    if (s->n_peers < COUNT_OF(s->peers)) at = s->n_peers++;
+    else while (s->peers[at].member) at++; /* some stranger is forgotten */
+    s->peers[at] = (struct peer){.id = id};
+    return &s->peers[at];
+}
 
 static bool majority_has(const struct step *x, const raft_id *ids, size_t n, value_of value, uint64_t least)
 {
@@ -167,64 +99,51 @@ static bool majority_has(const struct step *x, const raft_id *ids, size_t n, val
     return 2 * have > n;
 }
 
-static bool quorum_has(const struct step *x, value_of value, uint64_t least)
+bool relation_quorum_has(const struct step *x, value_of value, uint64_t least)
 {
-    const struct raft_conf *c = &x->s->conf;
+    const struct raft_conf *c = relation_conf(x->s);
     return majority_has(x, c->voters, c->n_voters, value, least) &&
            (c->n_outgoing == 0 || majority_has(x, c->outgoing, c->n_outgoing, value, least));
 }
 
-/* The largest number that a quorum has: one of the voters' own. */
-static uint64_t quorum_reaches(const struct step *x, value_of value)
+uint64_t relation_quorum_reaches(const struct step *x, value_of value)
 {
-    const struct raft_conf *c = &x->s->conf;
+    const struct raft_conf *c = relation_conf(x->s);
     uint64_t best = 0;
     for (size_t i = 0; i < (size_t)c->n_voters + c->n_outgoing; i++) {
         uint64_t v = value(x, i < c->n_voters ? c->voters[i] : c->outgoing[i - c->n_voters]);
-        if (v > best && quorum_has(x, value, v)) best = v;
+        if (v > best && relation_quorum_has(x, value, v)) best = v;
     }
     return best;
 }
 
 static uint64_t match_of(const struct step *x, raft_id id)
 {
-    const struct peer *p = peer_of(x->s, id);
+    const struct peer *p = relation_peer(x->s, id);
     return p != NULL ? p->match : x->s->stable; /* its own copy counts when it is on its disk (10.2.1) */
 }
 
 static uint64_t contact_of(const struct step *x, raft_id id)
 {
-    const struct peer *p = peer_of(x->s, id);
+    const struct peer *p = relation_peer(x->s, id);
     return p != NULL ? p->contact_us : x->input->now;
 }
 
 static uint64_t grant_of(const struct step *x, raft_id id)
 {
-    const struct peer *p = peer_of(x->s, id);
+    const struct peer *p = relation_peer(x->s, id);
     return p != NULL ? p->granted : x->s->own_vote;
 }
 
 static uint64_t hope_of(const struct step *x, raft_id id)
 {
-    const struct peer *p = peer_of(x->s, id);
+    const struct peer *p = relation_peer(x->s, id);
     return p == NULL || !p->refused;
-}
-
-static bool is_voter(const struct server *s, raft_id id)
-{
-    for (size_t i = 0; i < s->conf.n_voters; i++) {
-        if (s->conf.voters[i] == id) return true;
-    }
-    for (size_t i = 0; i < s->conf.n_outgoing; i++) {
-        if (s->conf.outgoing[i] == id) return true;
-    }
-    return false;
 }
 
 /* ---- logs ---- */
 
-/* Before the step. */
-static raft_term term_at(const struct step *x, raft_index index)
+raft_term relation_term_at(const struct step *x, raft_index index)
 {
     return sim_check_term_at(x->check, x->node, index);
 }
@@ -236,19 +155,22 @@ static bool is_up_to_date(const struct step *x, raft_index index, raft_term term
     return term > own || (term == own && index >= x->s->last);
 }
 
-static void judge_log(const struct step *x, raft_index kept, const struct raft_entry *entries, size_t n)
+/* Is its log what the rules made of it? */
+static void same_log(const struct step *x)
 {
     const struct sim_core *a = x->after;
-    if (a->kept != kept || a->n_added != n || a->last != kept + n) {
-        wrong(x, "3.5", "its log keeps %" PRIu64 " of %" PRIu64 " entries and gains %zu, up to %" PRIu64 "; by the "
-              "rules it keeps %" PRIu64 " and gains %zu", a->kept, x->s->last, a->n_added, a->last, kept, n);
+    size_t n = x->n_gained + x->n_own;
+    if (x->log_judged) return;
+    if (a->kept != x->kept || a->n_added != n || a->last != x->kept + n) {
+        wrong(x, "3.5", "its log keeps %" PRIu64 " entries and gains %zu, up to %" PRIu64 "; by the rules it "
+              "keeps %" PRIu64 " and gains %zu", a->kept, a->n_added, a->last, x->kept, n);
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        raft_term term = entries != NULL ? entries[i].term : x->s->term;
+        raft_term term = i < x->n_gained ? x->gained[i].term : x->s->term;
         if (a->added[i] == term) continue;
-        wrong(x, "3.5", "its log gains an entry of term %" PRIu64 " at index %" PRIu64 "; by the rules it is of term %"
-              PRIu64, a->added[i], kept + 1 + i, term);
+        wrong(x, "3.5", "its log gains an entry of term %" PRIu64 " at index %" PRIu64 "; by the rules it is of "
+              "term %" PRIu64, a->added[i], x->kept + 1 + i, term);
     }
 }
 
@@ -272,13 +194,32 @@ static void cut_log(struct server *s, raft_index kept)
     }
 }
 
-/* The log keeps entries up to kept and gains n more: those of the message, or of the present term. */
-static void expect_log(struct step *x, raft_index kept, const struct raft_entry *entries, size_t n)
+/* A leader only ever appends to its log (3.5, figure 3.2). */
+void relation_append(struct step *x)
 {
-    x->log_judged = true;
-    judge_log(x, kept, entries, n);
-    if (kept < x->s->last) cut_log(x->s, kept);
-    x->s->last = kept + n;
+    x->n_own++;
+    x->s->last++;
+}
+
+/* The log keeps entries up to kept and gains n more, those of a message. */
+static void take_entries(struct step *x, raft_index kept, const struct raft_entry *entries, size_t n)
+{
+    struct server *s = x->s;
+    bool cut = kept < s->last, moves = cut;
+    x->kept = kept;
+    x->gained = entries;
+    x->n_gained = n;
+    if (cut) {
+        cut_log(s, kept);
+        relation_conf_cut(s, kept);
+    }
+    s->last = kept + n;
+    for (size_t i = 0; i < n; i++) {
+        if (entries[i].type != RAFT_ENTRY_CONFIG) continue;
+        relation_conf_add(s, kept + 1 + i, entries[i].conf);
+        moves = true;
+    }
+    if (moves) relation_adopt(x);
 }
 
 /* ---- terms and roles (3.3, 3.4) ---- */
@@ -289,13 +230,15 @@ static void forget_votes(struct server *s)
     s->own_vote = false;
 }
 
-static void follow(struct step *x, raft_id leader)
+void relation_follow(struct step *x, raft_id leader)
 {
     struct server *s = x->s;
     if (s->role == RAFT_LEADER) x->timer_reset = true;
     s->role = RAFT_FOLLOWER;
     s->leader = leader;
     s->asking = false;
+    s->transfer = 0;
+    relation_reads_fail(s);
     forget_votes(s);
 }
 
@@ -304,7 +247,7 @@ static void enter_term(struct server *s, raft_term term, raft_id vote)
     s->term = term;
     s->vote = vote;
     s->leader = 0;
-    s->leader_lost = false;
+    s->leader_lost = s->removed = false;
     s->heard_us = 0;
     s->verified = 0;
     s->votes[term % VOTES_KEPT].term = term;
@@ -315,7 +258,7 @@ static void enter_term(struct server *s, raft_term term, raft_id vote)
 static void adopt_term(struct step *x, raft_term term)
 {
     enter_term(x->s, term, 0);
-    follow(x, 0);
+    relation_follow(x, 0);
 }
 
 static void vote_for(struct server *s, raft_id candidate)
@@ -329,7 +272,7 @@ static void vote_for(struct server *s, raft_id candidate)
 static bool hears_leader(const struct step *x)
 {
     const struct server *s = x->s;
-    uint64_t heard_us = s->role == RAFT_LEADER ? quorum_reaches(x, contact_of) : s->heard_us;
+    uint64_t heard_us = s->role == RAFT_LEADER ? relation_quorum_reaches(x, contact_of) : s->heard_us;
     return s->leader != 0 && heard_us != 0 && !s->leader_lost && x->input->now < heard_us + s->election_timeout_us;
 }
 
@@ -340,13 +283,15 @@ static void lead(struct step *x)
     s->role = RAFT_LEADER;
     s->leader = s->id;
     s->led = s->term;
+    s->handing = false;
     for (size_t i = 0; i < s->n_peers; i++) {
         struct peer *p = &s->peers[i];
-        p->match = 0;
+        p->match = p->told = p->answered_us = 0;
         p->next = s->last + 1;
+        p->goal = s->last;
         p->contact_us = x->input->now;
     }
-    expect_log(x, s->last, NULL, 1);
+    relation_append(x);
 }
 
 /* A new term, and the first vote of it (3.4). */
@@ -369,12 +314,12 @@ static void count_votes(struct step *x)
     /* Its own vote is one that it could take back, until it is on its disk (3.8). A pre-vote binds nobody (9.6). */
     s->own_vote = s->asking || (s->durable_term == s->term && s->durable_vote == s->id);
     if (a->role == RAFT_FOLLOWER && a->term == s->term) {
-        if (!quorum_has(x, hope_of, 1)) follow(x, 0);
+        if (!relation_quorum_has(x, hope_of, 1)) relation_follow(x, 0);
         return;
     }
     bool goes_on = s->asking ? a->term > s->term : a->role == RAFT_LEADER;
     if (!goes_on) return;
-    if (!quorum_has(x, grant_of, 1)) {
+    if (!relation_quorum_has(x, grant_of, 1)) {
         wrong(x, s->asking ? "9.6" : "3.4", "it %s term %" PRIu64 " without the votes of a quorum",
               s->asking ? "stands for election in" : "leads", a->term);
     }
@@ -382,30 +327,54 @@ static void count_votes(struct step *x)
     else lead(x);
 }
 
+/* What it asks for pre-votes with. */
+static void claim(struct step *x)
+{
+    struct server *s = x->s;
+    s->claims[1] = (struct claim){.term = s->term + 1, .index = s->last, .log_term = term_at(x, s->last)};
+}
+
 /* Asks whether it would win: changes neither term nor vote (9.6). */
 static void ask(struct step *x)
 {
     struct server *s = x->s;
-    if (!is_voter(s, s->id)) wrong(x, "4.2.2", "it campaigns without being a voter");
     s->role = RAFT_CANDIDATE;
     s->leader = 0;
     s->asking = true;
     x->timer_reset = true;
-    s->claims[1] = (struct claim){.term = s->term + 1, .index = s->last, .log_term = term_at(x, s->last)};
+    claim(x);
     forget_votes(s);
     count_votes(x);
 }
 
-/* Its own vote is promised like any other (6.4.1): then it waits for the end of that. */
+/* Its own vote is promised like any other (6.4.1): then it waits for the end of that. Who is no voter stands for
+ * nothing, but may ask what has become of it: no answer makes it a candidate (4.2.2, 4.2.3). */
 static void campaign(struct step *x)
 {
     struct server *s = x->s;
-    if (is_voter(s, s->id) && x->input->now < s->promised_us) s->deadline_us = s->promised_us;
-    else if (is_voter(s, s->id)) ask(x);
-    else x->timer_reset = true;
+    if (relation_may_campaign(s) && x->input->now < s->promised_us) {
+        s->deadline_us = s->promised_us;
+    } else if (relation_may_campaign(s)) {
+        ask(x);
+    } else {
+        x->timer_reset = true;
+        claim(x);
+    }
 }
 
 /* ---- time ---- */
+
+/* Within an election timeout the target leads, or this one goes on (3.10). It looks with every heartbeat. */
+static void end_transfer(struct step *x)
+{
+    struct server *s = x->s;
+    uint64_t now = x->input->now;
+    if (s->transfer == 0) return;
+    if (x->after->transfer != 0 && now >= s->transfer_until_us + s->heartbeat_us) {
+        wrong(x, "3.10", "it waits for %" PRIu64 " to lead for longer than an election timeout", s->transfer);
+    }
+    if (x->after->transfer == 0 && now >= s->transfer_until_us) s->transfer = 0;
+}
 
 static void on_tick(struct step *x)
 {
@@ -413,11 +382,13 @@ static void on_tick(struct step *x)
     uint64_t now = x->input->now;
     if (s->role == RAFT_LEADER) {
         /* A leader that no majority answers leads nobody (6.2). It looks with every heartbeat. */
-        uint64_t deadline_us = quorum_reaches(x, contact_of) + s->election_timeout_us;
+        uint64_t deadline_us = relation_quorum_reaches(x, contact_of) + s->election_timeout_us;
         bool resigns = x->after->role == RAFT_FOLLOWER && x->after->term == s->term;
         if (resigns && now < deadline_us) wrong(x, "6.2", "it steps down though a quorum answers");
-        if (!resigns && now >= deadline_us + s->heartbeat_us) wrong(x, "6.2", "it leads on, and no quorum answers");
-        if (resigns) follow(x, 0);
+        uint64_t looked_us = MAX(deadline_us, s->adopted_us);
+        if (!resigns && now >= looked_us + s->heartbeat_us) wrong(x, "6.2", "it leads on, and no quorum answers");
+        if (resigns) relation_follow(x, 0);
+        else end_transfer(x);
         return;
     }
     if (now >= s->deadline_us) campaign(x);
@@ -425,7 +396,7 @@ static void on_tick(struct step *x)
 
 static void on_campaign(struct step *x)
 {
-    if (x->s->role != RAFT_LEADER && is_voter(x->s, x->s->id)) campaign(x);
+    if (x->s->role != RAFT_LEADER && relation_may_campaign(x->s)) campaign(x);
 }
 
 /* It may end its election timeout early, once in the shortest one: nothing in Raft rests on how long it is (3.4). */
@@ -443,7 +414,7 @@ static void on_leader_lost(struct step *x)
 
 static void on_step_down(struct step *x)
 {
-    if (x->s->role == RAFT_LEADER) follow(x, 0);
+    if (x->s->role == RAFT_LEADER) relation_follow(x, 0);
 }
 
 /* ---- elections ---- */
@@ -459,7 +430,7 @@ static bool withholds(const struct step *x, const struct raft_message *m)
 /* A pre-vote changes nothing; whether the answer may be yes is remembered (9.6). */
 static void on_pre_vote(struct step *x, const struct raft_message *m)
 {
-    struct peer *p = peer_of(x->s, m->from);
+    struct peer *p = relation_know(x->s, m->from);
     bool would = m->term > x->s->term && is_up_to_date(x, m->index, m->log_term) && !withholds(x, m);
     if (would) p->welcome = MAX(p->welcome, m->term);
 }
@@ -484,12 +455,22 @@ static void on_vote(struct step *x, const struct raft_message *m)
     }
 }
 
+/* Who refuses knows a committed configuration without it, no older than the latest here: it was removed, and stands for
+ * nothing any more, unless a leader that it hears proves otherwise (4.2.3). */
+static bool is_told_off(const struct step *x, const struct raft_message *m)
+{
+    const struct server *s = x->s;
+    return m->reject && m->index > 0 && m->index >= s->confs[s->n_confs - 1].index && !hears_leader(x);
+}
+
 static void on_vote_reply(struct step *x, const struct raft_message *m)
 {
     struct server *s = x->s;
-    struct peer *p = peer_of(s, m->from);
-    if (m->reject && m->term > s->term) {
-        adopt_term(x, m->term);
+    struct peer *p = relation_peer(s, m->from);
+    if (m->reject && m->term > s->term) adopt_term(x, m->term);
+    if (is_told_off(x, m)) {
+        relation_follow(x, s->leader);
+        s->removed = true;
         return;
     }
     bool answers = s->role == RAFT_CANDIDATE && m->pre == s->asking &&
@@ -504,7 +485,7 @@ static void on_vote_reply(struct step *x, const struct raft_message *m)
 static void on_timeout_now(struct step *x, const struct raft_message *m)
 {
     struct server *s = x->s;
-    if (s->role != RAFT_FOLLOWER || s->leader != m->from || !is_voter(s, s->id)) return;
+    if (s->role != RAFT_FOLLOWER || s->leader != m->from || !relation_may_campaign(s)) return;
     if (x->after->term == s->term) return;
     s->role = RAFT_CANDIDATE;
     stand(x);
@@ -519,8 +500,8 @@ static void hear_leader(struct step *x, raft_id leader)
     if (s->leader != 0 && s->leader != leader) {
         wrong(x, "3.4", "it follows %" PRIu64 ", and %" PRIu64 " leads the same term", leader, s->leader);
     }
-    follow(x, leader);
-    s->leader_lost = false;
+    relation_follow(x, leader);
+    s->leader_lost = s->removed = false; /* a leader speaks to its members only */
     s->heard_us = x->input->now;
     x->timer_reset = true;
 }
@@ -539,7 +520,7 @@ static void on_append(struct step *x, const struct raft_message *m)
         wrong(x, "3.6.3", "it cuts entries from %" PRIu64 " on; committed are those up to %" PRIu64 ", up to %" PRIu64
               " they are the leader's", kept + 1, s->commit, s->verified);
     }
-    expect_log(x, kept, m->entries + known, m->n_entries - known);
+    take_entries(x, kept, m->entries + known, m->n_entries - known);
     /* What is committed here, this leader has too (3.6.3), though the message be an old one. */
     raft_index covered = MAX(m->index + m->n_entries, s->commit);
     s->verified = MAX(s->verified, covered);
@@ -559,6 +540,8 @@ static void expect_restored(struct step *x, const struct raft_message *m)
     clamp_batches(s, MIN(s->stable, s->ready_commit));
     s->last = s->commit = s->handed_last = s->restore = s->snapshot = s->compacted = m->index;
     s->truncated = 0;
+    relation_conf_first(x, m->index, m->conf);
+    relation_adopt(x);
 }
 
 /* One that ends in an entry of this log only says that it is committed (figure 5.3, 6). */
@@ -588,17 +571,22 @@ static void on_heartbeat(struct step *x, const struct raft_message *m)
 
 /* ---- replication: leaders ---- */
 
-/* Figure 3.1, rules for leaders, last: only entries of the present term are committed by counting copies (3.6.2). */
+/* Figure 3.1, rules for leaders, last: only entries of the present term are committed by counting copies (3.6.2). A
+ * change of members that ends with it may allow more. */
 static void commit_by_counting(struct step *x)
 {
     struct server *s = x->s;
-    raft_index reached = quorum_reaches(x, match_of);
-    if (reached > s->commit && term_at(x, reached) == s->term) s->commit = reached;
+    while (s->role == RAFT_LEADER) {
+        raft_index reached = relation_quorum_reaches(x, match_of);
+        if (reached <= s->commit || term_at(x, reached) != s->term) return;
+        s->commit = reached;
+        relation_on_commit(x);
+    }
 }
 
 static void on_append_reply(struct step *x, const struct raft_message *m)
 {
-    struct peer *p = peer_of(x->s, m->from);
+    struct peer *p = relation_peer(x->s, m->from);
     p->contact_us = x->input->now;
     x->next_free = true;
     if (m->reject) return;
@@ -608,7 +596,9 @@ static void on_append_reply(struct step *x, const struct raft_message *m)
 
 static void on_heartbeat_reply(struct step *x, const struct raft_message *m)
 {
-    peer_of(x->s, m->from)->contact_us = x->input->now;
+    struct peer *p = relation_peer(x->s, m->from);
+    p->contact_us = x->input->now;
+    p->answered_us = MAX(p->answered_us, m->context);
     x->next_free = true; /* what was sent before and has not arrived is sent again */
 }
 
@@ -618,13 +608,16 @@ static void on_message(struct step *x)
 {
     const struct raft_message *m = x->input->message;
     struct server *s = x->s;
-    if (peer_of(s, m->from) == NULL) {
-        wrong(x, "3.1", "it listens to who is no member");
+    bool asks = m->type == RAFT_APPEND || m->type == RAFT_HEARTBEAT || m->type == RAFT_VOTE;
+    bool answers = m->type == RAFT_APPEND_REPLY || m->type == RAFT_HEARTBEAT_REPLY || m->type == RAFT_VOTE_REPLY;
+    struct peer *p = relation_know(s, m->from); /* requests of strangers are heard: they may know more (4.1) */
+    if (answers && !p->member) {
+        wrong(x, "4.1", "it counts on the answer of who is no member");
         return;
     }
-    bool asks = m->type == RAFT_APPEND || m->type == RAFT_HEARTBEAT || m->type == RAFT_VOTE;
-    if (asks && m->term < s->term) peer_of(s, m->from)->owed = true;
+    if (asks && m->term < s->term) p->owed = true;
     if (m->type == RAFT_VOTE) {
+        relation_on_asked(x, p);
         if (m->pre) on_pre_vote(x, m);
         else on_vote(x, m);
         return;
@@ -645,11 +638,11 @@ static void on_message(struct step *x)
 
 /* ---- clients, the disk, the state machine ---- */
 
-/* A leader only ever appends to its log (3.5, figure 3.2). */
 static void on_propose(struct step *x)
 {
     if (x->s->role != RAFT_LEADER) wrong(x, "3.5", "it appends without being the leader");
-    expect_log(x, x->s->last, NULL, x->input->n);
+    if (x->s->transfer != 0) wrong(x, "3.10", "it appends while it hands over");
+    for (size_t i = 0; i < x->input->n; i++) relation_append(x);
 }
 
 static void on_persisted(struct step *x)
@@ -685,6 +678,19 @@ static void on_resend(struct step *x)
     x->next_free = true;
 }
 
+/* It cannot be handed over to who does not hear of it (3.10). */
+static void on_unreachable(struct step *x)
+{
+    x->next_free = true;
+    if (x->s->transfer == x->input->peer) x->s->transfer = 0;
+}
+
+static void on_change(struct step *x)
+{
+    relation_on_change(x);
+    commit_by_counting(x); /* a smaller quorum may have more already */
+}
+
 /* ---- snapshots (5) ---- */
 
 static void on_snapshot_taken(struct step *x)
@@ -710,14 +716,10 @@ static void on_compact(struct step *x)
 /* A learner has come back without its log: nothing that it confirmed counts any more. */
 static void on_peer_lost(struct step *x)
 {
-    peer_of(x->s, x->input->peer)->match = 0;
+    struct peer *p = relation_peer(x->s, x->input->peer);
+    p->match = 0;
+    p->goal = x->s->last;
     x->next_free = true;
-}
-
-/* Changes nothing that figure 3.1 lists. */
-static void on_nothing(struct step *x)
-{
-    (void)x;
 }
 
 /* ---- output: the disk ---- */
@@ -796,8 +798,11 @@ static void judge_vote(const struct step *x, const struct raft_message *m)
 
 static void judge_vote_reply(const struct step *x, const struct raft_message *m)
 {
+    if (m->reject && m->index > relation_peer(x->s, m->to)->without) {
+        wrong(x, "4.2.3", "it tells %" PRIu64 " that it was removed by entry %" PRIu64, m->to, m->index);
+    }
     if (m->reject) return;
-    if (m->pre ? m->term > peer_of(x->s, m->to)->welcome : !has_voted(x->s, m->term, m->to)) {
+    if (m->pre ? m->term > relation_peer(x->s, m->to)->welcome : !has_voted(x->s, m->term, m->to)) {
         wrong(x, m->pre ? "9.6" : "3.4", "it grants %" PRIu64 " a %svote in term %" PRIu64, m->to,
               m->pre ? "pre-" : "", m->term);
     }
@@ -807,13 +812,14 @@ static void judge_vote_reply(const struct step *x, const struct raft_message *m)
 static void judge_append(struct step *x, const struct raft_message *m)
 {
     struct server *s = x->s;
-    struct peer *p = peer_of(s, m->to);
+    struct peer *p = relation_peer(s, m->to);
     raft_index covered = m->index + m->n_entries;
     if (s->leftover) return; /* of an earlier output: the server drops it if it is out of date */
     if (s->role != RAFT_LEADER || m->term != s->term) {
         wrong(x, "3.4", "it sends entries in term %" PRIu64 ", which it does not lead", m->term);
         return;
     }
+    if (!p->member) wrong(x, "4.1", "it sends entries to %" PRIu64 ", which is no member", m->to);
     if (covered > s->last || term_at(x, m->index) != m->log_term || m->index + 1 != p->next || m->commit > s->commit) {
         wrong(x, "3.5", "it sends %" PRIu64 " %u entries after (%" PRIu64 ", %" PRIu64 ") with commit index %" PRIu64
               "; its log has (%" PRIu64 ", %" PRIu64 ") there, next is %" PRIu64 ", its commit index %" PRIu64, m->to,
@@ -829,7 +835,7 @@ static void judge_append(struct step *x, const struct raft_message *m)
 static void judge_snapshot(const struct step *x, const struct raft_message *m)
 {
     struct server *s = x->s;
-    struct peer *p = peer_of(s, m->to);
+    struct peer *p = relation_peer(s, m->to);
     if (s->leftover) return;
     if (s->role != RAFT_LEADER || m->term != s->term) {
         wrong(x, "5.3", "it sends a snapshot in term %" PRIu64 ", which it does not lead", m->term);
@@ -848,7 +854,9 @@ static void judge_snapshot(const struct step *x, const struct raft_message *m)
 static void judge_heartbeat(const struct step *x, const struct raft_message *m)
 {
     const struct server *s = x->s;
-    raft_index match = peer_of(x->s, m->to)->match;
+    const struct peer *p = relation_peer(x->s, m->to);
+    raft_index match = MAX(p->match, p->told);
+    if (m->context > x->input->now) wrong(x, "6.4", "its heartbeat says that it is sent later than it is");
     if (m->term != s->led) {
         wrong(x, "3.4", "it sends a heartbeat in term %" PRIu64 ", which it does not lead", m->term);
     } else if (m->commit > MIN(match, s->commit)) {
@@ -876,7 +884,7 @@ static void judge_message(struct step *x, const struct raft_message *m)
 {
     struct server *s = x->s;
     bool hypothetical = m->pre && (m->type == RAFT_VOTE || !m->reject);
-    if (m->from != s->id || peer_of(s, m->to) == NULL || m->type == 0 || m->type >= RAFT_MESSAGE_TYPES) {
+    if (m->from != s->id || relation_peer(s, m->to) == NULL || m->type == 0 || m->type >= RAFT_MESSAGE_TYPES) {
         wrong(x, "3.1", "it sends a message from %" PRIu64 " to %" PRIu64, m->from, m->to);
         return;
     }
@@ -884,14 +892,12 @@ static void judge_message(struct step *x, const struct raft_message *m)
         wrong(x, "3.8", "it sends a %s of term %" PRIu64 ", and term %" PRIu64 " is on disk", message_names[m->type],
               m->term, s->durable_term);
     }
-    if (!hypothetical) peer_of(s, m->to)->owed = false;
+    if (!hypothetical) relation_peer(s, m->to)->owed = false;
     if (m->type == RAFT_VOTE) judge_vote(x, m);
     if (m->type == RAFT_VOTE_REPLY) judge_vote_reply(x, m);
     if (m->type == RAFT_APPEND) judge_append(x, m);
     if (m->type == RAFT_SNAPSHOT) judge_snapshot(x, m);
-    if (m->type == RAFT_TIMEOUT_NOW && m->term != s->led) {
-        wrong(x, "3.10", "it hands over term %" PRIu64 ", which it did not lead", m->term);
-    }
+    if (m->type == RAFT_TIMEOUT_NOW) relation_judge_timeout_now(x, m);
     if (m->type == RAFT_APPEND_REPLY) judge_append_reply(x, m);
     if (m->type == RAFT_HEARTBEAT) judge_heartbeat(x, m);
     if (m->type == RAFT_HEARTBEAT_REPLY && m->term == s->term && m->index > s->verified) {
@@ -900,8 +906,8 @@ static void judge_message(struct step *x, const struct raft_message *m)
     }
 }
 
-/* Who asks in an earlier term is told of the later one (figure 3.1: "reply false if term < currentTerm"), as soon as that
- * may be told. */
+/* Who asks in an earlier term is told of the later one (figure 3.1: "reply false if term < currentTerm"), as soon as
+ * that may be told. */
 static void judge_debts(struct step *x)
 {
     struct server *s = x->s;
@@ -920,6 +926,7 @@ static void on_ready(struct step *x)
     judge_batch(x, out);
     for (size_t i = 0; i < out->n_messages; i++) judge_message(x, &out->messages[i]);
     judge_debts(x);
+    relation_judge_reads(x, out);
     x->next_free = s->leftover;
     s->leftover = false;
     for (size_t i = 0; i < s->n_peers; i++) s->peers[i].welcome = 0;
@@ -939,34 +946,31 @@ static void on_start(struct step *x)
     const struct raft_initial *initial = x->input->initial;
     struct server *s = x->s;
     raft_index applied = MAX(initial->applied, initial->snapshot);
-    mem_free(s->batches);
+    server_free(s);
     *s = (struct server){
         .id = config->id,
-        .conf = initial->conf,
-        .election_timeout_us = config->election_timeout_us,
-        .heartbeat_us = config->heartbeat_us,
+        .election_timeout_us = config->election_timeout_us, .heartbeat_us = config->heartbeat_us,
+        .lease = config->lease, .drift_us = config->clock_drift_us,
         .term = initial->term, .durable_term = initial->term, .handed_term = initial->term,
         .vote = initial->vote, .durable_vote = initial->vote, .handed_vote = initial->vote,
         .last = initial->last, .stable = initial->last, .handed_last = initial->last,
         .commit = applied, .ready_commit = applied, .applied = applied, .snapshot = initial->snapshot,
         .role = RAFT_FOLLOWER,
     };
+    x->kept = s->last;
     /* Of the entry before a log the term has to be known: it is the snapshot's last, or the log's first serves as
      * such. */
     bool older = initial->n_runs > 0 && initial->runs[0].start <= initial->snapshot;
     s->compacted = older ? initial->runs[0].start : initial->snapshot;
+    relation_conf_first(x, initial->snapshot, &initial->conf);
+    for (size_t i = 0; i < initial->n_confs; i++) {
+        relation_conf_add(s, initial->confs[i].index, &initial->confs[i].conf);
+    }
+    relation_adopt(x);
     if (initial->snapshot_term > s->term) enter_term(s, initial->snapshot_term, 0);
     /* It may have promised something in its last life. */
     if (config->lease && initial->term > 0) s->promised_us = x->input->now + s->election_timeout_us;
     x->timer_reset = true;
-    const raft_id *lists[] = {s->conf.voters, s->conf.outgoing, s->conf.learners};
-    const size_t counts[] = {s->conf.n_voters, s->conf.n_outgoing, s->conf.n_learners};
-    for (size_t list = 0; list < COUNT_OF(lists); list++) {
-        for (size_t i = 0; i < counts[list]; i++) {
-            raft_id id = lists[list][i];
-            if (id != s->id && peer_of(s, id) == NULL) s->peers[s->n_peers++].id = id;
-        }
-    }
 }
 
 static const char *role_of(enum raft_role role, bool asking)
@@ -987,13 +991,14 @@ static void same_peers(struct step *x)
     struct server *s = x->s;
     for (size_t i = 0; i < x->after->n_peers; i++) {
         const struct sim_peer *is = &x->after->peers[i];
-        struct peer *p = peer_of(s, is->id);
-        if (p == NULL) {
-            wrong(x, "3.4", "it knows of %" PRIu64 ", which is no member", is->id);
+        struct peer *p = relation_peer(s, is->id);
+        if (p == NULL || !p->member) {
+            wrong(x, "4.1", "it leads %" PRIu64 ", which is no member", is->id);
             return;
         }
         same_number(x, "3.5", "what it counts on of a peer", is->match, p->match);
-        if (x->next_free) p->next = is->next;
+        if (x->next_free || p->next_free) p->next = is->next;
+        p->next_free = false;
         same_number(x, "3.5", "what it sends next to a peer", is->next, p->next);
         if (is->next <= is->match || is->next > s->last + 1) {
             wrong(x, "3.5", "it sends %" PRIu64 " entries from %" PRIu64 " on, which has %" PRIu64 " of %" PRIu64,
@@ -1030,11 +1035,15 @@ static void same_state(struct step *x)
               role_of(s->role, s->asking));
     }
     same_number(x, "3.4", "its leader", a->leader, s->leader);
+    same_log(x);
     same_number(x, "3.8", "its durable term", a->durable_term, s->durable_term);
     same_number(x, "3.8", "its durable index", a->stable, s->stable);
     same_number(x, "3.5", "its commit index", a->commit, s->commit);
     same_number(x, "3.5", "its applied index", a->applied, s->applied);
-    if (!x->log_judged) expect_log(x, s->last, NULL, 0);
+    if (s->role != RAFT_LEADER) relation_on_commit(x);
+    relation_same_members(x);
+    same_number(x, "4.2.3", "whether it was removed", a->removed, s->removed);
+    same_number(x, "3.10", "whom it hands over to", a->transfer, s->transfer);
     if (s->role == RAFT_LEADER) same_peers(x);
     same_timer(x);
 }
@@ -1045,21 +1054,22 @@ void sim_relation_step(struct sim_relation *r, int node, const struct raft_input
         [RAFT_INPUT_START] = on_start,       [RAFT_INPUT_TICK] = on_tick,
         [RAFT_INPUT_STEP] = on_message,      [RAFT_INPUT_PROPOSE] = on_propose,
         [RAFT_INPUT_PERSISTED] = on_persisted, [RAFT_INPUT_APPLIED] = on_applied,
-        [RAFT_INPUT_UNREACHABLE] = on_resend, [RAFT_INPUT_RANGE_SENT] = on_resend,
+        [RAFT_INPUT_UNREACHABLE] = on_unreachable, [RAFT_INPUT_RANGE_SENT] = on_resend,
         [RAFT_INPUT_CAMPAIGN] = on_campaign, [RAFT_INPUT_STEP_DOWN] = on_step_down,
         [RAFT_INPUT_READY] = on_ready,       [RAFT_INPUT_SNAPSHOT_TAKEN] = on_snapshot_taken,
         [RAFT_INPUT_COMPACT] = on_compact,   [RAFT_INPUT_SNAPSHOT_SENT] = on_resend,
-        [RAFT_INPUT_CHANGE] = on_nothing,    [RAFT_INPUT_PEER_LOST] = on_peer_lost,
-        [RAFT_INPUT_TRANSFER] = on_nothing,  [RAFT_INPUT_LEADER_LOST] = on_leader_lost,
-        [RAFT_INPUT_READ] = on_nothing,
+        [RAFT_INPUT_CHANGE] = on_change,    [RAFT_INPUT_PEER_LOST] = on_peer_lost,
+        [RAFT_INPUT_TRANSFER] = relation_on_transfer, [RAFT_INPUT_LEADER_LOST] = on_leader_lost,
+        [RAFT_INPUT_READ] = relation_on_read,
     };
     ASSERT(node >= 1 && node <= r->nodes);
     struct server *s = &r->servers[node];
-    struct step x = {.check = r->check, .node = node, .s = s, .input = input, .after = after};
+    struct step x = {.check = r->check, .node = node, .s = s, .input = input, .after = after, .kept = s->last};
     if (sim_check_failure(r->check) != NULL || (s->corrupt && input->type != RAFT_INPUT_START)) return;
     s->corrupt = input->result == ERR_CORRUPT || after->corrupt;
     if (s->corrupt) return;
     if (input->result == OK) rules[input->type](&x);
+    else relation_on_refused(&x);
     if (input->type == RAFT_INPUT_READY && input->result != OK) s->leftover = x.next_free = true;
     same_state(&x);
 }

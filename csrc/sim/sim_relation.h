@@ -32,6 +32,10 @@ struct sim_core {
     raft_index restored;  /* a snapshot up to here has taken the place of its log, in this step; 0 = none has */
     bool asking;          /* candidate: in a pre-vote */
     bool corrupt;
+    bool removed;         /* it knows that it was */
+    raft_id transfer;     /* leader: to whom it hands over; 0 = nobody */
+    raft_index conf_index; /* of the configuration that governs, */
+    const struct raft_conf *conf; /* and what that says */
     uint64_t deadline_us; /* follower, candidate: the end of its election timeout */
     /* How its log came to be: the entries up to `kept` from before the step, then n_added entries of these terms. */
     raft_index kept;

@@ -69,7 +69,12 @@ static struct sim_cluster_config draw_config(struct scenario *s, struct prng *pr
     s->clients.pause_us = spread(prng, 3, 6) * US_PER_MS * (uint64_t)options->nodes; /* each node works for each */
     s->clients.large = rate(prng, 100);
     s->clients.transfers = rate(prng, 50);
-    config.lease = (s->chaos.kinds & SIM_CLOCKS) == 0;
+    if (s->chaos.kinds == 0) s->clients.transfers = 0;
+    config.lease = prng_chance(prng, 500) || (s->chaos.kinds & SIM_CLOCKS) == 0;
+    s->chaos.bound = config.lease;
+    if ((s->chaos.kinds & SIM_MEMBERS) != 0 && config.nodes > 1) {
+        config.first = config.nodes - (int)prng_below(prng, (uint64_t)(config.nodes + 1) / 2);
+    }
     if (!prng_chance(prng, 800)) return config;
     /* Small numbers, so that logs end soon, and who was away needs a snapshot. */
     config.snapshot_entries = spread(prng, 4, 16);
@@ -93,14 +98,21 @@ static bool run(struct scenario *s, uint64_t us, bool (*until)(struct scenario *
     return false;
 }
 
+/* Takes it part in the cluster, as it is by now? Who was lost, or is no member, is asked for nothing. */
+static bool takes_part(const struct scenario *s, int id)
+{
+    return !sim_chaos_lost(&s->chaos, id) && sim_check_is_member(s->cluster.check, id);
+}
+
 static bool is_settled(struct scenario *s)
 {
     struct sim_cluster *c = &s->cluster;
+    if (!sim_check_is_steady(c->check)) return false;
     for (int id = 1; id <= c->config.nodes; id++) {
         struct sim_member *m = sim_cluster_member(c, id);
         bool starting = m->engine != NULL && !m->running;
         if (starting) return false;
-        if (sim_chaos_lost(&s->chaos, id)) continue;
+        if (!takes_part(s, id)) continue;
         if (!m->running || m->n_calls > 0) return false;
         if (host_applied(m->host) < sim_check_committed(c->check)) return false;
     }
@@ -122,7 +134,7 @@ static void fail_unsettled(struct scenario *s, const char *when)
     for (int id = 1; id <= c->config.nodes; id++) {
         struct sim_member *m = sim_cluster_member(c, id);
         raft_index applied = m->running ? host_applied(m->host) : 0;
-        if (sim_chaos_lost(&s->chaos, id)) continue;
+        if (!takes_part(s, id) && (m->running || m->engine == NULL)) continue;
         if (m->running && m->n_calls == 0 && applied >= sim_check_committed(c->check)) continue;
         sim_check_fail(c->check, id, "convergence: %s it is %s, has applied %" PRIu64 " of %" PRIu64
                        " entries and has %zu open calls", when, m->running ? "running" : "down", applied,
@@ -155,7 +167,7 @@ static bool has_replayed(struct scenario *s)
 {
     for (int id = 1; id <= s->options->nodes; id++) {
         const struct sim_member *m = sim_cluster_member(&s->cluster, id);
-        if (sim_chaos_lost(&s->chaos, id)) continue;
+        if (!takes_part(s, id)) continue;
         if (!m->running || host_applied(m->host) < s->committed_before) return false;
     }
     return true;
@@ -204,6 +216,20 @@ static void check_recovery(struct scenario *s, struct sim_report *report)
     sim_check_end(c->check);
 }
 
+/* In half of the seeds nodes that are no first members wait until they are added, by their ids. In the others they ask
+ * for a place, and so does who comes in the place of one that is out: ids that are given out must not meet the
+ * former. */
+static void draw_newcomers(struct scenario *s, struct prng *prng)
+{
+    struct sim_cluster *c = &s->cluster;
+    bool ask = prng_chance(prng, 500);
+    for (int id = 1; id <= c->config.nodes && ask; id++) {
+        struct sim_member *m = sim_cluster_member(c, id);
+        m->joins = prng_chance(prng, 500) || id > c->config.first;
+        if (c->config.first > 0 && id > c->config.first) m->raft_id = 0;
+    }
+}
+
 static void play(struct scenario *s, struct sim_report *report)
 {
     struct sim_cluster *c = &s->cluster;
@@ -238,6 +264,7 @@ int sim_scenario_run(const struct sim_options *options, struct sim_report *repor
     int rv = sim_cluster_init(&s->cluster, &config);
     if (rv == OK) {
         struct sim_cluster *c = &s->cluster;
+        draw_newcomers(s, &dials);
         play(s, report);
         const char *failure = sim_check_failure(c->check);
         report->ok = failure == NULL;
@@ -250,6 +277,7 @@ int sim_scenario_run(const struct sim_options *options, struct sim_report *repor
         report->commands = c->acknowledged;
         report->elections = c->leaders;
         report->crashes = c->crashes;
+        report->changes = c->changes;
         report->snapshots = c->snapshots;
         report->restores = c->restores;
         report->timeout_us = config.election_timeout_us;

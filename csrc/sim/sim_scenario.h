@@ -25,6 +25,7 @@ struct sim_report {
     bool ok;
     char failure[SIM_FAILURE_MAX + 80];
     uint64_t hash, events, commands, elections, crashes, simulated_us;
+    uint64_t changes; /* of members, that were made */
     uint64_t snapshots, restores; /* taken by nodes themselves; received in the place of a log */
     uint64_t timeout_us;  /* shortest election timeout of this seed */
     uint64_t recovery_us; /* from a healing to the first commit, at most */

@@ -108,6 +108,18 @@ static void look_at_log(struct watched *n, const struct raft *r, const struct ra
     for (size_t i = 0; i < core->n_added; i++) n->added[i] = core_term_at(r, core->kept + 1 + i);
 }
 
+/* Of these members, those that are not there yet. */
+static void look_at_peers(const struct raft *r, const raft_id *ids, size_t n, struct sim_core *core)
+{
+    struct raft_peer_status peer;
+    for (size_t i = 0; i < n && core->role == RAFT_LEADER; i++) {
+        size_t at = 0;
+        while (at < core->n_peers && core->peers[at].id != ids[i]) at++;
+        if (at < core->n_peers || !raft_peer_status_get(r, ids[i], &peer)) continue;
+        core->peers[core->n_peers++] = (struct sim_peer){ids[i], peer.match, peer.next};
+    }
+}
+
 /* Fills in what a core shows; what core->n_peers does not count is left as it is. */
 static void look_at_core(struct watched *n, const struct raft *r, const struct raft_input *input,
                          const struct raft_status *status, struct sim_core *core)
@@ -123,19 +135,22 @@ static void look_at_core(struct watched *n, const struct raft *r, const struct r
     core->applied = status->applied;
     core->asking = status->prevoting;
     core->corrupt = status->corrupt;
+    core->removed = status->removed;
+    core->transfer = status->transfer;
+    core->conf_index = status->conf_index;
+    core->conf = raft_conf_at(r, UINT64_MAX);
     core->deadline_us = raft_deadline(r);
     core->n_peers = 0;
-    for (int id = 1; status->role == RAFT_LEADER && id <= n->watch->cluster->config.nodes; id++) {
-        struct raft_peer_status peer;
-        if (!raft_peer_status_get(r, (raft_id)id, &peer)) continue;
-        core->peers[core->n_peers++] = (struct sim_peer){(raft_id)id, peer.match, peer.next};
-    }
+    look_at_peers(r, core->conf->voters, core->conf->n_voters, core);
+    look_at_peers(r, core->conf->outgoing, core->conf->n_outgoing, core);
+    look_at_peers(r, core->conf->learners, core->conf->n_learners, core);
     look_at_log(n, r, input, status, core);
 }
 
 static void tell_start(struct watched *n, const struct raft_input *input)
 {
     const struct raft_initial *initial = input->initial;
+    sim_check_identity(n->watch->cluster->check, n->member->id, input->config->id);
     void *terms = n->added;
     sim_grow(&terms, &n->added_capacity, initial->last, sizeof *n->added);
     n->added = terms;
@@ -171,6 +186,7 @@ static void tell_core(struct watched *n, const struct raft *r, const struct sim_
         if (core->term > c->newest_term) c->leaders++;
         c->newest_term = MAX(c->newest_term, core->term);
     }
+    sim_check_conf(c->check, id, core->conf_index, core->conf);
     sim_check_commit(c->check, id, core->commit);
 }
 
@@ -184,7 +200,7 @@ static void tell_message(struct watched *n, const struct raft_message *m, const 
     if (m->reject || m->pre) return;
     if (m->type == RAFT_APPEND_REPLY) sim_check_says_stored(check, id, m->index, status->stable);
     if (m->type == RAFT_VOTE_REPLY) sim_check_says_vote(check, id, m->term, m->to);
-    if (m->type == RAFT_VOTE) sim_check_says_vote(check, id, m->term, (raft_id)id);
+    if (m->type == RAFT_VOTE) sim_check_says_vote(check, id, m->term, status->id);
 }
 
 static void tell_output(struct watched *n, const struct raft_ready *out, const struct raft_status *status)
@@ -270,9 +286,10 @@ static void check_bounds(const struct sim_member *m)
         sim_check_fail(check, m->id, "memory: %" PRIu64 " proposals are open in the engine, %" PRIu32 " in the host; %"
                        PRIu32 " may be", open, host_pending(m->host), e->config.pending);
     }
-    if (host_sessions(m->host) > e->members.count) {
-        sim_check_fail(check, m->id, "memory: %" PRIu32 " sessions of %" PRIu32 " members", host_sessions(m->host),
-                       (uint32_t)e->members.count);
+    uint64_t members = e->confs.count > 0 ? e->confs.list[e->confs.count - 1].conf.next_id - 1 : 0; /* that ever were */
+    if (host_sessions(m->host) > members) {
+        sim_check_fail(check, m->id, "memory: %" PRIu32 " sessions of %" PRIu64 " members", host_sessions(m->host),
+                       members);
     }
 }
 

@@ -10,18 +10,18 @@ local function run(seed, nodes, faults, traced)
   return report
 end
 
--- What the trace of a seed tells of lives, roles, faults and the like: each record a table.
+-- What the trace of a seed tells of lives, roles, faults and the like: each record a table. And its report.
 local function records_of(seed, nodes, faults)
-  local trace, records = run(seed, nodes, faults, true).trace, {}
+  local report, records = run(seed, nodes, faults, true), {}
   for _, wanted in ipairs { "life", "role", "fault", "note" } do
-    for line in ("\n" .. trace):gmatch("\n(" .. wanted .. "\t[^\n]*)") do
+    for line in ("\n" .. report.trace):gmatch("\n(" .. wanted .. "\t[^\n]*)") do
       local at, node, term, name, details = line:match("^%a+\t(%d+)\t%d+\t(%d+)\t%d+\t%S+\t(%d+)\t%d+\t([^\t]*)\t(.*)$")
       records[#records + 1] = { kind = wanted, at = tonumber(at), node = tonumber(node), term = tonumber(term),
         name = name, details = details }
     end
   end
   table.sort(records, function(a, b) return a.at < b.at end)
-  return records
+  return records, report
 end
 
 -- How often something with this name happened in the seeds 1 .. seeds.
@@ -64,7 +64,7 @@ describe("the chaos that a seed makes", function()
       for _, kind in ipairs(run(seed, 3).faults) do on[kind] = (on[kind] or 0) + 1 end
     end
     for _, kind in ipairs { "network", "partitions", "links", "crashes", "pauses", "clocks", "disks", "rot",
-      "wipes" } do
+      "wipes", "members" } do
       assert.is_true(on[kind] > 0 and on[kind] < seeds, kind)
     end
     assert.is_nil(on.lies)
@@ -92,6 +92,19 @@ describe("the chaos that a seed makes", function()
       assert.is_true(worst * 2 < nodes, worst)
       if nodes == 3 or nodes == 5 then assert.is_true(worst > 0) end
     end
+  end)
+
+  it("changes the members, and lets them come back as others", function()
+    local changes, newcomers = 0, 0
+    for seed = 1, seeds do
+      local records, report = records_of(seed, 5, { "members" })
+      changes = changes + report.changes
+      for _, record in ipairs(records) do
+        if record.name == "wipe" then newcomers = newcomers + 1 end
+      end
+    end
+    assert.is_true(changes > 10 * seeds, changes)
+    assert.is_true(newcomers > seeds // 2, newcomers)
   end)
 
   it("damages bytes that a node then refuses to start with, naming the file", function()

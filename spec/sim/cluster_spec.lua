@@ -1,7 +1,8 @@
 local core = require "raft.core"
 local swarm = require "spec.sim.swarm"
 
-local KINDS = { "network", "partitions", "links", "crashes", "pauses", "clocks", "disks", "rot", "wipes" }
+local KINDS = { "network", "partitions", "links", "crashes", "pauses", "clocks", "disks", "rot", "wipes",
+  "members" }
 
 local function run(seed, nodes, seconds, faults)
   return core.sim { seed = seed, nodes = nodes, seconds = seconds, faults = faults }

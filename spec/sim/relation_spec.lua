@@ -13,10 +13,12 @@ local function start(options)
   local log = options.log or {}
   local self = setmetatable({ check = core.sim_check(), now = 10 * T }, server)
   self.state = { role = "follower", term = options.term or log[#log] or 0, vote = options.vote or 0, leader = 0,
-    last = #log, stable = #log, commit = options.applied or 0, applied = options.applied or 0, deadline = self.now + T }
+    conf = options.conf, last = #log, stable = #log, commit = options.applied or 0, applied = options.applied or 0,
+    deadline = self.now + T }
   self.state.durable_term = self.state.term
   self.check:step(1, { type = "start", now = self.now, election_timeout = T, heartbeat = HEARTBEAT, log = log,
-    term = self.state.term, vote = self.state.vote, applied = self.state.applied }, self.state)
+    lease = options.lease, drift = options.drift, conf = options.conf, term = self.state.term,
+    vote = self.state.vote, applied = self.state.applied }, self.state)
   return self
 end
 
@@ -235,7 +237,12 @@ describe("the relation of allowed steps", function()
   forbids("to follow a second leader of one term", "3.4", follower, function(s)
     s:message("heartbeat", { from = 3 }, { leader = 3, deadline = s.now + T })
   end)
-  forbids("to listen to who is no member", "3.1", follower, function(s) s:message("heartbeat", { from = 7 }) end)
+  forbids("to listen to a second leader, though it is no member", "3.4", follower, function(s)
+    s:message("heartbeat", { from = 7 })
+  end)
+  forbids("to count on the answer of who is no member", "4.1", leader, function(s)
+    s:message("append_reply", { from = 7, index = 4 })
+  end)
   forbids("a leader to step down while it hears of a majority", "6.2", leader, function(s)
     s:wait(HEARTBEAT):take({ type = "tick" }, { role = "follower", leader = 0, peers = {}, deadline = s.now + T })
   end)
@@ -406,6 +413,262 @@ describe("the relation of allowed steps", function()
     return follower():message("heartbeat", { from = 3, term = 1 })
   end, function(s) s:ready() end)
   forbids("a message to who is no member", "3.1", follower, function(s) s:send { type = "heartbeat_reply", to = 4 } end)
+
+  ---- members ----
+
+  local THREE = { voters = { 1, 2, 3 } }
+
+  ---It leads, and has committed an entry of its term: 4, which 2 has too.
+  local function settled(options)
+    options = options or {}
+    options.log, options.applied = { 1, 1, 2 }, 1
+    local s = start(options):lead():ready():persisted()
+    return s:message("append_reply", { index = 4 }, { commit = 4, peers = peers(4, 5, 0, 4) })
+  end
+
+  ---It changes the members; that is entry 5, and it leads these: { id, match, next }.
+  local function change(s, changes, conf, known, more)
+    local after = { added = { 3 }, conf = conf, conf_index = s.state.last + 1, peers = {} }
+    for i, p in ipairs(known) do after.peers[i] = { id = p[1], match = p[2], next = p[3] } end
+    for name, value in pairs(more or {}) do after[name] = value end
+    return s:take({ type = "change", changes = changes, index = s.state.last + 1 }, after)
+  end
+
+  local ADD, REMOVE_1 = { { op = "add", id = 4 } }, { { op = "remove", id = 1 } }
+  local WITH_4 = { voters = { 1, 2, 3 }, learners = { 4 } }
+  local JOINT = { voters = { 1, 4 }, outgoing = { 1, 2, 3 } }
+
+  local function added() return change(settled(), ADD, WITH_4, { { 2, 4, 5 }, { 3, 0, 4 }, { 4, 0, 6 } }) end
+
+  ---4 is a learner and has everything; that is committed.
+  local function learned()
+    local function known(match2, match4)
+      return { { id = 2, match = match2, next = 6 }, { id = 3, match = 0, next = 4 },
+        { id = 4, match = match4, next = 6 } }
+    end
+    return added():ready():persisted():message("append_reply", { index = 5 }, { commit = 5, peers = known(5, 0) })
+      :message("append_reply", { from = 4, index = 5 }, { peers = known(5, 5) })
+  end
+
+  ---4 takes the place of 2 and 3, in one step: in between, both majorities count.
+  local function joint()
+    return change(learned(), { { op = "promote", id = 4 }, { op = "remove", id = 2 }, { op = "remove", id = 3 } },
+      JOINT, { { 2, 5, 6 }, { 3, 0, 4 }, { 4, 5, 6 } }):ready():persisted()
+  end
+
+  allows("a learner to be added, and to be given a vote when it has caught up", function()
+    return change(learned(), { { op = "promote", id = 4 } }, { voters = { 1, 2, 3, 4 } },
+      { { 2, 5, 6 }, { 3, 0, 4 }, { 4, 5, 6 } })
+  end)
+  allows("several changes at once, by a joint configuration that is left as soon as it is committed", function()
+    local s = joint():message("append_reply", { from = 4, index = 6 },
+      { peers = { { id = 2, match = 5, next = 6 }, { id = 3, match = 0, next = 4 }, { id = 4, match = 6, next = 7 } } })
+    return s:message("append_reply", { index = 6 }, { commit = 6, added = { 3 }, conf = { voters = { 1, 4 } },
+      conf_index = 7, peers = { { id = 4, match = 6, next = 7 } } })
+  end)
+  allows("a leader that is removed to lead until that is committed", function()
+    local s = change(settled(), REMOVE_1, { voters = { 2, 3 } }, { { 2, 4, 5 }, { 3, 0, 4 } }):ready():persisted()
+    s:message("append_reply", { index = 5 }, { peers = peers(5, 6, 0, 4) })
+    s:message("append_reply", { from = 3, index = 5 }, { commit = 5, role = "follower", leader = 0, removed = true,
+      peers = {}, deadline = s.now + T })
+    return s:send { type = "timeout_now", to = 2 }
+  end)
+  allows("a configuration that is cut off to govern no more", function()
+    local s = follower():message("append", { index = 3, log_term = 2, entries = { 2 }, conf = WITH_4 },
+      { added = { 2 }, conf = WITH_4, conf_index = 4 })
+    return s:message("append", { term = 4, index = 3, log_term = 2, entries = { 3 } },
+      { term = 4, vote = 0, kept = 3, added = { 3 }, conf = THREE, conf_index = 0 })
+  end)
+  allows("a learner to ask what has become of it, as no candidate", function()
+    local s = start { log = { 1 }, conf = { voters = { 2, 3 }, learners = { 1 } } }
+    s:wait(T):take({ type = "tick" }, { deadline = s.now + T })
+    return s:send { type = "vote", pre = true, to = 2, term = 2, index = 1, log_term = 1 }
+  end)
+  allows("a member to learn that it was removed from who refuses it its vote", function()
+    return start { log = { 1 } }:ask():message("vote_reply", { reject = true, pre = true, index = 9 },
+      { role = "follower", asking = false, removed = true })
+  end)
+
+  forbids("a change before an entry of its term is committed", "4.1", leader, function(s)
+    change(s, ADD, WITH_4, { { 2, 0, 4 }, { 3, 0, 4 }, { 4, 0, 6 } })
+  end)
+  forbids("a change while another one is open", "4.1", added, function(s)
+    change(s, { { op = "add", id = 5 } }, { voters = { 1, 2, 3 }, learners = { 4, 5 } },
+      { { 2, 4, 5 }, { 3, 0, 4 }, { 4, 0, 6 }, { 5, 0, 7 } })
+  end)
+  forbids("a change by a follower", "4.1", follower, function(s) change(s, ADD, WITH_4, {}) end)
+  forbids("to add who is a member", "4.1", settled, function(s)
+    change(s, { { op = "add", id = 3 } }, THREE, { { 2, 4, 5 }, { 3, 0, 4 } })
+  end)
+  forbids("to give a vote to who has not caught up", "4.2.1", function()
+    return added():ready():persisted():message("append_reply", { index = 5 }, { commit = 5,
+      peers = { { id = 2, match = 5, next = 6 }, { id = 3, match = 0, next = 4 }, { id = 4, match = 0, next = 6 } } })
+  end, function(s)
+    change(s, { { op = "promote", id = 4 } }, { voters = { 1, 2, 3, 4 } }, { { 2, 5, 6 }, { 3, 0, 4 }, { 4, 0, 6 } })
+  end)
+  forbids("two voters to change without a joint configuration", "4.1", settled, function(s)
+    change(s, { { op = "remove", id = 2 }, { op = "remove", id = 3 } }, { voters = { 1 } }, {})
+  end)
+  forbids("a new configuration that waits for its commit before it governs", "4.1", settled, function(s)
+    change(s, ADD, THREE, { { 2, 4, 5 }, { 3, 0, 4 } }, { conf_index = 0 })
+  end)
+  forbids("a follower not to count by the latest configuration in its log", "4.1", follower, function(s)
+    s:message("append", { index = 3, log_term = 2, entries = { 2 }, conf = WITH_4 }, { added = { 2 } })
+  end)
+  forbids("a configuration to outlive the entry that was cut off", "4.1", function()
+    return follower():message("append", { index = 3, log_term = 2, entries = { 2 }, conf = WITH_4 },
+      { added = { 2 }, conf = WITH_4, conf_index = 4 })
+  end, function(s)
+    s:message("append", { term = 4, index = 3, log_term = 2, entries = { 3 } },
+      { term = 4, vote = 0, kept = 3, added = { 3 } })
+  end)
+  forbids("a joint configuration to be committed by one of its majorities", "3.5", joint, function(s)
+    s:message("append_reply", { from = 4, index = 6 }, { commit = 6, added = { 3 }, conf = { voters = { 1, 4 } },
+      conf_index = 7, peers = { { id = 4, match = 6, next = 7 } } })
+  end)
+  forbids("not to leave a joint configuration that is committed", "3.5", function()
+    return joint():message("append_reply", { from = 4, index = 6 },
+      { peers = { { id = 2, match = 5, next = 6 }, { id = 3, match = 0, next = 4 }, { id = 4, match = 6, next = 7 } } })
+  end, function(s)
+    s:message("append_reply", { index = 6 }, { commit = 6,
+      peers = { { id = 2, match = 6, next = 7 }, { id = 3, match = 0, next = 4 }, { id = 4, match = 6, next = 7 } } })
+  end)
+  forbids("a learner to be counted on for a commit", "3.5", function()
+    local s = learned():take({ type = "propose", n = 1 }, { added = { 3 } }):ready():persisted()
+    return s
+  end, function(s)
+    s:message("append_reply", { from = 4, index = 6 }, { commit = 6,
+      peers = { { id = 2, match = 5, next = 6 }, { id = 3, match = 0, next = 4 }, { id = 4, match = 6, next = 7 } } })
+  end)
+  forbids("a leader that was removed to lead on", "3.4", function()
+    local s = change(settled(), REMOVE_1, { voters = { 2, 3 } }, { { 2, 4, 5 }, { 3, 0, 4 } }):ready():persisted()
+    return s:message("append_reply", { index = 5 }, { peers = peers(5, 6, 0, 4) })
+  end, function(s) s:message("append_reply", { from = 3, index = 5 }, { commit = 5, peers = peers(5, 6, 5, 6) }) end)
+  forbids("a leader that is to go to count itself", "3.4", function()
+    return change(settled(), REMOVE_1, { voters = { 2, 3 } }, { { 2, 4, 5 }, { 3, 0, 4 } }):ready():persisted()
+  end, function(s)
+    s:message("append_reply", { index = 5 }, { commit = 5, role = "follower", leader = 0, removed = true, peers = {},
+      deadline = s.now + T })
+  end)
+  forbids("a learner to campaign", "3.4", function()
+    local s = start { log = { 1 }, conf = { voters = { 2, 3 }, learners = { 1 } } }
+    return s
+  end, function(s) s:ask() end)
+  forbids("to take it that it was removed by what is older than what it knows", "3.4", function()
+    return start { log = { 1 } }:ask()
+  end, function(s)
+    s:message("vote_reply", { reject = true, pre = true, index = 0 },
+      { role = "follower", asking = false, removed = true })
+  end)
+  forbids("to tell a member that it was removed", "4.2.3", function()
+    return follower():message("vote", { from = 3, pre = true, term = 3, index = 1, log_term = 1 })
+  end, function(s) s:send { type = "vote_reply", pre = true, reject = true, to = 3, index = 2 } end)
+  forbids("to refuse a change without a reason", "4.1", settled, function(s)
+    s:take { type = "change", changes = ADD, result = "changing" }
+  end)
+  forbids("entries to who was removed", "4.1", function()
+    return change(settled(), { { op = "remove", id = 3 } }, { voters = { 1, 2 } }, { { 2, 4, 5 } })
+  end, function(s) s:send { type = "append", to = 3, index = 4, log_term = 3, n_entries = 1 } end)
+
+  ---- handing over ----
+
+  local function handing()
+    local s = settled()
+    return s:take({ type = "transfer", peer = 2 }, { transfer = 2 })
+  end
+
+  allows("to hand over to a voter that has everything", function()
+    return handing():send { type = "timeout_now", to = 2 }
+  end)
+  allows("to lead on when nobody has taken over", function()
+    local s = handing():wait(T - HEARTBEAT):message("heartbeat_reply", { index = 4 }):wait(HEARTBEAT)
+    return s:take({ type = "tick" }, { transfer = 0 }):take({ type = "propose", n = 1 }, { added = { 3 } })
+  end)
+  forbids("to hand over to who lacks entries", "3.10", function()
+    return settled():take({ type = "transfer", peer = 3 }, { transfer = 3 })
+  end, function(s) s:send { type = "timeout_now", to = 3 } end)
+  forbids("to call another one than was chosen", "3.10", handing, function(s)
+    s:send { type = "timeout_now", to = 3 }
+  end)
+  forbids("to call anybody when nobody is handed over to", "3.10", settled, function(s)
+    s:send { type = "timeout_now", to = 2 }
+  end)
+  forbids("to hand over to a learner", "3.10", learned, function(s)
+    s:take({ type = "transfer", peer = 4 }, { transfer = 4 })
+  end)
+  forbids("to append while it hands over", "3.10", handing, function(s)
+    s:take({ type = "propose", n = 1 }, { added = { 3 } })
+  end)
+  forbids("to change members while it hands over", "3.10", handing, function(s)
+    change(s, ADD, WITH_4, { { 2, 4, 5 }, { 3, 0, 4 }, { 4, 0, 6 } })
+  end)
+  forbids("to wait for the target for ever", "3.10", handing, function(s)
+    s:wait(T - HEARTBEAT):message("heartbeat_reply", { index = 4 }):wait(2 * HEARTBEAT):take({ type = "tick" })
+  end)
+  forbids("to wait for a target that cannot be reached", "3.10", handing, function(s)
+    s:take({ type = "unreachable", peer = 2 })
+  end)
+
+  ---- reads ----
+
+  local function asked()
+    local s = settled()
+    return s:wait(HEARTBEAT):take { type = "read", context = 7 }
+  end
+
+  local function deposed()
+    local s = asked()
+    return s:message("heartbeat_reply", { term = 5 }, { role = "follower", term = 5, vote = 0, leader = 0, peers = {},
+      deadline = s.now + T })
+  end
+
+  local function answer(s, index) return s:ready { reads = { { context = 7, index = index } } } end
+
+  allows("a read to be answered when a majority still knows this leader", function()
+    local s = asked():wait(10)
+    return answer(s:message("heartbeat_reply", { index = 4, context = s.now }), 4)
+  end)
+  allows("a read to fail when leadership is lost", function()
+    return answer(deposed(), 0)
+  end)
+  local function leased(us)
+    local s = settled { lease = true, drift = T // 10 }
+    s:message("heartbeat_reply", { index = 4, context = s.now })
+    return s:wait(us)
+  end
+  allows("a read to rest on the lease", function()
+    return answer(leased(T - T // 10 - 1):take { type = "read", context = 7, lease = true }, 4)
+  end)
+
+  forbids("a read without a word from a majority", "6.4", asked, function(s) answer(s, 4) end)
+  forbids("a read on the answer to a heartbeat that was sent before it came", "6.4", asked, function(s)
+    answer(s:message("heartbeat_reply", { index = 4, context = s.now - 1 }), 4)
+  end)
+  forbids("a read that does not show what was committed before", "6.4", asked, function(s)
+    answer(s:message("heartbeat_reply", { index = 4, context = s.now }), 3)
+  end)
+  forbids("a read before an entry of its term is committed", "6.4", function()
+    return leader():take { type = "read", context = 7 }
+  end, function(s) answer(s:message("heartbeat_reply", { index = 4, context = s.now }), 1) end)
+  forbids("a read on a lease that is over by the slowest clock", "6.4", function()
+    return leased(T - T // 10):take { type = "read", context = 7, lease = true }
+  end, function(s) answer(s, 4) end)
+  forbids("a read on a lease after handing over has begun", "6.4", function()
+    return leased(1):take({ type = "transfer", peer = 2 }, { transfer = 2 })
+      :take { type = "read", context = 7, lease = true }
+  end, function(s) answer(s, 4) end)
+  forbids("a read on a lease that was not asked for", "6.4", function()
+    return leased(1):take { type = "read", context = 7 }
+  end, function(s) answer(s, 4) end)
+  forbids("a read to be given up by who leads on", "6.4", asked, function(s) answer(s, 0) end)
+  forbids("a read to be answered twice", "6.4", function()
+    local s = asked()
+    return answer(s:message("heartbeat_reply", { index = 4, context = s.now }), 4)
+  end, function(s) answer(s, 4) end)
+  forbids("a read to be forgotten when leadership is lost", "6.4", deposed, function(s) s:ready() end)
+  forbids("a heartbeat that says that it was sent later than it was", "6.4", settled, function(s)
+    s:send { type = "heartbeat", to = 2, context = s.now + 1 }
+  end)
 
   it("tells the input, what the state is, and what it ought to be", function()
     local s = follower()

@@ -147,8 +147,9 @@ local function tell_totals(sums, started, failed)
   local wall = (uv.hrtime() - started) / 1e9
   local count = function(n) return (tostring(n):reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", "")) end
   print(("%s seeds, %.1f simulated hours, %s failed"):format(count(sums.seeds), sums.simulated / 3600, failed))
-  print(("  events %s, commands %s, elections %s, crashes %s"):format(count(sums.events), count(sums.commands),
-    count(sums.elections), count(sums.crashes)))
+  print(("  events %s, commands %s, elections %s, crashes %s, changes of members %s, logs replaced by snapshots %s")
+    :format(count(sums.events), count(sums.commands), count(sums.elections), count(sums.crashes), count(sums.changes),
+      count(sums.restores)))
   print(("  %.0f s, %.0f s of CPU: %.0f simulated seconds in each of them; slowest seed %s: %.1f s"):format(wall,
     sums.cpu, sums.simulated / math.max(sums.cpu, 0.001), sums.slowest, sums.slowest_s))
 end
@@ -156,8 +157,8 @@ end
 ---Runs all seeds until one fails. Returns their sums and the failed ones: { options, report }.
 local function run_all(opts)
   local seed, over, workers, failed = opts.from, false, {}, {}
-  local sums = { seeds = 0, simulated = 0, events = 0, commands = 0, elections = 0, crashes = 0, cpu = 0,
-    slowest = "none", slowest_s = 0 }
+  local sums = { seeds = 0, simulated = 0, events = 0, commands = 0, elections = 0, crashes = 0, changes = 0,
+    restores = 0, cpu = 0, slowest = "none", slowest_s = 0 }
   local function account(options, report)
     if not report.ok then failed[#failed + 1] = { options = options, report = report } end
     if report.died then return end

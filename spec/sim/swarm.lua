@@ -22,7 +22,7 @@ function swarm.options(seed)
   return { seed = seed, nodes = nodes, seconds = 60 + draw(seed, 2, 61), clients = 1 + draw(seed, 3, 5) }
 end
 
-local SUMS = { "simulated", "events", "commands", "elections", "crashes" }
+local SUMS = { "simulated", "events", "commands", "elections", "crashes", "changes", "restores" }
 
 ---Adds the figures of a report, or of other sums, to sums.
 function swarm.add(sums, report)
@@ -85,6 +85,8 @@ function swarm.describe(describe, it, part, parts)
       assert(sums.crashes > 2 * seeds, sums.crashes)
       assert(sums.elections > 4 * seeds, sums.elections)
       assert(sums.commands > 200 * seeds, sums.commands)
+      assert(sums.changes > 2 * seeds, sums.changes)
+      assert(sums.restores > seeds, sums.restores)
     end)
   end)
 end
