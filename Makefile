@@ -4,6 +4,7 @@
 # make test       install what is missing, build, lint, run every spec: plain, ASan+UBSan, TSan
 # make bench      measure a cluster of three processes; figures in build/bench.json (ONLY='cells=propose window=256')
 # make bench-peers   the same side by side with libraft, etcd, redis-server and a ceiling; build/bench-peers.json
+# make bench-growth  how cost grows with members, payload, length of the log, ...; with plots
 # make guard      counts instructions of fixed works against stored figures (UPDATE=1 stores them)
 # make sim        SEEDS=100 FROM=1: whole clusters in the simulator, by seed, on all cores; a failure is told and drawn
 # make soak       the same from a seed by date, until it fails or Ctrl-C
@@ -40,7 +41,7 @@ PEER_PACKAGES := libraft-dev liblz4-dev etcd-server golang-go golang-etcd-server
 
 JOBS := -j$(shell nproc)
 
-.PHONY: all build build-asan build-tsan build-clang deps deps-test test lint demo cluster bench bench-peers guard sim soak zoo install clean
+.PHONY: all build build-asan build-tsan build-clang deps deps-test test lint demo cluster bench bench-peers bench-growth guard sim soak zoo install clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -116,6 +117,10 @@ bench-peers: deps
 	-$(call INSTALL,$(PEER_PACKAGES))
 	@$(MAKE) --no-print-directory $(JOBS) build
 	@$(RUN) spec/bench/peers.lua build/bench-peers.json $(ONLY)
+
+bench-growth: deps
+	@$(MAKE) --no-print-directory $(JOBS) build
+	@$(RUN) spec/bench/growth.lua build/bench-growth.json $(ONLY)
 
 guard: deps-test
 	@$(MAKE) --no-print-directory $(JOBS) build

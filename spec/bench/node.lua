@@ -153,6 +153,25 @@ function jobs.read(node, job)
   return run_load(job, function() return node:read(look) end)
 end
 
+---Commands of so many bytes in the sessions of programs outside, of which so many are open (at least window).
+function jobs.sessions(node, job)
+  local command, all, used, opening = ("x"):rep(job.bytes), {}, 0, job.window
+  for w = 1, job.window do
+    raft.go(function()
+      for i = w, job.count, job.window do
+        all[i] = { session = assert(node:session(nil, { timeout = 60 })), seq = 0 }
+      end
+      opening = opening - 1
+    end)
+  end
+  while opening > 0 do raft.sleep(LOOK_S) end
+  return run_load(job, function()
+    local own = all[used % job.count + 1]      -- in turns: each is done with its last command by then
+    used, own.seq = used + 1, own.seq + 1
+    return own.session:propose(own.seq, command)
+  end)
+end
+
 ---count commands of so many bytes, as fast as may be.
 function jobs.fill(node, job)
   local command, left, open, start = ("x"):rep(job.bytes), job.count, job.window, now()

@@ -66,23 +66,3 @@ describe("make bench", function()
     assert.equal(5, count(figures, "follower"))
   end)
 end)
-
-describe("make bench-peers", function()
-  local dir = process.directory()
-
-  teardown(function()
-    process.clean()
-    process.remove(dir)
-  end)
-
-  it("measures ours beside the ceiling and whichever peers are installed, with ratios", function()
-    local file = dir .. "/figures.json"
-    local text, code = process.run { "lua5.4", "spec/bench/peers.lua", file, "cells=memory", "window=16", "runs=2",
-      "seconds=0.1", "scale=0.001" }
-    assert.equal(0, code, text)
-    local figures = tree.read(file)
-    assert.truthy(figures:find('"raft": {"calls"', 1, true))
-    assert.truthy(figures:find('"the ceiling": {"cpu_us"', 1, true))
-    assert.truthy(text:find("the ceiling +[^\n]+%([%d.]+ %.%. [%d.]+%)"), text)
-  end)
-end)
