@@ -3,11 +3,12 @@
  * Two rules carry this file. No Lua error may cross the frames of server: whatever may raise, lack of memory included,
  * happens in a C function below a protected call. And the machine runs on a Lua thread of its own, whose hook is
  * cleared: the interpreter interrupts by a hook on the main thread, so that Ctrl-C cannot cut an apply in half. */
+#include "lua/lua_node.h"
+
 #include "base/mem.h"
 #include "lua/lua_asks.h"
-#include "lua/lua_place.h"
+#include "lua/lua_calls.h"
 
-#define NODE_CLASS "raft.core.node"
 #define STEP_ENTRIES_MAX 65536
 #define SEGMENT_SPARES 2u
 
@@ -16,7 +17,6 @@ enum slot {
     SLOT_HANDLER = 1, /* the message handler; its upvalue is the last message without traceback */
     SLOT_MACHINE,
     SLOT_APPLY,
-    SLOT_RESULT,
     SLOT_RAISED,
     SLOT_DONE,
     SLOT_STARTED,
@@ -32,43 +32,10 @@ enum slot {
 };
 
 static const char *const slot_names[SLOTS + 1] = {
-    [SLOT_MACHINE] = "machine", [SLOT_APPLY] = "apply",     [SLOT_RESULT] = "result",   [SLOT_RAISED] = "raised",
+    [SLOT_MACHINE] = "machine", [SLOT_APPLY] = "apply",     [SLOT_RAISED] = "raised",
     [SLOT_DONE] = "done",       [SLOT_STARTED] = "started", [SLOT_CHANGED] = "changed", [SLOT_HALTED] = "halted",
     [SLOT_CLOSED] = "closed",   [SLOT_FAILED] = "failed",   [SLOT_APPLIED] = "applied",
     [SLOT_SAVE] = "save",       [SLOT_LOAD] = "load",       [SLOT_SNAPSHOT] = "snapshot",
-};
-
-/* The part of a status whose change is news. */
-struct news {
-    raft_term term;
-    raft_id leader;
-    enum raft_role role;
-    enum server_phase phase;
-    uint32_t connected; /* a bit a member */
-    int fault;
-    bool ready, learner, removed;
-    raft_index conf_index;
-    const char *disk;
-};
-
-/* Not in the userdata itself: should the state be closed in the middle of a step (os.exit in an apply), the threads
- * outlive it. */
-struct lua_node {
-    struct lua_server *server;
-    struct host *host;     /* the server's */
-    lua_State *thread;     /* the machine's; anchored by the userdata, like the packer */
-    struct lua_packer *packer, *packer2; /* two: keys and values, first and second results */
-    uint32_t command_bytes;
-    bool snapshot_apart;
-    uint64_t born_us;
-    struct news news;
-    bool stop_on_error;
-    bool stepping, applying;
-    bool joins;      /* it may have to ask for a place first, as long as that takes */
-    bool started;    /* calls are accepted */
-    bool closing;    /* or to be closed as soon as it has started */
-    bool muted;      /* no callback any more */
-    bool ended;      /* the engine's thread ends, or has ended */
 };
 
 /* ---- calling Lua ---- */
@@ -189,49 +156,44 @@ static void keep_error(struct buf *result, const char *message)
     buf_append(result, message, strlen(message));
 }
 
-/* (apply, machine, result, applied, struct apply_call). One protected call for all three stages: that is what an apply
+/* (apply, machine, applied, struct apply_call). One protected call for all three stages: that is what an apply
  * costs beyond the machine's own code. */
 static int apply_body(lua_State *L)
 {
-    struct apply_call *c = lua_touserdata(L, 5);
+    enum { APPLY = 1, MACHINE, APPLIED, CALL, COMMAND, FIRST, SECOND }; /* the last two: what apply returned */
+    struct apply_call *c = lua_touserdata(L, CALL);
     lua_Integer index = (lua_Integer)c->command->index;
     lua_Number time = (lua_Number)c->time_us / (lua_Number)US_PER_S;
     if (!lua_unpack_value(L, c->command->payload, c->command->payload_size)) return lua_error(L);
 
     c->stage = STAGE_APPLY;
     c->node->applying = true;
-    lua_pushvalue(L, 1);
-    lua_pushvalue(L, 2);
-    lua_pushvalue(L, 6);
+    lua_pushvalue(L, APPLY);
+    lua_pushvalue(L, MACHINE);
+    lua_pushvalue(L, COMMAND);
     lua_pushinteger(L, index);
     lua_pushnumber(L, time);
-    lua_call(L, 4, 2); /* 7 and 8: what it returned */
+    lua_call(L, 4, 2);
     c->node->applying = false;
     if (c->result != NULL) {
         lua_pushcfunction(L, keep_values);
         lua_pushlightuserdata(L, c);
-        lua_pushvalue(L, 7);
-        lua_pushvalue(L, 8);
+        lua_pushvalue(L, FIRST);
+        lua_pushvalue(L, SECOND);
         lua_call(L, 3, 0);
     }
 
     c->stage = STAGE_TELL;
-    if (!lua_isnil(L, 4)) {
-        lua_pushvalue(L, 4);
+    if (!lua_isnil(L, APPLIED)) {
+        lua_pushvalue(L, APPLIED);
         lua_pushinteger(L, index);
         lua_pushnumber(L, time);
-        lua_pushvalue(L, 6);
-        lua_pushvalue(L, 7);
-        lua_pushvalue(L, 8);
+        lua_pushvalue(L, COMMAND);
+        lua_pushvalue(L, FIRST);
+        lua_pushvalue(L, SECOND);
         lua_call(L, 5, 0);
     }
-    if (c->sequence != 0) {
-        lua_pushvalue(L, 3);
-        lua_pushinteger(L, (lua_Integer)c->sequence);
-        lua_pushvalue(L, 7);
-        lua_pushvalue(L, 8);
-        lua_call(L, 3, 0);
-    }
+    if (c->sequence != 0) lua_calls_applied(L, c->node, c->sequence, FIRST);
     return 0;
 }
 
@@ -263,10 +225,10 @@ static enum host_verdict apply_failed(struct lua_node *n, const struct apply_cal
         tell(n, SLOT_FAILED, 1, &TEXT(trace));
         return HOST_GO_ON;
     }
-    const struct argument arguments[] = {INTEGER(c->sequence), INTEGER(c->command->index), TEXT(message),
-                                         TEXT(trace)};
+    const struct argument arguments[] = {INTEGER(c->command->index), TEXT(message), TEXT(trace)};
     if (c->result != NULL) keep_error(c->result, message);
     if (n->stop_on_error) return halt(n, trace);
+    if (c->sequence != 0) lua_calls_done(n, c->sequence, message, "apply", 0);
     tell(n, SLOT_RAISED, COUNT_OF(arguments), arguments);
     return HOST_GO_ON;
 }
@@ -281,10 +243,9 @@ static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64
     lua_pushcfunction(T, apply_body);
     lua_pushvalue(T, SLOT_APPLY);
     lua_pushvalue(T, SLOT_MACHINE);
-    lua_pushvalue(T, SLOT_RESULT);
     lua_pushvalue(T, SLOT_APPLIED);
     lua_pushlightuserdata(T, &call);
-    int status = lua_pcall(T, 5, 0, SLOT_HANDLER);
+    int status = lua_pcall(T, 4, 0, SLOT_HANDLER);
     if (status == LUA_OK) return HOST_GO_ON;
     n->applying = false;
     enum host_verdict verdict = apply_failed(n, &call, status);
@@ -294,7 +255,7 @@ static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64
 
 /* ---- what else a host says ---- */
 
-static const char *done_text(int code)
+const char *lua_node_text(int code)
 {
     switch (code) {
     case ERR_NOT_LEADER: return "no leader took the command in time; it was not applied";
@@ -316,10 +277,11 @@ static const char *done_text(int code)
 static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
 {
     struct lua_node *n = ctx;
-    const char *text = code == OK ? NULL : sequence >= HOST_FIRST_ASK ? lua_asks_text(code) : done_text(code);
-    const struct argument arguments[] = {INTEGER(sequence), TEXT(code == OK ? NULL : err_name(code)), TEXT(text),
-                                         INTEGER(index), INTEGER(id)};
-    if (!n->muted) tell(n, SLOT_DONE, COUNT_OF(arguments), arguments);
+    const char *name = code == OK ? NULL : err_name(code);
+    const char *text = code == OK ? NULL : sequence >= HOST_FIRST_ASK ? lua_asks_text(code) : lua_node_text(code);
+    const struct argument arguments[] = {INTEGER(sequence), TEXT(name), TEXT(text), INTEGER(index), INTEGER(id)};
+    if (n->muted || lua_calls_done(n, sequence, text, name, index)) return;
+    tell(n, SLOT_DONE, COUNT_OF(arguments), arguments);
 }
 
 static void on_started(void *ctx, int code)
@@ -372,14 +334,12 @@ struct repeat_call {
     size_t size;
 };
 
-/* (result callback, struct repeat_call) */
+/* (struct repeat_call) */
 static int repeat_body(lua_State *L)
 {
-    const struct repeat_call *c = lua_touserdata(L, 2);
-    lua_settop(L, 1);
-    lua_pushinteger(L, (lua_Integer)c->sequence);
+    const struct repeat_call *c = lua_touserdata(L, 1);
     if (!push_pair(L, c->result + 1, c->size - 1)) return lua_error(L);
-    lua_call(L, 3, 0);
+    lua_calls_applied(L, c->node, c->sequence, 2);
     return 0;
 }
 
@@ -397,14 +357,13 @@ static void on_repeat(void *ctx, uint64_t sequence, const uint8_t *result, size_
         size_t shown = MIN(size - 1, sizeof message - 1);
         memcpy(message, result + 1, shown);
         message[shown] = '\0';
-        tell(n, SLOT_DONE, 4, (const struct argument[]){INTEGER(sequence), TEXT("apply"), TEXT(message), INTEGER(0)});
+        lua_calls_done(n, sequence, message, "apply", 0);
         return;
     }
     struct repeat_call call = {n, sequence, result, size};
     lua_pushcfunction(T, repeat_body);
-    lua_pushvalue(T, SLOT_RESULT);
     lua_pushlightuserdata(T, &call);
-    if (lua_pcall(T, 2, 0, SLOT_HANDLER) != LUA_OK)
+    if (lua_pcall(T, 1, 0, SLOT_HANDLER) != LUA_OK)
         tell(n, SLOT_FAILED, 1, &TEXT(lua_type(T, -1) == LUA_TSTRING ? lua_tostring(T, -1) : "error"));
     lua_settop(T, SLOTS);
 }
@@ -523,15 +482,17 @@ static const struct host_machine machine = {
 static void node_free(struct lua_node *n)
 {
     if (n->server != NULL) n->server->place->free(n->server);
+    lua_calls_free(&n->calls);
     mem_free(n);
 }
 
 /* NULL: e says why. */
 static struct lua_node *node_create(const struct lua_place *place, int notify_fd, const struct engine_config *config,
-                                    const struct host_config *host, struct err *e)
+                                    const struct host_config *host, struct lua_line *line, struct err *e)
 {
     struct lua_node *n = mem_zero(1, sizeof *n);
-    if (n == NULL) {
+    if (n == NULL || lua_calls_init(&n->calls, line, config->pending) != OK) {
+        mem_free(n);
         err_set(e, ERR_NOMEM, "out of memory for a node");
         return NULL;
     }
@@ -723,12 +684,18 @@ static int node_new(lua_State *L)
     struct lua_packer *packer2 = lua_packer_new(L);
     lua_setiuservalue(L, -2, 4);
 
-    struct lua_node *n = node_create(place, notify_fd, &config, &host, &e);
+    struct lua_line *line = lua_line_of(L);
+    lua_getfield(L, 2, "handed");
+    bool tells_handed = !lua_isnil(L, -1);
+    lua_pop(L, 1);
+
+    struct lua_node *n = node_create(place, notify_fd, &config, &host, line, &e);
     if (n == NULL) return lua_room_fail(L, &e);
     n->thread = thread;
     n->packer = packer;
     n->packer2 = packer2;
     n->snapshot_apart = host.snapshot_apart;
+    n->tells_handed = tells_handed;
     n->stop_on_error = lua_toboolean(L, 3);
     if (place->run(n->server, &e) != OK) {
         node_free(n);
@@ -740,86 +707,37 @@ static int node_new(lua_State *L)
 
 /* ---- Lua's view: methods ---- */
 
-static struct lua_node *check_node(lua_State *L)
+/* The class is upvalue 1 of its methods. */
+struct lua_node *lua_node_check(lua_State *L)
 {
-    struct lua_node **box = luaL_checkudata(L, 1, NODE_CLASS);
+    struct lua_node **box = lua_touserdata(L, 1);
+    bool is_node = box != NULL && lua_getmetatable(L, 1) && lua_rawequal(L, -1, lua_upvalueindex(1));
+    if (!is_node) luaL_typeerror(L, 1, NODE_CLASS);
+    lua_pop(L, 1);
     if (*box == NULL) luaL_error(L, "the node is destroyed");
     return *box;
 }
 
-static int fail_with(lua_State *L, int code, const char *text)
+int lua_node_fail(lua_State *L, int code, const char *text)
 {
     struct err e;
     err_set(&e, code, "%s", text);
     return lua_room_fail(L, &e);
 }
 
-static int fail_call(lua_State *L, int code)
-{
-    return fail_with(L, code, code == ERR_NOMEM ? "out of memory" : done_text(code));
-}
-
-/* What refuses a call before the host is asked; OK when nothing does. */
-static int refusal(const struct lua_node *n)
+int lua_node_refusal(const struct lua_node *n)
 {
     if (n->started && host_status(n->host)->fault != 0) return ERR_FAULT;
     if (!n->started || n->closing || n->ended) return ERR_CLOSED;
     return host_status(n->host)->removed ? ERR_REMOVED : OK;
 }
 
-static int node_propose(lua_State *L)
-{
-    struct lua_node *n = check_node(L);
-    size_t size;
-    uint64_t sequence;
-    luaL_checkany(L, 2);
-    const uint8_t *payload = lua_packer_pack(L, n->packer, 2, "cmd", &size);
-    if (size > n->command_bytes) {
-        struct err e;
-        err_set(&e, ERR_TOO_LARGE, "the command is %zu bytes packed, more than command_bytes (%" PRIu32 ") allows",
-                size, n->command_bytes);
-        return lua_room_fail(L, &e);
-    }
-    int code = refusal(n);
-    if (code != OK) return fail_call(L, code);
-    struct block *block = entry_new(RAFT_ENTRY_COMMAND, payload, size);
-    code = block == NULL ? ERR_BUSY : host_propose(n->host, block, &sequence);
-    if (code != OK) return fail_call(L, code);
-    lua_pushinteger(L, (lua_Integer)sequence);
-    return 1;
-}
-
-/* node:client(session, sequence, cmd) -> sequence of the call; session 0: opens one */
-static int node_client(lua_State *L)
-{
-    struct lua_node *n = check_node(L);
-    size_t size;
-    uint64_t sequence;
-    lua_Integer session = luaL_checkinteger(L, 2), number = luaL_checkinteger(L, 3);
-    lua_settop(L, 4);
-    const uint8_t *payload = lua_packer_pack(L, n->packer, 4, "cmd", &size);
-    if (size > n->command_bytes) return fail_with(L, ERR_TOO_LARGE, "the command is larger than command_bytes allows");
-    int code = refusal(n);
-    if (code != OK) return fail_call(L, code);
-    struct block *block = entry_reserve(RAFT_ENTRY_CLIENT, 16 + size);
-    if (block != NULL) {
-        put_u64(block->bytes + ENTRY_HEADER, (uint64_t)session);
-        put_u64(block->bytes + ENTRY_HEADER + 8, (uint64_t)number);
-        memcpy(block->bytes + ENTRY_HEADER + 16, payload, size);
-        entry_seal(block);
-    }
-    code = block == NULL ? ERR_BUSY : host_propose(n->host, block, &sequence);
-    if (code != OK) return fail_call(L, code);
-    lua_pushinteger(L, (lua_Integer)sequence);
-    return 1;
-}
-
 /* node:snapshot() -> true: `snapshot` is called later; or the index of the newest one, if it is of this very state */
 static int node_snapshot(lua_State *L)
 {
-    struct lua_node *n = check_node(L);
+    struct lua_node *n = lua_node_check(L);
     struct err e;
-    if (!n->started) return fail_call(L, ERR_CLOSED);
+    if (!n->started) return lua_node_fail(L, ERR_CLOSED, lua_node_text(ERR_CLOSED));
     int code = host_snapshot(n->host, &e);
     if (code == OK) lua_pushboolean(L, 1);
     else if (code == ERR_EXIST) lua_pushinteger(L, (lua_Integer)host_applied(n->host));
@@ -827,37 +745,26 @@ static int node_snapshot(lua_State *L)
     return 1;
 }
 
-static int node_barrier(lua_State *L)
-{
-    struct lua_node *n = check_node(L);
-    uint64_t sequence;
-    int code = refusal(n);
-    if (code == OK) code = host_barrier(n->host, &sequence);
-    if (code != OK) return fail_call(L, code == ERR_NOMEM ? ERR_BUSY : code);
-    lua_pushinteger(L, (lua_Integer)sequence);
-    return 1;
-}
-
-/* node:ask("read", lease) | ("transfer", id or 0) | ("change", changes) -> number of the call */
+/* node:ask("transfer", id or 0) | ("change", changes) -> number of the call */
 static int node_ask(lua_State *L)
 {
-    static const char *const kinds[] = {"read", "change", "transfer", NULL};
-    struct lua_node *n = check_node(L);
+    static const char *const kinds[] = {"change", "transfer", NULL};
+    struct lua_node *n = lua_node_check(L);
     uint64_t number;
-    struct ask_what what = {.kind = (uint8_t)(ASK_READ + luaL_checkoption(L, 2, NULL, kinds))};
-    if (what.kind == ASK_READ) what.lease = lua_toboolean(L, 3);
-    else if (what.kind == ASK_TRANSFER) what.target = (raft_id)luaL_checkinteger(L, 3);
+    struct ask_what what = {.kind = luaL_checkoption(L, 2, NULL, kinds) == 0 ? ASK_CHANGE : ASK_TRANSFER};
+    if (what.kind == ASK_TRANSFER) what.target = (raft_id)luaL_checkinteger(L, 3);
     else lua_asks_change(L, 3, &what);
-    int code = refusal(n);
+    int code = lua_node_refusal(n);
     if (code == OK) code = host_ask(n->host, &what, &number);
-    if (code != OK) return fail_with(L, code == ERR_NOMEM ? ERR_BUSY : code, lua_asks_text(code == ERR_NOMEM ? ERR_BUSY : code));
+    if (code == ERR_NOMEM) code = ERR_BUSY;
+    if (code != OK) return lua_node_fail(L, code, lua_asks_text(code));
     lua_pushinteger(L, (lua_Integer)number);
     return 1;
 }
 
 static int node_cancel(lua_State *L)
 {
-    struct lua_node *n = check_node(L);
+    struct lua_node *n = lua_node_check(L);
     lua_Integer sequence = luaL_checkinteger(L, 2);
     if (n->started && !n->ended) host_cancel(n->host, (uint64_t)sequence);
     return 0;
@@ -875,7 +782,7 @@ static void refresh_applied(lua_State *L, lua_State *T)
 
 static int node_step(lua_State *L)
 {
-    struct lua_node *n = check_node(L);
+    struct lua_node *n = lua_node_check(L);
     lua_Integer entries = luaL_checkinteger(L, 2);
     luaL_argcheck(L, entries > 0 && entries <= STEP_ENTRIES_MAX, 2, "out of range");
     if (n->stepping) return luaL_error(L, "a node is stepped from inside its own step");
@@ -883,7 +790,9 @@ static int node_step(lua_State *L)
     if (!n->ended) {
         refresh_applied(L, n->thread);
         n->stepping = true;
+        n->calls.line->inside++;
         more = host_step(n->host, (uint32_t)entries);
+        n->calls.line->inside--;
         n->stepping = false;
         node_join(n);
     }
@@ -893,19 +802,19 @@ static int node_step(lua_State *L)
 
 static int node_stepping(lua_State *L)
 {
-    lua_pushboolean(L, check_node(L)->stepping);
+    lua_pushboolean(L, lua_node_check(L)->stepping);
     return 1;
 }
 
 static int node_applying(lua_State *L)
 {
-    lua_pushboolean(L, check_node(L)->applying);
+    lua_pushboolean(L, lua_node_check(L)->applying);
     return 1;
 }
 
 static int node_applied(lua_State *L)
 {
-    struct lua_node *n = check_node(L);
+    struct lua_node *n = lua_node_check(L);
     lua_pushinteger(L, (lua_Integer)host_applied(n->host));
     lua_pushnumber(L, (lua_Number)host_applied_time(n->host) / (lua_Number)US_PER_S);
     return 2;
@@ -914,7 +823,7 @@ static int node_applied(lua_State *L)
 /* node:heard() -> seconds since a leader was surely there; nil: none is known */
 static int node_heard(lua_State *L)
 {
-    struct lua_node *n = check_node(L);
+    struct lua_node *n = lua_node_check(L);
     uint64_t heard_us = host_heard(n->host), now_us = io_now(n->server->io);
     if (heard_us == 0) return 0;
     lua_pushnumber(L, now_us > heard_us ? (lua_Number)(now_us - heard_us) / (lua_Number)US_PER_S : 0);
@@ -923,13 +832,13 @@ static int node_heard(lua_State *L)
 
 static int node_id(lua_State *L)
 {
-    lua_pushinteger(L, (lua_Integer)host_node(check_node(L)->host));
+    lua_pushinteger(L, (lua_Integer)host_node(lua_node_check(L)->host));
     return 1;
 }
 
 static int node_close_method(lua_State *L)
 {
-    node_close(check_node(L));
+    node_close(lua_node_check(L));
     return 0;
 }
 
@@ -1052,7 +961,7 @@ static void set_engine_status(lua_State *L, const struct server_status *s, uint6
 
 static int node_status(lua_State *L)
 {
-    struct lua_node *n = check_node(L);
+    struct lua_node *n = lua_node_check(L);
     uint64_t now_us = io_now(n->server->io);
     lua_createtable(L, 0, 28);
     set_engine_status(L, host_status(n->host), now_us);
@@ -1069,8 +978,9 @@ static int node_status(lua_State *L)
 void lua_node_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
-        {"propose", node_propose},   {"client", node_client},       {"snapshot", node_snapshot},
-        {"barrier", node_barrier},     {"cancel", node_cancel},
+        {"propose", lua_calls_propose}, {"client", lua_calls_client}, {"read", lua_calls_read},
+        {"lease", lua_calls_lease},  {"barrier", lua_calls_barrier}, {"expire", lua_calls_expire},
+        {"end_calls", lua_calls_end}, {"snapshot", node_snapshot},  {"cancel", node_cancel},
         {"ask", node_ask},           {"heard", node_heard},
         {"step", node_step},         {"stepping", node_stepping},   {"applying", node_applying},
         {"applied", node_applied},   {"id", node_id},               {"close", node_close_method},
@@ -1078,7 +988,8 @@ void lua_node_open(lua_State *L)
         {"__close", node_destroy},   {NULL, NULL},
     };
     luaL_newmetatable(L, NODE_CLASS);
-    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    luaL_setfuncs(L, methods, 1);
     lua_pushvalue(L, -1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);

@@ -13,6 +13,7 @@
 
 __attribute__((visibility("default"))) int luaopen_raft_core(lua_State *L); /* module.c */
 
+void lua_line_open(lua_State *L);  /* lua_line.c: core.line, who waits and who is ready */
 void lua_loop_open(lua_State *L);  /* lua_loop.c: the pollable descriptor, clocks, signals */
 void lua_node_open(lua_State *L);  /* lua_node.c: core.node, one node of a cluster */
 void lua_pack_open(lua_State *L);  /* lua_pack.c: pack and unpack */

@@ -22,6 +22,7 @@ int luaopen_raft_core(lua_State *L)
     lua_newtable(L);
     lua_pushliteral(L, VERSION);
     lua_setfield(L, -2, "version");
+    lua_line_open(L);
     lua_loop_open(L);
     lua_pack_open(L);
     lua_node_open(L);

@@ -34,6 +34,25 @@ function core.signal() end
 ---@return string address
 function core.free_address() end
 
+-- ---- who waits, and who is ready (lua_line.c) ----
+
+---@class raft.core.line
+---@field push fun(waiter: thread|function|table, a: any, b: any, c: any)  in line, to be run with these values
+---@field ready fun(): integer      how many are in line
+---@field run fun()                 runs all that are in line now
+---@field may_park fun(): boolean   can the running coroutine wait here?
+---@field park fun(): any           waits, until it is pushed
+---@field inside fun(): boolean     below a machine, where nobody can wait
+---@field simulated fun(on: boolean?): boolean  below the body of raft.sim, where nobody can wait; what it was
+---@field call fun(fn: function, ...: any): boolean, any, any  calls fn as inside a machine: true and two results, or
+---false and a message with a traceback
+
+---@param ours table<thread, boolean>  the coroutines that may wait
+---@param call fun(waiter: function|table, ...: any)  calls or tells any other waiter
+---@param failed fun(co: thread, err: any)  a coroutine has raised, or (err nil) yielded by itself
+---@return raft.core.line
+function core.line(ours, call, failed) end
+
 -- ---- values (lua_pack.c) ----
 
 ---Canonical MessagePack: integers and floats stay apart, keys are sorted. Raises for what cannot be packed, naming the
@@ -74,14 +93,14 @@ function core.unpack(data) end
 ---@class raft.core.callbacks
 ---@field machine table   the instance
 ---@field apply function  called as apply(machine, cmd, index, time)
----@field result fun(sequence: integer, a: any, b: any)  what apply returned for a proposal of this node
----apply raised; sequence 0: not ours
----@field raised fun(sequence: integer, index: integer, message: string, traceback: string)
+---apply raised
+---@field raised fun(index: integer, message: string, traceback: string)
+---a command of this node is on its way; its caller does not wait yet
+---@field handed (fun(sequence: integer))?
 ---after each apply that did not raise; read anew at each step, so that it may be set and cleared
 ---@field applied (fun(index: integer, time: number, cmd: any, a: any, b: any))?
----ended without apply; code nil: a barrier has been passed, at index; or what was asked of the leader is done (id: of
----the new member, or leader)
----@field done fun(sequence: integer, code: string?, message: string?, index: integer, id: integer)
+---what was asked of the leader is done, or (code) not (id: of the new member, or leader)
+---@field done fun(number: integer, code: string?, message: string?, index: integer, id: integer)
 ---writes the machine's state; write(key, value), key not nil. In a child process, or as if it were one
 ---@field save fun(write: fun(key: any, value: any))
 ---a snapshot takes the place of the state; "end" returns the new machine and its apply
@@ -106,15 +125,47 @@ local node = {} -- luacheck: ignore 241
 ---@return raft.core.node?, string? message, string? code
 function core.node(options, callbacks, stop_on_error) end
 
----Packs and proposes. Raises for what cannot be packed (naming the path below "cmd").
----@return integer? sequence, string? message, string? code  busy too_large closed fault
-function node:propose(cmd) end
----@return integer? sequence, string? message, string? code
-function node:barrier() end
----Asks the leader: done() follows. argument: "read": whether a lease will do; "transfer": to whom, or 0; "change":
----{ { "add"|"promote"|"demote"|"move"|"remove", id [, address] }, ... }, id 0 with "add": one that was never used.
----@param kind "read"|"transfer"|"change"
----@param argument boolean|integer|table
+---Packs and proposes. Raises for what cannot be packed (naming the path below "cmd"). Like the following ones it parks
+---the running coroutine (precondition: may_park), which gets the answer: what apply returned, or nil, message, code.
+---With a waiter - a function, or a box - it returns true at once, and the waiter gets the answer.
+---@param timeout number seconds
+---@param waiter function|table|nil
+---@return any
+function node:propose(cmd, timeout, waiter) end
+---A command of a program outside. session 0: opens one, whose id is the answer.
+---@param session integer
+---@param number integer
+---@param timeout number
+---@param waiter function|table|nil
+---@return any
+function node:client(session, number, cmd, timeout, waiter) end
+---Everything committed before is applied here: the answer is an index. All that come while a round to the leader is
+---under way share the next one.
+---@param timeout number
+---@param waiter function|table|nil
+---@return any
+function node:read(timeout, waiter) end
+---The same; the leader's lease will do.
+---@param timeout number
+---@param waiter function|table|nil
+---@return any
+function node:lease(timeout, waiter) end
+---The same, by an entry of the log.
+---@param timeout number
+---@param waiter function|table|nil
+---@return any
+function node:barrier(timeout, waiter) end
+---Ends those calls that are due; seconds until the next one may be.
+---@return number?
+function node:expire() end
+---Ends all of them.
+---@param message string
+---@param code string
+function node:end_calls(message, code) end
+---Asks the leader: done() follows. argument: "transfer": to whom, or 0; "change": { { "add"|"promote"|"demote"|"move"|
+---"remove", id [, address] }, ... }, id 0 with "add": one that was never used.
+---@param kind "transfer"|"change"
+---@param argument integer|table
 ---@return integer? number, string? message, string? code
 function node:ask(kind, argument) end
 ---@param sequence integer

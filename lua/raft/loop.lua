@@ -5,39 +5,21 @@
 -- machine. Nothing here polls: between turns it sleeps until the descriptor is readable or the next timer is due.
 local core = require "raft.core"
 
-local now, running, isyieldable, yield = core.now, coroutine.running, coroutine.isyieldable, coroutine.yield
-local resume, costatus, type = coroutine.resume, coroutine.status, type
+local now, running, isyieldable, type = core.now, coroutine.running, coroutine.isyieldable, type
 
 local loop = {}
 
 local STEP_ENTRIES = 256   -- applied by one node before others get their turn
 local QUEUES_MAX = 8       -- distinct timeouts with a queue of their own
 local CANCEL_S = 1         -- how long a cancelled call may take to tell what became of it
-local PARK = {}            -- what a coroutine yields when it waits for us
 
 local nodes = {}                              ---@type raft.Node[]
 local ours = setmetatable({}, { __mode = "k" }) ---@type table<thread, boolean> started by go
 local busy = false         -- inside a turn: the main thread cannot pump another one
 local again = false        -- the next turn has work already
 local attached             -- the library whose loop drives this one
-local current              -- the node whose step is running: its machine may be below us
 local asleep               -- set while the loop of an attached library is not kept alive by us
 local failure              -- { error }, of a coroutine or callback, until whoever drives the loop takes it
-
--- ---- what is ready: four arrays, so that waking somebody allocates nothing ----
-
-local who, as, bs, cs = {}, {}, {}, {}
-local head, tail = 1, 0
-
----Puts somebody in line who is resumed, called or told with these values in this turn or the next.
----@param waiter thread|function|table
-local function push(waiter, a, b, c)
-  local last = tail + 1
-  who[last], as[last], bs[last], cs[last] = waiter, a, b, c
-  tail = last   -- only now: memory may have run out above
-  if asleep then asleep() end
-end
-loop.push = push
 
 ---Reports an error of a coroutine, a callback or a handler to whoever drives the loop.
 function loop.fail(err)
@@ -65,45 +47,44 @@ local function with_traceback(err)
   return type(err) == "string" and debug.traceback(err, 2) or err
 end
 
----As many values as there are: what a call returns can be printed.
-local function trim(a, b, c)
-  if c ~= nil then return a, b, c end
-  if b ~= nil then return a, b end
-  return a
+-- ---- who waits, and who is ready (csrc/lua/lua_line.h) ----
+
+local function call_waiter(waiter, ...)
+  if type(waiter) == "function" then
+    local ok, err = xpcall(waiter, with_traceback, ...)
+    if not ok then loop.fail(err) end
+  else
+    waiter.done, waiter.answer = true, table.pack(...)
+  end
 end
 
-local function run_coroutine(co, a, b, c)
-  local ok, what = resume(co, trim(a, b, c))
-  if ok then
-    if what == PARK or costatus(co) == "dead" then return end
-    what = "a coroutine of raft.go has called coroutine.yield itself: raft.sleep and the waiting calls do that"
-  end
+local function coroutine_failed(co, err)
   if not ours[co] then return end   -- main, closed while it waited: nobody is there any more
-  local err = type(what) == "string" and debug.traceback(co, what) or what
+  if err == nil then
+    err = "a coroutine of raft.go has called coroutine.yield itself: raft.sleep and the waiting calls do that"
+  end
+  err = type(err) == "string" and debug.traceback(co, err) or err
   ours[co] = nil
   coroutine.close(co)   -- its to-be-closed variables
   loop.fail(err)
 end
 
-local function run_ready()
-  local last = tail
-  while head <= last do
-    local i = head
-    local waiter, a, b, c = who[i], as[i], bs[i], cs[i]
-    head = i + 1
-    who[i], as[i], bs[i], cs[i] = nil, nil, nil, nil
-    local kind = type(waiter)
-    if kind == "thread" then
-      run_coroutine(waiter, a, b, c)
-    elseif kind == "function" then
-      local ok, err = xpcall(waiter, with_traceback, a, b, c)
-      if not ok then loop.fail(err) end
-    else
-      waiter.done, waiter[1], waiter[2], waiter[3] = true, a, b, c
-    end
-  end
-  if head > tail then head, tail = 1, 0 end
+local line = core.line(ours, call_waiter, coroutine_failed)
+local run_ready, ready, park, inside = line.run, line.ready, line.park, line.inside
+
+---Can the running coroutine wait here, by a call of core's that parks it?
+loop.may_park = line.may_park
+
+---Calls fn where nothing can wait, as in a machine: true and what it returns (two values), or false and a message.
+loop.call = line.call
+
+---Puts somebody in line who is resumed, called or told with these values in this turn or the next.
+---@param waiter thread|function|table
+local function push(waiter, a, b, c)
+  line.push(waiter, a, b, c)
+  if asleep then asleep() end
 end
+loop.push = push
 
 -- ---- timers: a binary heap; equal times in the order in which they were set ----
 
@@ -145,7 +126,7 @@ local function pop_timer()
   return first
 end
 
--- ---- deadlines of waiting calls ----
+-- ---- deadlines of other waiting calls than proposals, reads and barriers (csrc/lua/lua_calls.c) ----
 -- Thousands a second, nearly all with the same timeout, nearly all done before it: for each distinct timeout a queue in
 -- order of time, of which only the head is looked at.
 
@@ -161,7 +142,7 @@ end
 local function expire(node, key)
   local waiter = node.open[key]
   if not waiter then return end
-  if math.type(key) == "integer" then   -- a proposal: its node finds out what became of it
+  if math.type(key) == "integer" then   -- asked of the leader: its node finds out what became of it
     node.core:cancel(key)
     set_timer(now() + CANCEL_S, give_up, node, key)
   else
@@ -214,6 +195,7 @@ local function check_queue(queue, time)
 end
 
 local function run_timers()
+  for i = #nodes, 1, -1 do nodes[i].core:expire() end
   if not heap[1] and queue_count == 0 then return end
   local time = now()
   while heap[1] and heap[1].at <= time do
@@ -226,24 +208,26 @@ end
 ---Seconds until this loop has something to do by itself: 0 now, nil never.
 ---@return number?
 local function timeout()
-  if again or head <= tail then return 0 end
+  if again or ready() > 0 then return 0 end
   local due, time = heap[1] and heap[1].at, now()
   for _, queue in pairs(queues) do
     local at = check_queue(queue, time)
     if at and (not due or at < due) then due = at end
   end
-  if head <= tail then return 0 end   -- a call has just expired
-  return due and math.max(0, due - time)
+  local wait = due and math.max(0, due - time)
+  for _, node in ipairs(nodes) do
+    local s = node.core:expire()
+    if s and (not wait or s < wait) then wait = s end
+  end
+  if ready() > 0 then return 0 end   -- a call has just expired
+  return wait
 end
 loop.timeout = timeout
 
 -- ---- turns ----
 
 local function step_node(node)
-  local was = current
-  current = node
   local more = node.core:step(STEP_ENTRIES)
-  current = was
   node:after_step()
   if node.ended then
     for i = #nodes, 1, -1 do
@@ -270,7 +254,7 @@ end
 local function turn()
   busy = true
   local ok, err = pcall(turn_body)
-  busy, current = false, nil
+  busy = false
   if not ok then error(err, 0) end
 end
 
@@ -304,19 +288,13 @@ local function can_pump()
   return not busy and not (attached and attached.loop_mode and attached.loop_mode())
 end
 
-local simulated = false    -- the body of raft.sim is running: nothing real may be waited for
-
----Is the body of raft.sim running now? Returns what was said before.
+---Is the body of raft.sim running now? Nothing real may be waited for there. Returns what was said before.
 ---@param on boolean
-function loop.simulate(on)
-  local was = simulated
-  simulated = on
-  return was
-end
+function loop.simulate(on) return line.simulated(on) end
 
 ---Raises inside the body of raft.sim.
 local function refuse_simulated(name)
-  if simulated then
+  if line.simulated() then
     error(name .. " is of the real world: inside raft.sim use sim:run, sim:go and the nodes sim[1], ...", 3)
   end
 end
@@ -328,11 +306,11 @@ end
 ---@param level integer? of the error: whose line is named
 ---@return thread|function|table waiter
 function loop.waiter(callback, name, level)
-  if current then
+  if inside() then
     error(ELSEWHERE:format(name, "inside apply or a function given to read",
       "use the applied event, or raft.go from there"), level or 3)
   end
-  if simulated then
+  if line.simulated() then
     error(ELSEWHERE:format(name, "inside raft.sim", "use sim:run, sim:go and the nodes sim[1], ..."), level or 3)
   end
   if callback then return callback end
@@ -349,7 +327,7 @@ end
 
 ---Can the caller wait here, as loop.waiter would have it?
 function loop.can_wait()
-  if current then return false end
+  if inside() then return false end
   local co, main = running()
   if ours[co] then return isyieldable() end
   return main and can_pump()
@@ -361,14 +339,14 @@ local function pump(box)
     turn()
     print_failure()
   end
-  return trim(box[1], box[2], box[3])
+  return table.unpack(box.answer, 1, box.answer.n)
 end
 
 ---Waits until somebody pushes the waiter; returns what was pushed. A callback does not wait.
 ---@async
 function loop.wait(waiter)
   local kind = type(waiter)
-  if kind == "thread" then return yield(PARK) end
+  if kind == "thread" then return park() end
   if kind == "table" then return pump(waiter) end
 end
 
@@ -458,7 +436,7 @@ function loop.run(main)
   if main ~= nil then check_function(main, "raft.run") end
   refuse_simulated("raft.run")
   if driving then error("raft.run is already running", 2) end
-  if busy or current then error("raft.run cannot be called from inside the loop", 2) end
+  if busy or inside() then error("raft.run cannot be called from inside the loop", 2) end
   core.signals(true)
   driving, stopped = true, nil
   local outcome, co = {}, nil

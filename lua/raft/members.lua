@@ -11,9 +11,6 @@ local is_id, is_address = options.is_id, options.is_address
 
 local members = {}
 
--- Numbers of what is asked of the leader start here, above all those of proposals.
-members.FIRST_ASK = 1 << 62
-
 local AGAIN_S = 0.1
 
 -- ---- asking ----

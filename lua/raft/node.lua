@@ -5,7 +5,8 @@ local options = require "raft.options"
 local machines = require "raft.machine"
 local memberships = require "raft.members"
 
-local push, wait, new_waiter, deadline = loop.push, loop.wait, loop.waiter, loop.deadline
+local push, wait, new_waiter, deadline, may_park = loop.push, loop.wait, loop.waiter, loop.deadline, loop.may_park
+local call_inside = loop.call
 local call_options = options.call
 
 ---@alias raft.role "follower"|"candidate"|"leader"|"learner"|"removed"
@@ -17,8 +18,8 @@ local call_options = options.call
 ---@field term integer
 ---@field leader integer?      the leader's id, if one is known
 ---@field package core raft.core.node
----@field package open table<integer|table, thread|function|table> who waits for what: proposals by sequence, the
----rest by record
+---@field package open table<integer|table, thread|function|table> who waits for what: what is asked of the leader by
+---number, the rest by record. Proposals, reads and barriers are the core's
 ---@field package machine raft.Machine
 ---@field package timeout number
 ---@field package ended boolean   the core has ended; `final` is the last status
@@ -252,6 +253,7 @@ local function finish(self)
   end
   if self.starting then push(self.starting, refusal(self)) end
   self.starting = nil
+  self.core:end_calls(select(2, refusal(self)))
   for key, waiter in pairs(self.open) do
     if type(key) == "table" and key.closes then push(waiter, true) else push(waiter, refusal(self)) end
     self.open[key] = nil
@@ -262,6 +264,13 @@ end
 local function answer(callback, ...)
   if not callback then return ... end
   push(callback, ...)
+end
+
+---What a call of the core (csrc/lua/lua_calls.h) with a waiter has come to so far: true, it is under way; or how it has
+---failed. It parks a coroutine of raft.go by itself; others wait here, or their callback is called.
+local function settle(waiter, callback, under_way, message, code)
+  if not under_way then return answer(callback, nil, message, code) end
+  return wait(waiter)
 end
 
 -- ---- snapshots ----
@@ -340,16 +349,14 @@ Session.__name = "raft.session"
 ---applied
 ---@overload async fun(self: raft.Session, seq: integer, cmd: any, callback: fun(a: any, b: any, code: raft.code?))
 function Session:propose(seq, cmd, opts, callback)
-  local node, timeout = self.node
+  local node = self.node
   if math.type(seq) ~= "integer" or seq < 1 then error("session:propose: seq must be an integer above 0", 2) end
+  local timeout
   timeout, callback = call_options("session:propose", opts, callback)
-  local waiter = new_waiter(callback, "session:propose")
+  local waiter = (callback or not may_park()) and new_waiter(callback, "session:propose") or nil
   if node.ended then return answer(callback, refusal(node)) end
-  local sequence, message, code = node.core:client(self.id, seq, cmd)
-  if not sequence then return answer(callback, nil, message, code) end
-  deadline(node, sequence, timeout or node.timeout)
-  node.open[sequence] = waiter
-  return wait(waiter)
+  if not waiter then return node.core:client(self.id, seq, cmd, timeout or node.timeout) end
+  return settle(waiter, callback, node.core:client(self.id, seq, cmd, timeout or node.timeout, waiter))
 end
 
 local function new_session(self, id) return setmetatable({ id = id, node = self }, Session) end
@@ -367,98 +374,43 @@ function Node:session(id, opts)
     return new_session(self, id)
   end
   local timeout = call_options("node:session", opts, nil)
-  local waiter = new_waiter(nil, "node:session")
+  local waiter = not may_park() and new_waiter(nil, "node:session") or nil
   if self.ended then return refusal(self) end
-  local sequence, message, code = self.core:client(0, 0, nil)
-  if not sequence then return nil, message, code end
-  self.opening[sequence] = true
-  deadline(self, sequence, timeout or self.timeout)
-  self.open[sequence] = waiter
-  local opened
-  opened, message, code = wait(waiter)
+  local opened, message, code = self.core:client(0, 0, nil, timeout or self.timeout, waiter)
+  if waiter and opened then opened, message, code = wait(waiter) end
   if not opened then return nil, message, code end
   return new_session(self, opened)
 end
 
--- ---- reads: all that come while a round is under way share the next one ----
+-- ---- reads ----
 
--- A round tells this node how far it must have applied the log: the leader's word (that it still leads, by hearing a
--- majority, or by its lease), or a barrier, an entry of the log. Dissertation 6.4.
-local ROUNDS = {
-  read = function(node) return node:ask("read", false) end,
-  lease = function(node) return node:ask("read", true) end,
-  barrier = function(node) return node:barrier() end,
-}
-
----fn: the function given, or the machine's query with the question.
-local function call_reader(self, read)
+---Calls the function given to read, or else the machine's query with the question.
+local function look(self, fn)
+  if self.ended then return refusal(self) end
   local ok, a, b
-  if read.fn then
-    ok, a, b = xpcall(read.fn, debug.traceback, self.machine, self.core:applied())
+  if type(fn) == "function" then
+    ok, a, b = call_inside(fn, self.machine, self.core:applied())
   else
-    local machine = self.machine
-    ok, a, b = xpcall(machine.query, debug.traceback, machine, read.question, self.core:applied())
+    ok, a, b = call_inside(self.machine.query, self.machine, fn, self.core:applied())
   end
-  if ok then return a, b end
-  return nil, tostring(a), "query"
-end
-
-local pass_round
-
-local function start_round(self, round)
-  if not round.next[1] then return end
-  round.reads, round.next = round.next, {}
-  local number, message, code = ROUNDS[round.kind](self.core)
-  if not number then return pass_round(self, round, nil, message, code) end
-  self.rounds[number], round.running = round, true
-end
-
----Everything committed before the reads were asked for is applied (or never will be here: code).
-function pass_round(self, round, index, message, code)
-  local reads, open = round.reads, self.open
-  round.running, round.reads = false, nil
-  for _, read in ipairs(reads) do
-    local waiter = open[read]
-    if waiter and code then
-      push(waiter, nil, message, code)
-    elseif waiter and read.is_barrier then
-      push(waiter, index)
-    elseif waiter then   -- else it has timed out
-      push(waiter, call_reader(self, read))
-    end
-    open[read] = nil
-  end
-  start_round(self, round)
-end
-
-local function read_expired(self)
-  if not self.leader then return "no leader was known in time", "no_leader" end
-  return "no answer in time", "timeout"
-end
-
-local function read_after_round(self, kind, read, waiter, timeout)
-  local round = self.rounds[kind]
-  read.expired = read_expired
-  round.next[#round.next + 1] = read
-  deadline(self, read, timeout or self.timeout)
-  self.open[read] = waiter
-  if not round.running then
-    local ok, err = pcall(start_round, self, round)
-    if not ok then
-      self.open[read] = nil
-      error(err, 0)
-    end
-  end
-  return wait(waiter)
+  if not ok then return nil, a, "query" end
+  if b == nil then return a end
+  return a, b
 end
 
 ---A read of what is here, however old; within: only if a leader was heard of so many seconds ago.
-local function read_here(self, read, within, callback)
+local function read_here(self, fn, within, callback)
   local age = within ~= true and self.core:heard()
   if within ~= true and not (age and age <= within) then
     return answer(callback, nil, ("no leader was heard of within %s s"):format(tostring(within)), "no_leader")
   end
-  return answer(callback, call_reader(self, read))
+  return answer(callback, look(self, fn))
+end
+
+---Everything that was committed before a read was asked for is applied (or never will be here: code).
+local function read_then(self, fn, index, message, code)
+  if not index then return nil, message, code end
+  return look(self, fn)
 end
 
 -- ---- waiting calls ----
@@ -483,13 +435,10 @@ end
 function Node:propose(cmd, opts, callback)
   local timeout
   if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:propose", opts, callback) end
-  local waiter = new_waiter(callback, "node:propose")
+  local waiter = (callback or not may_park()) and new_waiter(callback, "node:propose") or nil
   if self.ended then return answer(callback, refusal(self)) end
-  local sequence, message, code = self.core:propose(cmd)
-  if not sequence then return answer(callback, nil, message, code) end
-  deadline(self, sequence, timeout or self.timeout)
-  self.open[sequence] = waiter
-  return wait(waiter)
+  if not waiter then return self.core:propose(cmd, timeout or self.timeout) end
+  return settle(waiter, callback, self.core:propose(cmd, timeout or self.timeout, waiter))
 end
 
 ---@class raft.read_options: raft.call_options
@@ -509,18 +458,25 @@ end
 ---@return raft.code? code "query" when fn raised
 ---@overload async fun(self: raft.Node, fn: any, callback: fun(a: any, b: any, code: raft.code?))
 function Node:read(fn, opts, callback)
-  local read = type(fn) == "function" and { fn = fn } or { question = fn }
-  if not read.fn and type(self.machine.query) ~= "function" then
+  if type(fn) ~= "function" and type(self.machine.query) ~= "function" then
     error("node:read: a function (machine, index, time) expected, got " .. type(fn) .. " (the machine has no query)", 2)
   end
   local timeout, how
   if opts ~= nil or callback ~= nil then
     timeout, callback, how = call_options("node:read", opts, callback, options.READ)
   end
-  local waiter = new_waiter(callback, "node:read")
+  local waiter = (callback or not may_park()) and new_waiter(callback, "node:read") or nil
   if self.ended then return answer(callback, refusal(self)) end
-  if how and how.stale then return read_here(self, read, how.stale, callback) end
-  return read_after_round(self, how and how.lease and "lease" or "read", read, waiter, timeout)
+  if how and how.stale then return read_here(self, fn, how.stale, callback) end
+  timeout = timeout or self.timeout
+  local round = how and how.lease and self.core.lease or self.core.read
+  if not waiter then return read_then(self, fn, round(self.core, timeout)) end
+  if callback then
+    return settle(waiter, callback, round(self.core, timeout, function(...) callback(read_then(self, fn, ...)) end))
+  end
+  local under_way, message, code = round(self.core, timeout, waiter)
+  if not under_way then return nil, message, code end
+  return read_then(self, fn, wait(waiter))
 end
 
 ---Waits until everything that was committed before this call is applied here.
@@ -534,9 +490,10 @@ end
 function Node:barrier(opts, callback)
   local timeout
   if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:barrier", opts, callback) end
-  local waiter = new_waiter(callback, "node:barrier")
+  local waiter = (callback or not may_park()) and new_waiter(callback, "node:barrier") or nil
   if self.ended then return answer(callback, refusal(self)) end
-  return read_after_round(self, "barrier", { is_barrier = true }, waiter, timeout)
+  if not waiter then return self.core:barrier(timeout or self.timeout) end
+  return settle(waiter, callback, self.core:barrier(timeout or self.timeout, waiter))
 end
 
 local TESTS = {
@@ -741,42 +698,17 @@ end
 
 local function new_callbacks(self, given, instance, apply)
   local load = machines.loader(given)
-  local function answer_open(sequence, message, code)
-    local waiter = self.open[sequence]
-    if waiter then push(waiter, nil, message, code) end
-    self.open[sequence] = nil
-  end
   return {
     machine = instance,
     apply = apply,
-    result = function(sequence, a, b)
-      local open = self.open
-      local waiter = open[sequence]
-      if waiter then
-        push(waiter, a, b)
-        open[sequence] = nil
-      end
-    end,
-    raised = function(sequence, index, message, traceback)
-      answer_open(sequence, message, "apply")
+    raised = function(index, message, traceback)
       self.log("error", ("apply raised at index %d: %s"):format(index, traceback), { index = index, message = message })
       emit(self, "apply_error", { index = index, message = message, traceback = traceback })
     end,
-    done = function(sequence, code, message, index, id)
-      local round, opening = self.rounds[sequence], self.opening[sequence]
-      if round then
-        self.rounds[sequence] = nil
-        return pass_round(self, round, index, message, code)
-      end
-      self.opening[sequence] = nil
-      local waiter = self.open[sequence]
-      if waiter and sequence >= memberships.FIRST_ASK then
-        self.open[sequence] = nil
-        waiter(not code and index or nil, message, code, id)
-      elseif waiter then
-        push(waiter, opening and not code and index or nil, message, code)
-        self.open[sequence] = nil
-      end
+    done = function(number, code, message, index, id)
+      local waiter = self.open[number]
+      self.open[number] = nil
+      if waiter then waiter(not code and index or nil, message, code, id) end
     end,
     save = function(write) machines.save(self.machine, write) end,
     load = function(step, key, value)
@@ -799,12 +731,10 @@ end
 local function new_node(o)
   local self = setmetatable({
     id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, waits = {},
-    voter = o.voter, joins = o.join ~= nil, peers = {}, handlers = {}, snapshots = {}, opening = {},
+    voter = o.voter, joins = o.join ~= nil, peers = {}, handlers = {}, snapshots = {},
     ended = false, ready = false,
   }, Node)
   for event in pairs(EVENTS) do self.handlers[event] = {} end
-  self.rounds = {}   -- by kind; those under way also by number
-  for kind in pairs(ROUNDS) do self.rounds[kind] = { kind = kind, next = {}, running = false } end
   self.log = new_logger(self, o.log)
   return self
 end

@@ -48,9 +48,13 @@ local function watch_machine(callbacks)
     local applied = callbacks.applied
     if applied then applied(index, time, cmd, a, b) end
   end
-  function watched.raised(sequence, index, message, traceback)
+  function watched.raised(index, message, traceback)
     tell(index, message, true)
-    callbacks.raised(sequence, index, message, traceback)
+    callbacks.raised(index, message, traceback)
+  end
+  function watched.handed(sequence)   -- which proposal belongs to which call
+    if proposing then here.tell("handed", proposing, pack(sequence)) end
+    proposing = nil
   end
   function watched.halted(message)
     callbacks.halted(message)
@@ -59,28 +63,9 @@ local function watch_machine(callbacks)
   return watched
 end
 
----A core.node that tells which proposal belongs to which call.
-local function watch_proposals(inner)
-  local outer = setmetatable({}, { __index = function(outer, name)
-    local method = inner[name]
-    local function forward(_, ...) return method(inner, ...) end
-    rawset(outer, name, forward)
-    return forward
-  end })
-  function outer.propose(_, cmd)
-    local sequence, message, code = inner:propose(cmd)
-    if sequence and proposing then here.tell("handed", proposing, pack(sequence)) end
-    proposing = nil
-    return sequence, message, code
-  end
-  return outer
-end
-
 local new_node = core.node
 function core.node(options, callbacks, stop_on_error)
-  local inner, message, code = new_node(options, watch_machine(callbacks), stop_on_error)
-  if not inner then return nil, message, code end
-  return watch_proposals(inner)
+  return new_node(options, watch_machine(callbacks), stop_on_error)
 end
 
 -- ---- its life ----

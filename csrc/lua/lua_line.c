@@ -1,0 +1,318 @@
+#include "lua/lua_line.h"
+
+#include "base/mem.h"
+
+#define LINE_CLASS "raft.core.line"
+
+/* Keys in the registry: the line, and the table of waiters: call + 1 -> the coroutine, or { waiter, answer ... }. */
+static const char line_key, waiters_key;
+
+static int line_gc(lua_State *L)
+{
+    struct lua_line *line = lua_touserdata(L, 1);
+    mem_free(line->calls);
+    line->calls = NULL;
+    line->capacity = 0;
+    line->free = LUA_CALL_NONE;
+    line->ready = LUA_LIST_EMPTY;
+    line->n_ready = 0;
+    return 0;
+}
+
+struct lua_line *lua_line_of(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &line_key);
+    struct lua_line *line = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    if (line != NULL) return line;
+    line = lua_newuserdatauv(L, sizeof *line, 0);
+    *line = (struct lua_line){.free = LUA_CALL_NONE, .ready = LUA_LIST_EMPTY};
+    if (luaL_newmetatable(L, LINE_CLASS)) {
+        lua_pushcfunction(L, line_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &waiters_key);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &line_key);
+    return line;
+}
+
+/* ---- lists ---- */
+
+void lua_list_append(struct lua_line *line, struct lua_list *list, uint32_t call)
+{
+    line->calls[call].next = LUA_CALL_NONE;
+    *(list->head == LUA_CALL_NONE ? &list->head : &line->calls[list->tail].next) = call;
+    list->tail = call;
+}
+
+static void release(struct lua_line *line, uint32_t call)
+{
+    line->calls[call].next = line->free;
+    line->free = call;
+}
+
+/* ---- calls ---- */
+
+static void grow(lua_State *L, struct lua_line *line)
+{
+    size_t old = line->capacity;
+    if (!mem_grow((void **)&line->calls, &line->capacity, old + 1, sizeof *line->calls))
+        luaL_error(L, "not enough memory");
+    for (size_t i = line->capacity; i-- > old;) release(line, (uint32_t)i);
+}
+
+/* Takes the value on top of the stack for its place in the table of waiters. */
+static uint32_t open_with(lua_State *L, struct lua_line *line, lua_State *co)
+{
+    if (line->free == LUA_CALL_NONE) grow(L, line);
+    uint32_t call = line->free;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &waiters_key);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, (lua_Integer)call + 1);
+    lua_pop(L, 1);
+    line->free = line->calls[call].next;
+    line->calls[call] = (struct lua_call){.co = co, .next = LUA_CALL_NONE};
+    return call;
+}
+
+/* Pushes { waiter, ... }, with room for an answer. */
+static void push_kept(lua_State *L, int waiter)
+{
+    lua_createtable(L, 1 + LUA_ANSWER_MAX, 0);
+    lua_pushvalue(L, waiter);
+    lua_rawseti(L, -2, 1);
+}
+
+uint32_t lua_call_open(lua_State *L, struct lua_line *line, int waiter)
+{
+    if (waiter == 0) lua_pushthread(L);
+    else push_kept(L, waiter);
+    return open_with(L, line, waiter == 0 ? L : NULL);
+}
+
+void lua_call_close(struct lua_line *line, uint32_t call)
+{
+    release(line, call); /* the waiter stays in the table until the place is used again */
+}
+
+static void line_up(struct lua_line *line, uint32_t call, int n)
+{
+    line->calls[call].n_values = (uint8_t)n;
+    lua_list_append(line, &line->ready, call);
+    line->n_ready++;
+}
+
+/* A coroutine that was closed while it waited gets nothing any more. */
+void lua_call_answer(lua_State *L, struct lua_line *line, uint32_t call, int n)
+{
+    lua_State *co = line->calls[call].co;
+    if (co == NULL) {
+        int first = lua_gettop(L) - n + 1;
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &waiters_key);
+        lua_rawgeti(L, -1, (lua_Integer)call + 1);
+        for (int i = 0; i < n; i++) {
+            lua_pushvalue(L, first + i);
+            lua_rawseti(L, -2, i + 2);
+        }
+        lua_settop(L, first - 1);
+    } else if (lua_status(co) == LUA_YIELD && lua_checkstack(co, n)) {
+        lua_xmove(L, co, n);
+    } else {
+        lua_pop(L, n);
+        n = 0;
+    }
+    line_up(line, call, n);
+}
+
+int lua_call_park(lua_State *L, struct lua_line *line)
+{
+    line->parked = L;
+    return lua_yield(L, 0);
+}
+
+/* ---- running what is ready ---- */
+
+enum { UP_LINE = 1, UP_WAITERS, UP_CALL, UP_FAILED }; /* upvalues of run */
+
+/* Pushes the waiter and, if its answer is kept, the answer. */
+static void take_waiter(lua_State *L, uint32_t id, const struct lua_call *call)
+{
+    lua_rawgeti(L, lua_upvalueindex(UP_WAITERS), (lua_Integer)id + 1);
+    if (call->co != NULL) return;
+    int table = lua_gettop(L);
+    for (int i = 1; i <= call->n_values + 1; i++) lua_rawgeti(L, table, i);
+    lua_remove(L, table);
+}
+
+static void forget_waiter(lua_State *L, uint32_t id)
+{
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, lua_upvalueindex(UP_WAITERS), (lua_Integer)id + 1);
+}
+
+/* The coroutine is at `at`, anchored by that. */
+static void resume(lua_State *L, struct lua_line *line, int at, uint32_t id, const struct lua_call *call)
+{
+    lua_State *co = lua_tothread(L, at);
+    int n = call->n_values, n_results = 0;
+    if (call->co == NULL && !lua_checkstack(co, n)) n = 0;
+    if (call->co == NULL) lua_xmove(L, co, n); /* it had not yielded yet when it was answered */
+    line->parked = NULL;
+    int status = lua_resume(co, L, n, &n_results);
+    if (status == LUA_YIELD && line->parked == co) {
+        lua_pop(co, n_results);
+        return;
+    }
+    if (line->free == id) forget_waiter(L, id);
+    if (status == LUA_OK) return;
+    lua_pushvalue(L, lua_upvalueindex(UP_FAILED));
+    lua_pushvalue(L, at);
+    if (status != LUA_YIELD) lua_xmove(co, L, 1);
+    lua_call(L, status != LUA_YIELD ? 2 : 1, 0);
+}
+
+static void run_first(lua_State *L, struct lua_line *line)
+{
+    int top = lua_gettop(L);
+    uint32_t id = line->ready.head;
+    struct lua_call call = line->calls[id];
+    take_waiter(L, id, &call);
+    line->ready.head = call.next;
+    line->n_ready--;
+    release(line, id);
+    if (lua_isthread(L, top + 1)) {
+        resume(L, line, top + 1, id, &call);
+    } else {
+        forget_waiter(L, id);
+        lua_pushvalue(L, lua_upvalueindex(UP_CALL));
+        lua_insert(L, top + 1);
+        lua_call(L, 1 + call.n_values, 0);
+    }
+    lua_settop(L, top);
+}
+
+/* run(): all that are in line now */
+static int l_run(lua_State *L)
+{
+    struct lua_line *line = lua_touserdata(L, lua_upvalueindex(UP_LINE));
+    for (uint32_t n = line->n_ready; n > 0 && line->n_ready > 0; n--) run_first(L, line);
+    return 0;
+}
+
+/* ---- what loop.lua is given ---- */
+
+static struct lua_line *upvalue_line(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+/* push(waiter, a, b, c): in line with these values, of which trailing nils beyond the first are left out */
+static int l_push(lua_State *L)
+{
+    struct lua_line *line = upvalue_line(L);
+    lua_settop(L, 4);
+    int n = !lua_isnil(L, 4) ? 3 : !lua_isnil(L, 3) ? 2 : 1;
+    lua_State *co = lua_tothread(L, 1);
+    bool parked = co != NULL && lua_status(co) == LUA_YIELD;
+    if (parked) lua_pushvalue(L, 1);
+    uint32_t call = parked ? open_with(L, line, co) : lua_call_open(L, line, 1);
+    lua_settop(L, 1 + n);
+    lua_call_answer(L, line, call, n);
+    return 0;
+}
+
+/* ready() -> how many are in line */
+static int l_ready(lua_State *L)
+{
+    lua_pushinteger(L, upvalue_line(L)->n_ready);
+    return 1;
+}
+
+/* may_park() -> can the running coroutine wait for us, here? Upvalue 2: those of raft.go */
+static int l_may_park(lua_State *L)
+{
+    const struct lua_line *line = upvalue_line(L);
+    bool may = line->inside == 0 && !line->simulated && lua_isyieldable(L);
+    if (may) {
+        lua_pushthread(L);
+        may = lua_rawget(L, lua_upvalueindex(2)) != LUA_TNIL;
+    }
+    lua_pushboolean(L, may);
+    return 1;
+}
+
+static int l_park(lua_State *L)
+{
+    lua_settop(L, 0);
+    return lua_call_park(L, upvalue_line(L));
+}
+
+static int l_inside(lua_State *L)
+{
+    lua_pushboolean(L, upvalue_line(L)->inside > 0);
+    return 1;
+}
+
+static int l_simulated(lua_State *L)
+{
+    struct lua_line *line = upvalue_line(L);
+    bool was = line->simulated;
+    if (!lua_isnone(L, 1)) line->simulated = lua_toboolean(L, 1);
+    lua_pushboolean(L, was);
+    return 1;
+}
+
+static int add_traceback(lua_State *L)
+{
+    luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);
+    return 1;
+}
+
+/* call(fn, ...): where nobody can wait: true and two results; or false and the message with a traceback */
+static int l_call(lua_State *L)
+{
+    struct lua_line *line = upvalue_line(L);
+    int n = lua_gettop(L) - 1;
+    lua_pushcfunction(L, add_traceback);
+    lua_insert(L, 1);
+    line->inside++;
+    int status = lua_pcall(L, n, 2, 1);
+    line->inside--;
+    lua_pushboolean(L, status == LUA_OK);
+    lua_replace(L, 1);
+    return lua_gettop(L);
+}
+
+/* line(ours, call, failed) -> functions. ours: a table that has the coroutines that may wait; call(waiter, ...): calls
+ * or tells any other waiter; failed(co, error): a coroutine has raised, or (error nil) yielded by itself. */
+static int l_line(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"push", l_push}, {"ready", l_ready}, {"park", l_park}, {"inside", l_inside}, {"simulated", l_simulated},
+        {"call", l_call}, {NULL, NULL},
+    };
+    lua_settop(L, 3);
+    lua_line_of(L);
+    lua_createtable(L, 0, 8);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &line_key);
+    luaL_setfuncs(L, functions, 1);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &line_key);
+    lua_pushvalue(L, 1);
+    lua_pushcclosure(L, l_may_park, 2);
+    lua_setfield(L, -2, "may_park");
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &line_key);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &waiters_key);
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 3);
+    lua_pushcclosure(L, l_run, 4);
+    lua_setfield(L, -2, "run");
+    return 1;
+}
+
+void lua_line_open(lua_State *L)
+{
+    lua_pushcfunction(L, l_line);
+    lua_setfield(L, -2, "line");
+}
