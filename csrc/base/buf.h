@@ -2,6 +2,8 @@
 #ifndef RAFT_BASE_BUF_H
 #define RAFT_BASE_BUF_H
 
+#include <endian.h>
+
 #include "base/base.h"
 
 #pragma GCC visibility push(hidden)
@@ -16,29 +18,39 @@ uint8_t *buf_extend(struct buf *b, size_t size); /* room for size more bytes, co
 bool buf_append(struct buf *b, const void *data, size_t size); /* false: no memory, nothing changed */
 void buf_drop_front(struct buf *b, size_t size);               /* the rest moves to the front */
 
+/* By memcpy: byte by byte, compilers make eight stores of one. */
 static inline void put_u16(uint8_t *p, uint16_t v)
 {
-    for (int i = 0; i < 2; i++) p[i] = (uint8_t)(v >> (8 * i));
+    v = htole16(v);
+    memcpy(p, &v, sizeof v);
 }
 static inline void put_u32(uint8_t *p, uint32_t v)
 {
-    for (int i = 0; i < 4; i++) p[i] = (uint8_t)(v >> (8 * i));
+    v = htole32(v);
+    memcpy(p, &v, sizeof v);
 }
 static inline void put_u64(uint8_t *p, uint64_t v)
 {
-    for (int i = 0; i < 8; i++) p[i] = (uint8_t)(v >> (8 * i));
+    v = htole64(v);
+    memcpy(p, &v, sizeof v);
 }
 static inline uint16_t get_u16(const uint8_t *p)
 {
-    return (uint16_t)(p[0] | p[1] << 8);
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return le16toh(v);
 }
 static inline uint32_t get_u32(const uint8_t *p)
 {
-    return (uint32_t)get_u16(p) | (uint32_t)get_u16(p + 2) << 16;
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return le32toh(v);
 }
 static inline uint64_t get_u64(const uint8_t *p)
 {
-    return (uint64_t)get_u32(p) | (uint64_t)get_u32(p + 4) << 32;
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return le64toh(v);
 }
 
 /* Reads a run of bytes that nobody has vouched for: past the end every read gives 0 and `bad` is set. */

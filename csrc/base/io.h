@@ -122,6 +122,7 @@ struct io_ops {
     int (*listen)(struct io *, const char *address, struct io_server **, struct err *);
     void (*unlisten)(struct io *, struct io_server *);
     int (*connect)(struct io *, const char *address, struct io_link **, struct err *);
+    struct buf (*buffer)(struct io *);
     int (*send)(struct io *, struct io_link *, struct buf *frame);
     size_t (*queued)(struct io *, struct io_link *);
     void (*close_link)(struct io *, struct io_link *);
@@ -263,6 +264,8 @@ static inline int io_connect(struct io *io, const char *address, struct io_link 
 {
     return io->ops->connect(io, address, link, e);
 }
+/* An empty buffer for a frame, perhaps with the room of one that has left. The caller's, like any other. */
+static inline struct buf io_buffer(struct io *io) { return io->ops->buffer(io); }
 /* Queues one frame on a link that is up; takes the bytes out of *frame, which is empty afterwards whatever the
  * result. ERR_NOMEM: not queued. No other failure: a broken link says so by closed(). */
 static inline int io_send(struct io *io, struct io_link *link, struct buf *frame)

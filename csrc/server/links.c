@@ -627,6 +627,7 @@ uint64_t links_deadline(const struct links *p)
 static struct buf *dial_out(struct links *p, struct dial *d)
 {
     if (d->state != DIAL_UP) return NULL;
+    if (d->out.data == NULL) d->out = io_buffer(p->config.io);
     size_t queued = io_queued(p->config.io, d->end.link) + d->out.size;
     return queued < LINKS_QUEUE_BYTES ? &d->out : NULL;
 }

@@ -100,6 +100,12 @@ static int dir_room(struct io *io, const char *dir, uint64_t *bytes, struct err 
     return sim_disk_room(disk_of(io), dir, bytes, e);
 }
 
+static struct buf no_buffer(struct io *io)
+{
+    (void)io;
+    return (struct buf){0};
+}
+
 const struct io_ops sim_io_ops = {
     .now = sim_node_now, .wall = sim_node_wall, .random = sim_node_random, .alarm = sim_node_alarm,
     .wake = sim_node_wake, .notify = sim_node_notify, .stop = io_end, .submit = sim_node_submit,
@@ -108,6 +114,6 @@ const struct io_ops sim_io_ops = {
     .list = dir_list, .make_dir = dir_make, .sync_dir = dir_sync, .lock_dir = dir_lock,
     .unlock_dir = dir_unlock, .room = dir_room,
     .fork = sim_child_fork, .join = sim_child_join, .kill = sim_child_kill, .child_free = sim_child_free,
-    .listen = sim_net_listen, .unlisten = sim_net_unlisten, .connect = sim_net_connect, .send = sim_net_send,
-    .queued = sim_net_queued, .close_link = sim_net_close_link,
+    .listen = sim_net_listen, .unlisten = sim_net_unlisten, .connect = sim_net_connect, .buffer = no_buffer,
+    .send = sim_net_send, .queued = sim_net_queued, .close_link = sim_net_close_link,
 };

@@ -19,6 +19,8 @@
 #pragma GCC visibility push(hidden)
 
 #define UV_READ_BUFFER_BYTES (256u << 10)
+#define UV_BUFFERS 4u                   /* kept for io_buffer, and of how many bytes at most: so that the steady */
+#define UV_BUFFER_BYTES (512u << 10)    /* path neither allocates them nor grows them step by step */
 
 struct uv_link;
 
@@ -57,6 +59,8 @@ struct uv_world {
     struct uv_link *todo_first, *todo_last; /* links to connect or to write to at the end of the burst */
     size_t links, links_accepted, servers;  /* open ones */
     uint8_t *read_buffer;                   /* one for all links: bytes are handed on at once */
+    struct buf buffers[UV_BUFFERS];         /* of frames that have left, empty */
+    uint32_t n_buffers;
 };
 
 static inline struct uv_world *world_of(struct io *io)
@@ -97,6 +101,7 @@ size_t address_size(const struct sockaddr *where); /* of an IPv4 or IPv6 address
 /* ---- uv_links.c ---- */
 
 int links_connect(struct io *io, const char *address, struct io_link **link, struct err *e);
+struct buf links_buffer(struct io *io);
 int links_send(struct io *io, struct io_link *link, struct buf *frame);
 size_t links_queued(struct io *io, struct io_link *link);
 void links_close(struct io *io, struct io_link *link);

@@ -106,8 +106,8 @@ void lanes_submit(struct io *io, enum io_lane which, struct io_job *job)
     w->jobs++;
     pthread_mutex_lock(&lane->mutex);
     append(&lane->last, job);
-    pthread_cond_signal(&lane->more);
     pthread_mutex_unlock(&lane->mutex);
+    pthread_cond_signal(&lane->more); /* only now: who is woken takes the mutex at once */
 }
 
 void lanes_deliver(struct uv_world *w)

@@ -291,13 +291,29 @@ static bool frames_push(struct uv_link *l, struct buf frame)
     return true;
 }
 
-/* Frees what these bytes, which have left, complete. */
+struct buf links_buffer(struct io *io)
+{
+    struct uv_world *w = world_of(io);
+    return w->n_buffers > 0 ? w->buffers[--w->n_buffers] : (struct buf){0};
+}
+
+static void buffer_give_back(struct uv_world *w, struct buf *buffer)
+{
+    if (w->n_buffers == UV_BUFFERS || buffer->capacity > UV_BUFFER_BYTES) {
+        buf_free(buffer);
+        return;
+    }
+    buffer->size = 0;
+    w->buffers[w->n_buffers++] = *buffer;
+}
+
+/* Gives back what these bytes, which have left, complete. */
 static void frames_drop(struct uv_link *l, size_t bytes)
 {
     l->sent += bytes;
     while (l->count > 0 && l->sent >= l->frames[l->first].size) {
         l->sent -= l->frames[l->first].size;
-        buf_free(&l->frames[l->first]);
+        buffer_give_back(l->world, &l->frames[l->first]);
         l->first++;
         l->count--;
     }

@@ -181,6 +181,7 @@ static const struct io_ops ops = {
     .listen = servers_listen,
     .unlisten = servers_unlisten,
     .connect = links_connect,
+    .buffer = links_buffer,
     .send = links_send,
     .queued = links_queued,
     .close_link = links_close,
@@ -274,6 +275,7 @@ void uv_world_free(struct uv_world *w)
     int code = uv_loop_close(&w->loop);
     ASSERT(code == 0);
     lanes_free(w);
+    while (w->n_buffers > 0) buf_free(&w->buffers[--w->n_buffers]);
     mem_free(w->read_buffer);
     mem_free(w);
 }
