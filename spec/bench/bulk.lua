@@ -2,10 +2,12 @@
 -- a node at rest. Each is a function (options) that prints a table and returns its figures.
 local core = require "raft.core"
 local lab = require "spec.bench.lab"
+local raft = require "raft"
 local report = require "spec.bench.report"
 local uv = require "luv"
 
 local MIB = 1 << 20
+local ENTRY_HEADER = 80            -- bytes, of csrc/wire/entry.h
 local NEVER = { bytes = 1 << 40, entries = 1 << 30, keep = 1 }   -- no snapshots but those asked for
 local bulk = {}
 
@@ -20,33 +22,39 @@ local function files(dir, pattern)
   return list
 end
 
----How fast the file grows that a member receives a snapshot into: bytes a second, between its first and last look.
-local function growth(dir, over)
-  local first, last
+---Looks at the file that a member receives a snapshot into, until over(): when its first and last bytes were seen,
+---and how many came between.
+local function watch_arrival(dir, over)
+  local seen = {}
   while not over() do
     local now, path = core.now(), files(dir, "^snapshot%-.*%.tmp$")[1]
     local stat = path and uv.fs_stat(path)
-    if stat and stat.size > 0 then
-      first = first or { at = now, size = stat.size }
-      if not last or stat.size > last.size then last = { at = now, size = stat.size } end
+    if stat and stat.size > 0 and stat.size > (seen.size or 0) then
+      seen.first, seen.first_size = seen.first or now, seen.first_size or stat.size
+      seen.last, seen.size = now, stat.size
     end
     lab.sleep(0.002)
   end
-  return first and last.at > first.at and (last.size - first.size) / (last.at - first.at)
+  return seen
 end
 
----A member that was away gets the leader's snapshot: seconds, bytes a second while it was sent, the leader's pause.
-local function feed(cluster, leader, follower, bytes)
+---A member that was away gets the leader's snapshot: the seconds of each part of that, bytes a second while it was sent,
+---the leader's pause.
+local function feed(cluster, leader, follower)
   cluster:give(leader, { what = "pauses", seconds = 5 })
   cluster:start(follower)
   local process = cluster.processes[follower]
   cluster:give(follower, { what = "ready", restored = true })
-  local dir = ("%s/%d"):format(cluster.dir, follower)
-  local result_path = ("%s/result.%d"):format(cluster.dir, follower)
-  local rate = growth(dir, function() return uv.fs_stat(result_path) or process.code end)
-  local ready = cluster:result(follower)
-  return { rate = rate, seconds = ready.restored - ready.opened, bytes = bytes, pause = cluster:result(leader).pause,
-    silence = nil }
+  local dir, result = ("%s/%d"):format(cluster.dir, follower), ("%s/result.%d"):format(cluster.dir, follower)
+  local seen = watch_arrival(dir, function() return uv.fs_stat(result) or process.code end)
+  local ready, pause = cluster:result(follower), cluster:result(leader).pause
+  local fed = { seconds = ready.restored - ready.opened, pause = pause }
+  if seen.first and seen.last > seen.first then
+    fed.before, fed.sent = seen.first - ready.opened, seen.last - seen.first
+    fed.loaded = ready.restored - seen.last
+    fed.rate = (seen.size - seen.first_size) / fed.sent
+  end
+  return fed
 end
 
 ---A million keys: the host's pause while a snapshot is taken, and how fast it is sent.
@@ -57,14 +65,12 @@ function bulk.snapshot(options)
     local other = 6 - leader - follower
     cluster:ask(leader, { what = "keys", count = figures.keys, batch = 500, bytes = 100 })
     local before = cluster:ask(other, { what = "status" })
-    cluster:give(other, { what = "pauses", seconds = 5 })
     figures.taken = cluster:ask(leader, { what = "snapshot" })
-    figures.silence = cluster:result(other).silence
     figures.elections = cluster:ask(other, { what = "status" }).term - before.term
     cluster:stop(follower)
     cluster:ask(leader, { what = "fill", bytes = 1024, window = 256, count = 60000 })   -- some segments of log
     cluster:ask(leader, { what = "snapshot" })
-    figures.fed = feed(cluster, leader, follower, figures.taken.bytes)
+    figures.fed = feed(cluster, leader, follower)
   end)
   local ceiling = lab.build_c("ceiling", "")
   local text = lab.with_directory(options.media[1], function(dir)
@@ -77,10 +83,12 @@ function bulk.snapshot(options)
     { "taking it", report.seconds(figures.taken.seconds) },
     { "longest pause of the host meanwhile", report.seconds(figures.taken.pause) },
     { "longest pause just before", report.seconds(figures.taken.quiet) },
-    { "longest silence of the leader, at a follower", report.seconds(figures.silence) },
     { "elections meanwhile", figures.elections },
-    { "a follower gets it and has loaded it", report.seconds(fed.seconds) },
-    { "as it is sent", fed.rate and ("%.0f MiB/s"):format(fed.rate / MIB) or "too short to see" },
+    { "a follower that was away has it and goes on, after", report.seconds(fed.seconds) },
+    { "of that: until its first bytes", fed.rate and report.seconds(fed.before) or "-" },
+    { "of that: sending", fed.rate and report.seconds(fed.sent) or "-" },
+    { "of that: loading", fed.rate and report.seconds(fed.loaded) or "-" },
+    { "it is sent at", fed.rate and ("%.0f MiB/s"):format(fed.rate / MIB) or "too short to see" },
     { "the same bytes over loopback into a durable file", ("%.0f MiB/s"):format(figures.copy / MIB) },
     { "share", fed.rate and ("%.2f"):format(fed.rate / figures.copy) or "-" },
     { "longest pause of the leader's host meanwhile", report.seconds(fed.pause) },
@@ -137,31 +145,37 @@ function bulk.restart(options)
   return figures
 end
 
----Memory as the log grows.
-function bulk.memory(options)
-  local figures, payload, cache = { steps = {}, cache_bytes = 64 * MIB }, 16, 64 * MIB
+---Fills logs of so many entries, one after the other, and looks at the memory at each.
+local function grow_log(options, cache, lengths, payload)
+  local steps = {}
   lab.with_cluster({ medium = options.media[1], node = { snapshot = NEVER, cache_bytes = cache } }, function(cluster)
     local leader, follower = cluster:leader(), cluster:follower()
-    local function step(entries)
-      local s, f = cluster:ask(leader, { what = "status" }), cluster:ask(follower, { what = "status" })
-      figures.steps[#figures.steps + 1] = { entries = entries, leader = s.memory.anonymous,
-        follower = f.memory.anonymous, log_bytes = s.log.bytes }
-    end
-    step(0)
     local written = 0
-    for _, entries in ipairs { 100000, 1000000, 3000000, 10000000 } do
+    for i, entries in ipairs(lengths) do
       local count = scaled(options, entries) - written
-      cluster:ask(leader, { what = "fill", bytes = payload, window = 4096, count = count })
-      written = written + count
-      step(written)
+      if entries > 0 then
+        cluster:ask(leader, { what = "fill", bytes = payload, window = 4096, count = count })
+        written = written + count
+      end
+      lab.sleep(0.5)                   -- the follower has applied it, too
+      local s, f = cluster:ask(leader, { what = "status" }), cluster:ask(follower, { what = "status" })
+      steps[i] = { entries = written, leader = s.memory.anonymous, follower = f.memory.anonymous,
+        log_bytes = s.log.bytes }
     end
   end)
-  local steps = figures.steps
-  local last, first = steps[#steps], steps[1]
-  local entry_bytes = last.log_bytes / last.entries
-  figures.entry_bytes = entry_bytes
-  local cached = math.min(cache / entry_bytes, last.entries)
-  figures.overhead = (last.follower - first.follower - cached * entry_bytes) / cached
+  return steps
+end
+
+---Memory as the log grows; what a cached entry costs, by the difference that a larger cache makes.
+function bulk.memory(options)
+  local payload, cache = 16, 64 * MIB
+  local figures = { cache_bytes = cache }
+  local steps = grow_log(options, cache, { 0, 100000, 1000000, 3000000, 10000000 }, payload)
+  local small = grow_log(options, cache // 4, { 1000000 }, payload)[1]
+  local entry_bytes = ENTRY_HEADER + #raft.pack(("x"):rep(payload))
+  local entries = (cache - cache // 4) / entry_bytes
+  figures.steps, figures.entry_bytes = steps, entry_bytes
+  figures.overhead = (steps[3].follower - small.follower) / entries - entry_bytes
   print(("\nmemory (not backed by files) with commands of %d bytes, cache_bytes = 64 MiB"):format(payload))
   local rows = {}
   for n, s in ipairs(steps) do
@@ -169,7 +183,8 @@ function bulk.memory(options)
       ("%.1f MiB"):format(s.follower / MIB) }
   end
   report.table({ "entries", "log", "leader", "follower" }, rows)
-  print(("overhead of a cached entry, on the follower, of all that grew: %.0f bytes"):format(figures.overhead))
+  print(("with cache_bytes = 16 MiB the follower has %.1f MiB at %d: so a cached entry of %d bytes takes %.0f more")
+    :format(small.follower / MIB, small.entries, entry_bytes, figures.overhead))
   return figures
 end
 

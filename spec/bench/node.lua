@@ -198,16 +198,15 @@ function jobs.keys(node, job)
   return { seconds = now() - start, memory = memory() }
 end
 
----How long this host stands still at the most, and how old the leader's last word becomes, while `done` is false.
-local function watch_pauses(node, done)
-  local result = { pause = 0, silence = 0 }
+---How long this host stands still at the most, until done().
+local function watch_pauses(done)
+  local result = { pause = 0 }
   raft.go(function()
     local before = now()
     while not done() do
       raft.sleep(0.001)
       local after = now()
       result.pause, before = math.max(result.pause, after - before - 0.001), after
-      result.silence = math.max(result.silence, node:status().leader_age or 0)
     end
     result.over = true
   end)
@@ -215,9 +214,9 @@ local function watch_pauses(node, done)
 end
 
 ---Watches this host for some seconds.
-function jobs.pauses(node, job)
+function jobs.pauses(_, job)
   local finish = now() + job.seconds
-  local result = watch_pauses(node, function() return now() > finish end)
+  local result = watch_pauses(function() return now() > finish end)
   while not result.over do raft.sleep(LOOK_S) end
   return result
 end
@@ -225,7 +224,7 @@ end
 ---Takes a snapshot, and watches the host meanwhile.
 function jobs.snapshot(node)
   local finished = false
-  local result = watch_pauses(node, function() return finished end)
+  local result = watch_pauses(function() return finished end)
   raft.sleep(0.1)
   local quiet, start = result.pause, now()
   result.pause = 0
