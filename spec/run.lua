@@ -44,7 +44,7 @@ end
 ---The environment of a run: ours, and what the build needs. The module is preloaded as well: leaks are looked for after
 ---it would have been unloaded, and a report should name its functions.
 local function environment(job)
-  local set = { RAFT_BUILD = job.build, RAFT_COUNTS = job.base .. ".counts" }
+  local set = { RAFT_BUILD = job.build, RAFT_COUNTS = job.base .. ".counts", RAFT_FIGURES = job.base .. ".figures" }
   local sanitizer = SANITIZERS[job.build]
   if sanitizer then
     set.LD_PRELOAD = ("%s %s/build/%s/raft/core.so"):format(
@@ -84,6 +84,8 @@ local function finish(job, code, signal)
   print(("%-5s %-44s %4d passed%s%s  %.1f s"):format(job.build, job.spec, passed,
     failed > 0 and (", %d FAILED"):format(failed) or "", skipped > 0 and (", %d skipped"):format(skipped) or "",
     (uv.hrtime() - job.started) / 1e9))
+  local figures = read_file(job.base .. ".figures") -- what the spec has to tell beside the counts
+  if figures then print("      " .. figures) end
   if failed > 0 or skipped > 0 then print((read_file(job.base .. ".log") or ""):sub(-20000)) end
   if job.hung then print(("It was still running after %d s and was killed."):format(LIMIT_S)) end
   if failed > 0 and signal ~= 0 then print("It was ended by signal " .. signal .. ".") end

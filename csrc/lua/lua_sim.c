@@ -98,6 +98,8 @@ static int l_sim(lua_State *L)
         lua_pushstring(L, report.failure);
         lua_setfield(L, -2, "failure");
     }
+    lua_pushboolean(L, report.lease);
+    lua_setfield(L, -2, "lease");
     set_integer(L, "hash", report.hash);
     set_integer(L, "events", report.events);
     set_integer(L, "commands", report.commands);

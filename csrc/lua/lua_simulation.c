@@ -99,7 +99,8 @@ static void read_options(lua_State *L, struct box *box, struct sim_cluster_confi
     field_bytes(L, "boot", &box->s.boot);
 }
 
-/* simulation{ seed=, nodes=, election_timeout=, heartbeat=, faults={ names }, code=, boot=, closely_from=, trace= } */
+/* simulation{ seed=, nodes=, election_timeout=, heartbeat=, lease=, faults={ names }, code=, boot=, closely_from=,
+ * trace= }; lease: clocks run apart by no more than that allows */
 static int simulation_new(lua_State *L)
 {
     struct sim_cluster_config config;
@@ -115,6 +116,9 @@ static int simulation_new(lua_State *L)
     if (lua_toboolean(L, -1)) config.trace = s->trace = sim_trace_new();
     sim_chaos_draw(&s->chaos, config.seed, faults, config.election_timeout_us);
     config.faults = s->chaos.faults;
+    lua_getfield(L, 1, "lease");
+    s->chaos.bound = lua_toboolean(L, -1);
+    lua_pop(L, 1);
     s->journal = sim_journal_new((raft_index)field_integer(L, "closely_from"));
     if (s->journal == NULL || sim_cluster_init(&s->cluster, &config) != OK) return luaL_error(L, "not enough memory");
     box->open = true;

@@ -271,6 +271,7 @@ int sim_scenario_run(const struct sim_options *options, struct sim_report *repor
         if (failure != NULL) {
             snprintf(report->failure, sizeof(report->failure), "seed %" PRIu64 ": %s", options->seed, failure);
         }
+        report->lease = config.lease;
         report->kinds = s->chaos.kinds;
         report->hash = sim_world_hash(c->world);
         report->events = c->events;

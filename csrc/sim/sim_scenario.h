@@ -29,6 +29,7 @@ struct sim_report {
     uint64_t snapshots, restores; /* taken by nodes themselves; received in the place of a log */
     uint64_t timeout_us;  /* shortest election timeout of this seed */
     uint64_t recovery_us; /* from a healing to the first commit, at most */
+    bool lease;     /* reads rest on leases, and clocks keep to what those ask for */
     unsigned kinds; /* of faults that this seed has drawn */
 };
 

@@ -209,8 +209,8 @@ local simulation = {} -- luacheck: ignore 241
 
 ---A cluster whose nodes start soon. code: of sim_process.lua; boot: what it is called with, packed; closely_from: from
 ---that index on, digests are taken after every command and kept.
----@param options { seed: integer, nodes: integer, election_timeout: number, heartbeat: number, faults: string[],
----  code: string, boot: string, closely_from: integer?, trace: boolean? }
+---@param options { seed: integer, nodes: integer, election_timeout: number, heartbeat: number, lease: boolean?,
+---  faults: string[], code: string, boot: string, closely_from: integer?, trace: boolean? }
 ---@return raft.core.simulation
 function core.simulation(options) end
 

@@ -231,7 +231,7 @@ end
 
 local function new_sim(o, prepared, seed, changes)
   local settings = { seed = seed, faults = changes.faults or o.faults, closely_from = changes.closely_from,
-    trace = changes.trace }
+    trace = changes.trace, lease = o.node.lease }
   for name, value in pairs(prepared) do settings[name] = value end
   local self = setmetatable({ seed = seed, options = o, core = core.simulation(settings), nodes = {} }, meta)
   clients.init(self)

@@ -94,6 +94,23 @@ describe("the chaos that a seed makes", function()
     end
   end)
 
+  it("keeps clocks together where reads rest on leases, and nowhere else", function()
+    local bound, wild = 0, 0
+    for seed = 1, seeds do
+      local records, report = records_of(seed, 3, { "clocks" })
+      local farthest = 0
+      for _, record in ipairs(records) do
+        local jump = record.name == "clock jumps" and tonumber(record.details:match "by (%d+) us")
+        farthest = math.max(farthest, jump or 0)
+      end
+      local far = farthest > report.timeout * 1e6 / 25
+      assert.is_false(report.lease and far, ("seed %d"):format(seed))
+      if report.lease then bound = bound + 1 end
+      if far then wild = wild + 1 end
+    end
+    assert.is_true(bound >= seeds // 5 and wild >= seeds // 5, bound)
+  end)
+
   it("changes the members, and lets them come back as others", function()
     local changes, newcomers = 0, 0
     for seed = 1, seeds do

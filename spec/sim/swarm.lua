@@ -65,6 +65,15 @@ function swarm.with(options, words)
   return options
 end
 
+---Tells whoever runs the spec files what there was.
+local function tell(sums)
+  local path = os.getenv "RAFT_FIGURES"
+  if not path then return end
+  local file <close> = assert(io.open(path, "w"))
+  file:write(("%d seeds, %.1f simulated hours, %d events, %d commands, %d elections, %d crashes, %d changes of members")
+    :format(sums.seeds, sums.simulated / 3600, sums.events, sums.commands, sums.elections, sums.crashes, sums.changes))
+end
+
 ---Describes the seeds of one spec file: part 1 .. parts of all. describe, it: busted's, which a module does not see.
 function swarm.describe(describe, it, part, parts)
   local build = os.getenv "RAFT_BUILD" or "plain"
@@ -80,6 +89,7 @@ function swarm.describe(describe, it, part, parts)
         assert(report.ok, ("%s\nreplay: %s"):format(report.failure or "", swarm.replay(options)))
         swarm.add(sums, report)
       end
+      tell(sums)
       -- Two thousand seeds are fifty hours, and there must be something in them.
       assert(sums.simulated >= seeds * 85, sums.simulated)
       assert(sums.crashes > 2 * seeds, sums.crashes)

@@ -1,5 +1,6 @@
 -- The bugs of the zoo: what goes wrong, where, the old lines (exactly once in that file), the new ones in their place,
--- and how it would hurt. Most are classics: each has been in some implementation of Raft, or in the literature.
+-- and how it would hurt. Some have an area: snapshots (with compaction, restarts, sessions, slow followers), members (with
+-- leadership, failover, reads). Most are classics: each has been in some implementation of Raft, or in the literature.
 -- spec/zoo/zoo_spec.lua checks that all of them can still be planted, make zoo that the simulator catches them.
 return {
   -- ---- elections: votes and terms ----
@@ -99,6 +100,7 @@ return {
   },
   {
     name = "a node that lost touch unseats a leader that the others hear",
+    area = "members",
     file = "csrc/core/elections.c",
     old = [[bool disturbs = !m->force && (promised || (m->term > r->term && role_has_live_leader(r, now)));]],
     new = [[bool disturbs = !m->force && promised;]],
@@ -129,6 +131,7 @@ return {
   },
   {
     name = "a new leader counts its peers as silent",
+    area = "members",
     file = "csrc/core/progress.c",
     old = [[p->contact_us = now; /* a term's grace, not a word: else a new leader would step down at once */]],
     new = [[p->contact_us = 0;]],
@@ -166,6 +169,7 @@ return {
   },
   {
     name = "a leader that hears of no majority goes on leading",
+    area = "members",
     file = "csrc/core/raft.c",
     old = [[if (now >= role_quorum_contact(r, now) + r->config.election_timeout_us) {
         role_follow(r, r->term, 0, now);
@@ -295,6 +299,7 @@ return {
   },
   {
     name = "after a restart the whole log counts as committed",
+    area = "snapshots",
     file = "csrc/core/log.c",
     old = [[log->commit = log->applied = MAX(initial->applied, initial->snapshot);]],
     new = [[log->commit = log->applied = initial->last;]],
@@ -505,6 +510,7 @@ return {
   -- ---- proposals and sessions ----
   {
     name = "a command that was proposed twice is applied twice",
+    area = "snapshots",
     file = "csrc/server/sessions.c",
     old = [[bool seen = e->sequence < session->lowest || is_seen(session, e->sequence);]],
     new = [[bool seen = e->sequence < session->lowest;]],
@@ -512,6 +518,7 @@ return {
   },
   {
     name = "a copy of a settled command is new again",
+    area = "snapshots",
     file = "csrc/server/sessions.c",
     old = [[bool seen = e->sequence < session->lowest || is_seen(session, e->sequence);]],
     new = [[bool seen = is_seen(session, e->sequence);]],
@@ -519,6 +526,7 @@ return {
   },
   {
     name = "every proposal says that none before it is awaited",
+    area = "snapshots",
     file = "csrc/server/host.c",
     old = [[(uint32_t)(h->next - h->lowest));]],
     new = [[0);]],
@@ -599,6 +607,7 @@ return {
   -- ---- from the log to the state machine ----
   {
     name = "reading old entries goes on beyond the commit index",
+    area = "snapshots",
     file = "csrc/server/feed.c",
     old = [[.last = MIN(MIN(status.window - 1, feed->commit), most),]],
     new = [[.last = MIN(status.window - 1, most),]],
@@ -621,6 +630,7 @@ return {
   },
   {
     name = "older entries are read again while they are being read",
+    area = "snapshots",
     file = "csrc/server/feed.c",
     old = [[while (going && e->phase == ENGINE_RUNNING && !feed->reading && feed->next <= feed->commit &&]],
     new = [[while (going && e->phase == ENGINE_RUNNING && feed->next <= feed->commit &&]],
@@ -656,6 +666,7 @@ return {
   -- ---- snapshots ----
   {
     name = "a snapshot is restored over a newer state",
+    area = "snapshots",
     file = "csrc/core/snapshots.c",
     old = [[if (m->index > r->log.commit) {]],
     new = [[if (m->index > r->snapshot) {]],
@@ -663,6 +674,7 @@ return {
   },
   {
     name = "a snapshot voids the entries behind it that were acknowledged",
+    area = "snapshots",
     file = "csrc/core/snapshots.c",
     old = [[if (log_matches(&r->log, m->index, m->log_term)) r->log.commit = m->index;
         else if (m->index <= r->verified) return state_corrupt(r); /* this leader has shown another entry there */
@@ -672,6 +684,7 @@ return {
   },
   {
     name = "a log that differs at the snapshot's index is kept",
+    area = "snapshots",
     file = "csrc/core/snapshots.c",
     old = [[if (log_matches(&r->log, m->index, m->log_term)) r->log.commit = m->index;]],
     new = [[if (m->index <= r->log.last) r->log.commit = m->index;]],
@@ -679,6 +692,7 @@ return {
   },
   {
     name = "the log is compacted beyond the snapshot",
+    area = "snapshots",
     file = "csrc/core/snapshots.c",
     old = [[ASSERT(index <= r->snapshot);
     if (index >= r->log.first)]],
@@ -688,6 +702,7 @@ return {
   },
   {
     name = "the sessions are missing from a snapshot",
+    area = "snapshots",
     file = "csrc/server/host_snapshot.c",
     old = [[snapshot_write_record(w, SNAPSHOT_SESSIONS, tables.data, tables.size);]],
     new = [[]],
@@ -695,15 +710,138 @@ return {
   },
   {
     name = "the leader's time is missing from a snapshot",
+    area = "snapshots",
     file = "csrc/server/host_snapshot.c",
     old = [[.time_us = h->applied_time_us, .id]],
     new = [[.time_us = 0, .id]],
     harm = "the time that a state machine sees differs from node to node",
   },
+  {
+    name = "the newest snapshot is forgotten for an older one",
+    area = "snapshots",
+    file = "csrc/core/snapshots.c",
+    old = [[if (index <= r->snapshot) return;]],
+    new = [[]],
+    harm = "a follower is sent a snapshot that is gone",
+  },
+  {
+    name = "a snapshot that a follower waits for is never reported",
+    area = "snapshots",
+    file = "csrc/server/fetch.c",
+    old = [[if (t->file.index <= status.commit) {
+        tell_leader(e, t->file.index, true);
+    } else if]],
+    new = [[if (t->file.index <= status.commit) {
+        return;
+    } else if]],
+    harm = "the leader waits for ever, and sends it nothing else",
+  },
+  {
+    name = "what was lost of a snapshot on its way is not asked for again",
+    area = "snapshots",
+    file = "csrc/server/fetch.c",
+    old = [[if (now >= f->asked_us + e->config.election_timeout_us) {]],
+    new = [[if (now >= f->asked_us + UINT64_C(1000000) * e->config.election_timeout_us) {]],
+    harm = "after a broken connection the follower gets no snapshot any more",
+  },
+  {
+    name = "a snapshot that is given up is not tried again",
+    area = "snapshots",
+    file = "csrc/core/snapshots.c",
+    old = [[progress_become_probe(p, ok ? p->snapshot + 1 : p->match + 1);]],
+    new = [[if (!ok) return;
+    progress_become_probe(p, p->snapshot + 1);]],
+    harm = "a follower whose transfer failed once never catches up",
+  },
+  {
+    name = "entries follow a snapshot at its own index",
+    area = "snapshots",
+    file = "csrc/core/snapshots.c",
+    old = [[progress_become_probe(p, ok ? p->snapshot + 1 : p->match + 1);]],
+    new = [[progress_become_probe(p, ok ? p->snapshot + 2 : p->match + 1);]],
+    harm = "an entry is left out behind each snapshot",
+  },
+  {
+    name = "the log goes on before the snapshot that replaced it",
+    area = "snapshots",
+    file = "csrc/server/snapshotting.c",
+    old = [[e->feed.next = store_view_what(r->view)->index + 1;]],
+    new = [[e->feed.next = store_view_what(r->view)->index;]],
+    harm = "the state machine is given an entry that its snapshot holds",
+  },
+  {
+    name = "a restored state is told to be older than it is",
+    area = "snapshots",
+    file = "csrc/server/host_snapshot.c",
+    old = [[h->applied = h->snapshot = part->what.index;]],
+    new = [[h->applied = h->snapshot = part->what.index - 1;]],
+    harm = "reads are answered with what is newer or older than they ask for",
+  },
+  {
+    name = "a snapshot keeps the sessions that were there before it",
+    area = "snapshots",
+    file = "csrc/server/host_snapshot.c",
+    old = [[sessions_free(&h->sessions);]],
+    new = [[if (h->applied == 0) sessions_free(&h->sessions);]],
+    harm = "the table cannot be read, and the node stops",
+  },
+  {
+    name = "calls that a snapshot has overtaken stay open",
+    area = "snapshots",
+    file = "csrc/server/host_snapshot.c",
+    old = [[settle_calls(h);]],
+    new = [[]],
+    harm = "a caller waits for ever for what was applied long ago",
+  },
+  {
+    name = "a snapshot is of a later state than its index says",
+    area = "snapshots",
+    file = "csrc/server/host_snapshot.c",
+    old = [[.index = h->applied, .term]],
+    new = [[.index = h->applied > 1 ? h->applied - 1 : h->applied, .term]],
+    harm = "entries are applied twice after a restart",
+  },
+  {
+    name = "the log behind a snapshot that a peer fetches is released",
+    area = "snapshots",
+    file = "csrc/server/snapshotting.c",
+    old = [[raft_index covered = needed_from(e, index);]],
+    new = [[raft_index covered = index;
+    (void)needed_from;]],
+    harm = "a follower gets one snapshot after the other, and never what follows",
+  },
+  {
+    name = "the older of two snapshots stays, and the newer one is removed",
+    area = "snapshots",
+    file = "csrc/store/snapshots.c",
+    old = [[while (*at != NULL && (*at)->what.index > kept->what.index) at = &(*at)->next;]],
+    new = [[while (*at != NULL && (*at)->what.index < kept->what.index) at = &(*at)->next;]],
+    harm = "after a restart a part of the log is gone",
+  },
+  {
+    name = "a snapshot that is being read is removed",
+    area = "snapshots",
+    file = "csrc/store/snapshots.c",
+    old = [[kept != NULL && (kept->views > 0 || kept->stuck)]],
+    new = [[kept != NULL && kept->stuck]],
+    harm = "what was read of it belongs to nothing",
+  },
+  {
+    name = "the configuration of a snapshot is not taken over",
+    area = "snapshots",
+    file = "csrc/core/log.c",
+    old = [[log->confs[0] = (struct raft_conf_at){.index = index, .conf = *conf};
+    log->n_confs = 1;]],
+    new = [[log->confs[0] = (struct raft_conf_at){.index = index, .conf = log->confs[log->n_confs - 1].conf};
+    (void)conf;
+    log->n_confs = 1;]],
+    harm = "a follower counts by members of old",
+  },
 
   -- ---- members, leadership, reads ----
   {
     name = "a configuration is kept though its entry is void",
+    area = "members",
     file = "csrc/core/log.c",
     old = [[for (; log->confs[log->n_confs - 1].index >= from; log->n_confs--) log->conf_changes++;]],
     new = [[]],
@@ -711,6 +849,7 @@ return {
   },
   {
     name = "a follower does not adopt the configuration in its log",
+    area = "members",
     file = "csrc/core/replication.c",
     old = [[if (r->log.conf_changes != conf_changes) peers_adopt(r, now);]],
     new = [[(void)conf_changes;]],
@@ -718,6 +857,7 @@ return {
   },
   {
     name = "a learner counts as a voter",
+    area = "members",
     file = "csrc/core/quorum.c",
     old = [[uint64_t reached = majority_reached(conf->voters, conf->n_voters, value, ctx);]],
     new = [[raft_id all[3 * RAFT_MEMBERS_MAX];
@@ -726,6 +866,7 @@ return {
   },
   {
     name = "a joint configuration commits by one majority",
+    area = "members",
     file = "csrc/core/quorum.c",
     old = [[return MIN(reached, majority_reached(conf->outgoing, conf->n_outgoing, value, ctx));]],
     new = [[return reached;]],
@@ -733,6 +874,7 @@ return {
   },
   {
     name = "a joint configuration elects by one majority",
+    area = "members",
     file = "csrc/core/quorum.c",
     old = [[return outgoing == QUORUM_WON ? incoming : outgoing;]],
     new = [[return outgoing == QUORUM_LOST ? outgoing : incoming;]],
@@ -740,6 +882,7 @@ return {
   },
   {
     name = "two voters are exchanged without a joint configuration",
+    area = "members",
     file = "csrc/core/membership.c",
     old = [[if (difference(&old, &voters) > 1) {]],
     new = [[if (difference(&old, &voters) > 2) {]],
@@ -747,6 +890,7 @@ return {
   },
   {
     name = "a change of the members begins before the last one is committed",
+    area = "members",
     file = "csrc/core/changes.c",
     old = [[if (state_is_changing(r)) return ERR_CHANGING;]],
     new = [[if (conf_is_joint(state_conf(r))) return ERR_CHANGING;]],
@@ -754,6 +898,7 @@ return {
   },
   {
     name = "a new leader changes the members before it has committed an entry",
+    area = "members",
     file = "csrc/core/changes.c",
     old = [[if (r->log.commit < r->own_first) return ERR_NOT_READY;]],
     new = [[]],
@@ -761,6 +906,7 @@ return {
   },
   {
     name = "a read is answered without a round",
+    area = "members",
     file = "csrc/core/leases.c",
     old = [[uint64_t round = lease && now < lease_until(r) ? 0 : r->round + 1;]],
     new = [[uint64_t round = lease || now > 0 ? 0 : r->round + 1;]],
@@ -768,6 +914,7 @@ return {
   },
   {
     name = "a read relies on a round that is on its way",
+    area = "members",
     file = "csrc/core/leases.c",
     old = [[? 0 : r->round + 1;]],
     new = [[? 0 : r->round;]],
@@ -775,6 +922,7 @@ return {
   },
   {
     name = "a new leader reads at the commit index it began with",
+    area = "members",
     file = "csrc/core/leases.c",
     old = [[.index = MAX(r->log.commit, r->own_first)};]],
     new = [[.index = r->log.commit};]],
@@ -782,6 +930,7 @@ return {
   },
   {
     name = "the target of a transfer is told before it has all entries",
+    area = "members",
     file = "csrc/core/transfers.c",
     old = [[if (p->match < r->log.last) return;]],
     new = [[]],
@@ -789,6 +938,7 @@ return {
   },
   {
     name = "a leader relies on its lease while it hands over",
+    area = "members",
     file = "csrc/core/transfers.c",
     old = [[r->lease_over = true;]],
     new = [[]],
@@ -796,6 +946,7 @@ return {
   },
   {
     name = "a vote is not withheld for the lease it was promised to",
+    area = "members",
     file = "csrc/core/elections.c",
     old = [[bool promised = now < r->promised_until_us;]],
     new = [[bool promised = false;]],
@@ -803,15 +954,211 @@ return {
   },
   {
     name = "the promise of a lease is forgotten over a restart",
+    area = "members",
     file = "csrc/core/raft.c",
     old = [[if (config->lease && r->term > 0) r->promised_until_us = now + config->election_timeout_us;]],
     new = [[]],
     harm = "another leader commits while the first one still reads by its lease",
   },
+  {
+    name = "a joint configuration is not left",
+    area = "members",
+    file = "csrc/core/changes.c",
+    old = [[append_conf(r, &conf, now);
+    } else if]],
+    new = [[(void)conf;
+    } else if]],
+    harm = "no other change is possible any more, and the old members count for ever",
+  },
+  {
+    name = "a leader that was removed leads on",
+    area = "members",
+    file = "csrc/core/changes.c",
+    old = [[role_follow(r, r->term, 0, now);
+    r->removed]],
+    new = [[r->removed]],
+    harm = "it counts itself out, and its clients depend on it",
+  },
+  {
+    name = "a learner is given a vote before it has caught up",
+    area = "members",
+    file = "csrc/core/changes.c",
+    old = [[if (!is_caught_up(p, r->config.election_timeout_us, now)) return ERR_LAGGING;]],
+    new = [[(void)now;
+        (void)p;
+        (void)is_caught_up;]],
+    harm = "the cluster waits for it with every write",
+  },
+  {
+    name = "a new member counts as one that has everything",
+    area = "members",
+    file = "csrc/core/peers.c",
+    old = [[progress_reset(&r->peers[at], r->log.last, now);]],
+    new = [[progress_reset(&r->peers[at], r->log.last, now);
+    r->peers[at].match = r->log.last;]],
+    harm = "entries are committed that it does not have",
+  },
+  {
+    name = "a member that was removed is sent to as before",
+    area = "members",
+    file = "csrc/core/peers.c",
+    old = [[if (!has_id(ids, n, r->peers[i].id)) continue;]],
+    new = [[(void)ids;
+        (void)has_id;
+        (void)n;]],
+    harm = "the leader serves one that must not hear of anything",
+  },
+  {
+    name = "a node that was removed campaigns on",
+    area = "members",
+    file = "csrc/core/roles.c",
+    old = [[if (r->removed) return false;]],
+    new = [[]],
+    harm = "it disturbs the others with every election timeout",
+  },
+  {
+    name = "a node campaigns by a configuration of long ago",
+    area = "members",
+    file = "csrc/core/roles.c",
+    old = [[if (log->confs[i - 1].index <= log->commit) return false;]],
+    new = [[]],
+    harm = "a learner stands for election",
+  },
+  {
+    name = "any refusal counts as the word that it was removed",
+    area = "members",
+    file = "csrc/core/elections.c",
+    old = [[bool later = m->index > 0 && m->index >= log_conf(&r->log)->index; /* than what is known here */]],
+    new = [[bool later = true;]],
+    harm = "a member stops to campaign, and nobody leads any more",
+  },
+  {
+    name = "a change that is refused takes the addresses of the one before",
+    area = "members",
+    file = "csrc/server/changes.c",
+    old = [[if (rv != OK) return rv; /* the addresses of an earlier change may not be in its entry yet */]],
+    new = [[]],
+    harm = "a member without an address: the leader dies of it",
+  },
+  {
+    name = "a configuration that comes again voids those behind it",
+    area = "members",
+    file = "csrc/server/changes.c",
+    old = [[if (is_known(e, index, term)) continue;]],
+    new = [[(void)is_known;]],
+    harm = "the addresses of later members are lost",
+  },
+  {
+    name = "who is no member yet cannot be answered",
+    area = "members",
+    file = "csrc/server/links.c",
+    old = [[if (peer != NULL || h->address[0] == '\0') return peer;]],
+    new = [[if (peer != NULL || h->address[0] != '\0') return peer;]],
+    harm = "a node that was away while the members changed never comes back",
+  },
+  {
+    name = "an id is given out again",
+    area = "members",
+    file = "csrc/server/changes.c",
+    old = [[.next_id = before->next_id, .raft]],
+    new = [[.next_id = 1, .raft]],
+    harm = "a newcomer is taken for one that was removed",
+  },
+  {
+    name = "the members of a log that was cut stay in the address book",
+    area = "members",
+    file = "csrc/server/changes.c",
+    old = [[confs_drop_last(&e->confs);]],
+    new = [[return;]],
+    harm = "nodes dial who is no member, and the leader's entry has other members than it counts by",
+  },
+  {
+    name = "a transfer never ends",
+    area = "members",
+    file = "csrc/core/raft.c",
+    old = [[if (now >= r->transfer_until_us) r->transfer = 0; /* it did not come about: go on leading */]],
+    new = [[]],
+    harm = "a target that does not answer ends all writing",
+  },
+  {
+    name = "a leader that hands over takes new entries",
+    area = "members",
+    file = "csrc/core/raft.c",
+    old = [[if (r->transfer != 0) return ERR_TRANSFERRING; /* the target could never catch up */]],
+    new = [[]],
+    harm = "its target never catches up",
+  },
+  {
+    name = "a transfer to a peer that is gone goes on",
+    area = "members",
+    file = "csrc/core/raft.c",
+    old = [[if (r->transfer == peer) r->transfer = 0;]],
+    new = [[]],
+    harm = "nothing is written until it times out",
+  },
+  {
+    name = "the target of a transfer asks for votes like any other",
+    area = "members",
+    file = "csrc/core/elections.c",
+    old = [[request_votes(r, FORCED);]],
+    new = [[request_votes(r, REAL);]],
+    harm = "the others, which hear the leader, refuse it",
+  },
+  {
+    name = "a lease begins when its answer arrives",
+    area = "members",
+    file = "csrc/core/replication.c",
+    old = [[p->answered_us = MAX(p->answered_us, m->context);]],
+    new = [[p->answered_us = now;]],
+    harm = "it is counted on for longer than the others have promised",
+  },
+  {
+    name = "a lease trusts all clocks",
+    area = "members",
+    file = "csrc/core/leases.c",
+    old = [[return sent_us + r->config.election_timeout_us - r->config.clock_drift_us;]],
+    new = [[return sent_us + r->config.election_timeout_us;]],
+    harm = "a clock that is a little slow lets a leader read stale state",
+  },
+  {
+    name = "the answer of one member confirms a read",
+    area = "members",
+    file = "csrc/core/leases.c",
+    old = [[uint64_t answered = quorum_reached(state_conf(r), round_of, r);]],
+    new = [[uint64_t answered = 0;
+    for (size_t i = 0; i < r->n_peers; i++) answered = MAX(answered, r->peers[i].round);
+    if (r->n_peers == 0) answered = round_of(r, r->config.id);]],
+    harm = "a leader that was replaced reads stale state",
+  },
+  {
+    name = "reads outlive the leadership they were asked of",
+    area = "members",
+    file = "csrc/core/roles.c",
+    old = [[reads_fail(&r->reads);]],
+    new = [[]],
+    harm = "they are answered by a later leadership, or never",
+  },
+  {
+    name = "a read does not wait until its index is applied here",
+    area = "members",
+    file = "csrc/server/host_asks.c",
+    old = [[if (ask->answer.code != OK || ask->answer.index <= h->applied) {]],
+    new = [[if (ask->answer.code != OK || ask->what.kind == ASK_READ) {]],
+    harm = "what was acknowledged before is not seen",
+  },
+  {
+    name = "a read is asked anew of no later leader",
+    area = "members",
+    file = "csrc/server/asks.c",
+    old = [[if (sent && ask->what.kind == ASK_READ) wait_again(e, ask);]],
+    new = [[]],
+    harm = "its caller waits for ever",
+  },
 
   -- ---- links ----
   {
     name = "a range that was read for a peer keeps its reader busy",
+    area = "snapshots",
     file = "csrc/server/ranges.c",
     old = [[range->reading = false;]],
     new = [[]],
@@ -819,6 +1166,7 @@ return {
   },
   {
     name = "a range of an earlier leadership is sent",
+    area = "snapshots",
     file = "csrc/server/ranges.c",
     old = [[if (status.role != RAFT_LEADER || status.term != range->message.term) return false;]],
     new = [[((struct range *)range)->message.term = status.term;]],

@@ -16,6 +16,15 @@ describe("the zoo", function()
     assert.is_true(#bugs >= 40, #bugs)
   end)
 
+  it("has at least 15 bugs of snapshots and what goes with them, and 20 of members, leadership and reads", function()
+    local count = { snapshots = 0, members = 0 }
+    for _, bug in ipairs(bugs) do
+      if bug.area then count[bug.area] = count[bug.area] + 1 end
+    end
+    assert.is_true(count.snapshots >= 15, count.snapshots)
+    assert.is_true(count.members >= 20, count.members)
+  end)
+
   it("finds the old lines of each bug exactly once, and has other ones to put there", function()
     local broken = {}
     for _, bug in ipairs(bugs) do
