@@ -79,6 +79,7 @@ struct sim_cluster_config {
     uint64_t segment_bytes;
     uint64_t snapshot_bytes, snapshot_entries, keep; /* as host_config and engine_config have them */
     bool lease; /* reads may rest on leases: clocks are as good as they ask for */
+    uint32_t state_bytes; /* by which the machine in C makes its snapshots larger, so that they travel in pieces */
     uint32_t host_entries; /* most that a host applies in one step */
     struct sim_faults faults;
     const struct sim_program *program;

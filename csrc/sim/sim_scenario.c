@@ -14,6 +14,7 @@
 #define HEALED_ENTRIES 1024u             /* applied in a step: a host too slow to replay its log is at fault as well */
 #define FAULTS_AFTER_US US_PER_S         /* until the first fault */
 #define STARTS_WITHIN_US (100 * US_PER_MS)
+#define STATE_BYTES_MAX (1u << 20)       /* some pieces, in which a snapshot travels */
 #define PROBE_PAUSE_US (10 * US_PER_MS)
 
 struct scenario {
@@ -80,6 +81,9 @@ static struct sim_cluster_config draw_config(struct scenario *s, struct prng *pr
     config.snapshot_entries = spread(prng, 4, 16);
     config.snapshot_bytes = prng_chance(prng, 300) ? between(prng, 1024, 65536) : 0;
     config.keep = spread(prng, 0, 4);
+    if (config.snapshot_entries >= 64 && prng_chance(prng, 300)) {
+        config.state_bytes = (uint32_t)between(prng, 1, STATE_BYTES_MAX);
+    }
     if (prng_chance(prng, 500)) s->clients.large = (uint32_t)between(prng, 50, 400); /* whole segments are released */
     return config;
 }

@@ -1,6 +1,7 @@
 -- The bugs of the zoo: what goes wrong, where, the old lines (exactly once in that file), the new ones in their place,
--- and how it would hurt. Some have an area: snapshots (with compaction, restarts, sessions, slow followers), members (with
--- leadership, failover, reads). Most are classics: each has been in some implementation of Raft, or in the literature.
+-- and how it would hurt. Some have an area: snapshots (with compaction, restarts, sessions, slow followers) or members
+-- (with leadership, failover, reads). Most are classics: each has been in some implementation of Raft, or in the
+-- literature.
 -- spec/zoo/zoo_spec.lua checks that all of them can still be planted, make zoo that the simulator catches them.
 return {
   -- ---- elections: votes and terms ----
@@ -717,14 +718,6 @@ return {
     harm = "the time that a state machine sees differs from node to node",
   },
   {
-    name = "the newest snapshot is forgotten for an older one",
-    area = "snapshots",
-    file = "csrc/core/snapshots.c",
-    old = [[if (index <= r->snapshot) return;]],
-    new = [[]],
-    harm = "a follower is sent a snapshot that is gone",
-  },
-  {
     name = "a snapshot that a follower waits for is never reported",
     area = "snapshots",
     file = "csrc/server/fetch.c",
@@ -800,15 +793,6 @@ return {
     old = [[.index = h->applied, .term]],
     new = [[.index = h->applied > 1 ? h->applied - 1 : h->applied, .term]],
     harm = "entries are applied twice after a restart",
-  },
-  {
-    name = "the log behind a snapshot that a peer fetches is released",
-    area = "snapshots",
-    file = "csrc/server/snapshotting.c",
-    old = [[raft_index covered = needed_from(e, index);]],
-    new = [[raft_index covered = index;
-    (void)needed_from;]],
-    harm = "a follower gets one snapshot after the other, and never what follows",
   },
   {
     name = "the older of two snapshots stays, and the newer one is removed",

@@ -15,7 +15,8 @@ local MEMORY_KB = 4 << 20   -- what runs wild must not take the machine with it
 
 local wanted, most = os.getenv "BUG" or "", tonumber(os.getenv "SEEDS") or 200
 local COMPILE, LINK = assert(os.getenv "COMPILE"), assert(os.getenv "LINK")
-local HOME, OBJECTS = "build/zoo", "build/plain"
+local HOME = "build/zoo"
+local OBJECTS = HOME .. "/sound"   -- a copy of the build, so that another one meanwhile does no harm
 local results = { caught = {}, missed = {}, sound = false }
 
 -- ---- processes, as coroutines ----
@@ -138,7 +139,7 @@ end
 
 -- ---- all of it ----
 
-os.execute(("rm -rf %s && mkdir -p %s"):format(HOME, HOME))
+assert(os.execute(("rm -rf %s && mkdir -p %s && cp -r build/plain %s"):format(HOME, HOME, OBJECTS)))
 io.stdout:setvbuf "line"
 print(ROW:format("bug", "caught by", "seeds", "time"))
 local queue = {}
