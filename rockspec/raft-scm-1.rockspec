@@ -75,6 +75,7 @@ build = {
         "csrc/server/fault.c",
         "csrc/server/feed.c",
         "csrc/server/fetch.c",
+        "csrc/server/handover.c",
         "csrc/server/host.c",
         "csrc/server/host_asks.c",
         "csrc/server/host_snapshot.c",

@@ -49,7 +49,8 @@ static void leave_office(struct raft *r, uint64_t now)
 {
     r->lease_over = true;
     replication_heartbeat(r, now);
-    raft_id best = transfer_best(r, now);
+    static const struct raft_wish anybody = {0};
+    raft_id best = transfer_best(r, &anybody, now);
     if (best != 0) transfer_tell(r, best);
     role_follow(r, r->term, 0, now);
     r->removed = !conf_is_member(state_conf(r), r->config.id);

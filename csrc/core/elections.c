@@ -65,6 +65,7 @@ void election_campaign(struct raft *r, uint64_t now)
 
 void election_ask(struct raft *r, uint64_t now)
 {
+    role_follow(r, r->term, 0, now); /* nobody shall be sent to a leader that is not heard of any more */
     role_wait(r, now);
     if (!r->removed) request_votes(r, PRE_VOTE);
 }

@@ -1,18 +1,10 @@
 #include "core/peers.h"
 
-static bool has_id(const raft_id *ids, size_t n, raft_id id)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (ids[i] == id) return true;
-    }
-    return false;
-}
-
 static void remove_gone(struct raft *r, const raft_id *ids, size_t n)
 {
     size_t kept = 0;
     for (size_t i = 0; i < r->n_peers; i++) {
-        if (!has_id(ids, n, r->peers[i].id)) continue;
+        if (!ids_have(ids, n, r->peers[i].id)) continue;
         if (kept != i) r->peers[kept] = r->peers[i];
         kept++;
     }

@@ -42,6 +42,7 @@ struct raft_progress {
     uint64_t answered_us;   /* when the newest heartbeat that it has answered was sent; 0 = none in this term */
     uint64_t round;         /* newest round of heartbeats that it has answered */
     uint64_t rtt_us;
+    raft_index applied;     /* as of its last answer to a heartbeat, like the next one */
     int32_t priority;
     struct catch_up catch_up;
     struct inflight inflight[INFLIGHT_MAX]; /* a ring, oldest at inflight_first */

@@ -1,6 +1,6 @@
 #include "core/quorum.h"
 
-static bool list_has(const raft_id *ids, size_t n, raft_id id)
+bool ids_have(const raft_id *ids, size_t n, raft_id id)
 {
     for (size_t i = 0; i < n; i++) {
         if (ids[i] == id) return true;
@@ -10,7 +10,7 @@ static bool list_has(const raft_id *ids, size_t n, raft_id id)
 
 bool conf_is_voter(const struct raft_conf *conf, raft_id id)
 {
-    return list_has(conf->voters, conf->n_voters, id) || list_has(conf->outgoing, conf->n_outgoing, id);
+    return ids_have(conf->voters, conf->n_voters, id) || ids_have(conf->outgoing, conf->n_outgoing, id);
 }
 
 bool conf_is_member(const struct raft_conf *conf, raft_id id)
@@ -20,7 +20,7 @@ bool conf_is_member(const struct raft_conf *conf, raft_id id)
 
 bool conf_is_learner(const struct raft_conf *conf, raft_id id)
 {
-    return list_has(conf->learners, conf->n_learners, id);
+    return ids_have(conf->learners, conf->n_learners, id);
 }
 
 bool conf_is_joint(const struct raft_conf *conf)
@@ -68,7 +68,7 @@ bool conf_is_valid(const struct raft_conf *conf)
     if (!list_is_valid(conf->voters, conf->n_voters) || !list_is_valid(conf->outgoing, conf->n_outgoing)) return false;
     if (!list_is_valid(conf->learners, conf->n_learners) || conf->n_voters == 0) return false;
     for (size_t i = 0; i < conf->n_learners; i++) {
-        if (list_has(conf->voters, conf->n_voters, conf->learners[i])) return false;
+        if (ids_have(conf->voters, conf->n_voters, conf->learners[i])) return false;
     }
     raft_id all[3 * RAFT_MEMBERS_MAX];
     return conf_members(conf, all) <= RAFT_MEMBERS_MAX;

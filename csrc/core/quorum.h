@@ -6,6 +6,9 @@
 
 #pragma GCC visibility push(hidden)
 
+/* Is id among these n? */
+bool ids_have(const raft_id *ids, size_t n, raft_id id);
+
 /* Membership of a configuration. */
 bool conf_is_voter(const struct raft_conf *conf, raft_id id);  /* in either list of voters */
 bool conf_is_member(const struct raft_conf *conf, raft_id id); /* voter or learner */

@@ -418,17 +418,34 @@ void raft_peer_lost(struct raft *r, raft_id peer)
 {
     struct raft_progress *p = state_peer(r, peer);
     if (p == NULL || r->role != RAFT_LEADER) return;
-    p->match = p->commit_sent = 0;
+    p->match = p->commit_sent = p->applied = 0;
+    p->answered_us = p->round = 0; /* so is its promise of a lease: it may not remember it */
     p->catch_up = (struct catch_up){0};
     progress_become_probe(p, r->log.last + 1);
     r->dirty = true;
     tell(r, (struct raft_input){RAFT_INPUT_PEER_LOST, .peer = peer}, OK);
 }
 
-int raft_transfer(struct raft *r, raft_id target, uint64_t now, raft_id *chosen)
+/* target 0: whoever suits best; one that was chosen before stays. */
+static int transfer(struct raft *r, raft_id target, const struct raft_wish *wish, uint64_t now, raft_id *chosen)
 {
     if (r->corrupt) return ERR_CORRUPT;
-    int rv = r->role == RAFT_LEADER ? transfer_start(r, target, now, chosen) : ERR_NOT_LEADER;
+    if (r->role != RAFT_LEADER) return ERR_NOT_LEADER;
+    if (target == 0) target = r->transfer != 0 ? r->transfer : transfer_best(r, wish, now);
+    *chosen = target;
+    return transfer_start(r, target, now);
+}
+
+int raft_transfer(struct raft *r, raft_id target, uint64_t now, raft_id *chosen)
+{
+    static const struct raft_wish anybody = {0};
+    int rv = transfer(r, target, &anybody, now, chosen);
+    return tell(r, (struct raft_input){RAFT_INPUT_TRANSFER, .now = now, .peer = rv == OK ? *chosen : 0}, rv);
+}
+
+int raft_transfer_to(struct raft *r, const struct raft_wish *wish, uint64_t now, raft_id *chosen)
+{
+    int rv = transfer(r, 0, wish, now, chosen);
     return tell(r, (struct raft_input){RAFT_INPUT_TRANSFER, .now = now, .peer = rv == OK ? *chosen : 0}, rv);
 }
 
@@ -630,6 +647,7 @@ bool raft_peer_status_get(const struct raft *r, raft_id peer, struct raft_peer_s
             .snapshot = p->state == PROGRESS_SNAPSHOT ? p->snapshot : 0,
             .match = p->match,
             .next = p->next,
+            .applied = p->applied,
             .inflight_bytes = p->inflight_bytes,
             .contact_us = p->contact_us,
             .rtt_us = p->rtt_us,

@@ -190,13 +190,23 @@ void raft_peer_lost(struct raft *r, raft_id peer);
 
 /* ---- leadership ---- */
 
-/* Leader: hands over to target, a voter; 0 = to the one that is most caught up, of those the one of highest priority.
+/* Leader: hands over to target, a voter; 0 = to one that has all that is committed (or is nearest to it), of those
+ * the one of highest priority.
  * It waits until the target has all entries, and tells it to campaign (dissertation 3.10). *chosen is the target.
  * Meanwhile proposals and changes are refused with ERR_TRANSFERRING. It ends when another leader is heard of, and fails
  * when the target becomes unreachable or is no voter any more, or after T (raft_status.transfer is 0 again).
  * ERR_NOT_LEADER; ERR_TRANSFERRING: another transfer is going on; ERR_NO_MEMBER: no other voter has that id, or with 0:
  * none has been heard of within T; ERR_CORRUPT. */
 int raft_transfer(struct raft *r, raft_id target, uint64_t now, raft_id *chosen);
+
+/* Who suits. All zero: any voter. */
+struct raft_wish {
+    raft_index match, applied; /* has at least so much of the log on its disk, and has applied so much of it */
+    const raft_id *except;     /* is none of these */
+    size_t n_except;
+};
+/* As raft_transfer with 0, to one that suits. */
+int raft_transfer_to(struct raft *r, const struct raft_wish *wish, uint64_t now, raft_id *chosen);
 
 /* The leader's connection was closed, and it refuses a new one (or another incarnation answers): its process has most
  * likely died. A voter asks around after a short delay, different for each, at most once in T, and never while a
@@ -293,6 +303,7 @@ void raft_status_get(const struct raft *r, struct raft_status *out);
 struct raft_peer_status {
     const char *state;        /* "probe" "replicate" "snapshot" */
     raft_index match, next;
+    raft_index applied;       /* as it last told */
     raft_index snapshot;      /* in state snapshot: which one it is waiting for */
     uint64_t inflight_bytes;
     uint64_t contact_us;      /* last message from it in this term; 0 = never */

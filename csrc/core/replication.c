@@ -95,6 +95,7 @@ int replication_on_heartbeat(struct raft *r, const struct raft_message *m, uint6
     reply.round = m->round;
     reply.priority = r->config.priority;
     reply.index = r->verified;
+    reply.commit = r->log.applied;
     outbox_put(&r->outbox, &reply, r->vote_after);
     return OK;
 }
@@ -146,6 +147,7 @@ int replication_on_heartbeat_reply(struct raft *r, struct raft_progress *p, cons
     p->answered_us = MAX(p->answered_us, m->context);
     p->round = MAX(p->round, m->round);
     p->priority = m->priority;
+    p->applied = m->commit;
     if (p->state == PROGRESS_PROBE) p->probe_sent = false;
     else if (p->state == PROGRESS_REPLICATE && m->index <= r->log.last) progress_find_lost(p, m->index, m->context);
     return OK;

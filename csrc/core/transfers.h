@@ -6,11 +6,11 @@
 
 #pragma GCC visibility push(hidden)
 
-/* Leader: the voter to hand over to: the most caught up, then the one of highest priority, then of lowest id, of those
- * heard of within T; 0 = none. */
-raft_id transfer_best(const struct raft *r, uint64_t now);
+/* Leader: the voter to hand over to, of those that suit and were heard of within T: one that has all that is committed, or is nearest to
+ * it; of those the one of highest priority, then the most caught up, then of lowest id; 0 = none. */
+raft_id transfer_best(const struct raft *r, const struct raft_wish *wish, uint64_t now);
 /* Leader: see raft_transfer. */
-int transfer_start(struct raft *r, raft_id target, uint64_t now, raft_id *chosen);
+int transfer_start(struct raft *r, raft_id target, uint64_t now);
 /* Leader: tells the target when it has everything, again with each heartbeat. Called for each raft_ready. */
 void transfer_go_on(struct raft *r);
 /* Leader: tells a peer to campaign at once. */

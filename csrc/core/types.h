@@ -73,7 +73,7 @@ struct raft_message {
     raft_term log_term;  /* APPEND: of previous; VOTE: of the candidate's last; APPEND_REPLY reject: of hint;
                             SNAPSHOT: of index */
     raft_index hint;     /* APPEND_REPLY reject: the follower's newest index whose term may match */
-    raft_index commit;   /* APPEND, HEARTBEAT */
+    raft_index commit;   /* APPEND, HEARTBEAT; HEARTBEAT_REPLY: how far the follower has applied */
     uint64_t context;    /* HEARTBEAT: leader's clock when sent, us; HEARTBEAT_REPLY: the same */
     uint64_t round;      /* HEARTBEAT: which round of them it belongs to; HEARTBEAT_REPLY: the same */
     uint32_t lease_us;   /* HEARTBEAT: who answers gives nobody a vote for so long (dissertation 6.4.1); 0 = no lease */

@@ -617,6 +617,7 @@ static void read_config(lua_State *L, struct engine_config *c)
     c->id = (raft_id)field_integer(L, "id", 0, LUA_MAXINTEGER);
     c->election_timeout_us = field_us(L, "election_timeout");
     c->heartbeat_us = field_us(L, "heartbeat");
+    c->host_timeout_us = field_us(L, "host_timeout");
     c->pending = (uint32_t)field_integer(L, "pending", 1, CHANNEL_PENDING_MAX);
     c->command_bytes = (uint32_t)field_integer(L, "command_bytes", 1, ENTRY_PAYLOAD_MAX);
     c->cache_bytes = (uint32_t)field_integer(L, "cache_bytes", 0, UINT32_MAX);
@@ -948,6 +949,8 @@ static void set_engine_status(lua_State *L, const struct server_status *s, uint6
     set_integer(L, "snapshot_bytes", s->snapshot_bytes);
     set_seconds(L, "sync", s->sync_us);
     set_text(L, "disk", s->disk);
+    set_boolean(L, "host_slow", s->host_slow);
+    set_seconds(L, "host_lag", s->host_lag_us);
     if (s->disk_free != UINT64_MAX) set_integer(L, "disk_free", s->disk_free);
     if (s->fault != 0) set_text(L, "fault", err_name(s->fault));
     set_text(L, "fault_text", s->fault_text);

@@ -562,6 +562,20 @@ static int method_transfer(lua_State *L)
     return 1;
 }
 
+/* transfer_to(match, applied, except, now): to one that has so much on its disk, has applied so much, and is not
+ * `except` -> the chosen. */
+static int method_transfer_to(lua_State *L)
+{
+    struct lua_raft *u = check_raft(L);
+    raft_id chosen, except = (raft_id)luaL_checkinteger(L, 4);
+    struct raft_wish wish = {.match = (raft_index)luaL_checkinteger(L, 2), .applied = (raft_index)luaL_checkinteger(L, 3),
+                             .except = &except, .n_except = 1};
+    int rv = raft_transfer_to(u->raft, &wish, check_now(L, 5), &chosen);
+    if (rv != OK) return push_result(L, rv);
+    lua_pushinteger(L, (lua_Integer)chosen);
+    return 1;
+}
+
 static int method_leader_lost(lua_State *L)
 {
     raft_leader_lost(check_raft(L)->raft, check_now(L, 2));
@@ -700,8 +714,9 @@ static int method_peer(lua_State *L)
         lua_pushnil(L);
         return 1;
     }
-    lua_createtable(L, 0, 10);
+    lua_createtable(L, 0, 11);
     set_string(L, "state", s.state);
+    set_integer(L, "applied", s.applied);
     set_integer(L, "snapshot", s.snapshot);
     set_bool(L, "caught_up", s.caught_up);
     set_integer(L, "rounds", s.rounds);
@@ -823,6 +838,7 @@ void lua_raft_open(lua_State *L)
         {"change", method_change},
         {"peer_lost", method_peer_lost},
         {"transfer", method_transfer},
+        {"transfer_to", method_transfer_to},
         {"leader_lost", method_leader_lost},
         {"read", method_read},
         {"conf", method_conf},

@@ -481,6 +481,7 @@ static int servers_start(lua_State *L)
         .id = (raft_id)field(L, 3, "id", (uint64_t)s->number),
         .election_timeout_us = field(L, 3, "election_timeout_us", 200 * US_PER_MS),
         .heartbeat_us = field(L, 3, "heartbeat_us", 40 * US_PER_MS),
+        .host_timeout_us = field(L, 3, "host_timeout_us", 10 * US_PER_S),
         .pending = (uint32_t)field(L, 3, "pending", 256),
         .command_bytes = (uint32_t)field(L, 3, "command_bytes", 1u << 20),
         .cache_bytes = (uint32_t)field(L, 3, "cache_bytes", 16u << 20),
@@ -733,6 +734,8 @@ static int servers_status(lua_State *L)
     set_integer(L, "elections", now->elections);
     set_bool(L, "ready", now->ready);
     set_text(L, "disk", now->disk);
+    set_bool(L, "host_slow", now->host_slow);
+    set_bool(L, "removed", now->removed);
     set_text(L, "fault", now->fault == 0 ? NULL : now->fault_text);
     uint64_t now_us = s->io != NULL ? io_now(s->io) : 0;
     set_integer(L, "leader_age_us", now->leader_contact_us > 0 ? now_us - now->leader_contact_us : 0);

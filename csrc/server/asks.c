@@ -43,11 +43,12 @@ static void answer(struct engine *e, struct ask **at, int code)
     mem_free(ask);
 }
 
-/* Refused for now: this node's own reads are asked again, all else is told. */
-static bool is_for_now(int code)
+/* Refused for now: reads are asked again, all else is told; but whoever says that it does not lead was the wrong one to
+ * ask. */
+static bool is_asked_again(const struct ask *ask, int code)
 {
-    return code == ERR_NOT_LEADER || code == ERR_BUSY || code == ERR_NOMEM || code == ERR_TRANSFERRING ||
-           code == ERR_NOT_READY;
+    bool for_now = code == ERR_BUSY || code == ERR_NOMEM || code == ERR_TRANSFERRING || code == ERR_NOT_READY;
+    return ask->from == 0 && (code == ERR_NOT_LEADER || (for_now && ask->what.kind == ASK_READ));
 }
 
 static void wait_again(struct engine *e, struct ask *ask)
@@ -60,11 +61,21 @@ static void wait_again(struct engine *e, struct ask *ask)
 /* What the leader has said; it may be this node. */
 static void on_result(struct engine *e, struct ask **at, int code)
 {
-    if (is_for_now(code) && (*at)->from == 0 && (*at)->what.kind == ASK_READ) wait_again(e, *at);
+    if (is_asked_again(*at, code)) wait_again(e, *at);
     else answer(e, at, code);
 }
 
 /* ---- on the leader ---- */
+
+/* To itself: that is so already. */
+static int serve_transfer(struct engine *e, struct ask *ask)
+{
+    struct raft_status status;
+    raft_status_get(e->raft, &status);
+    ask->answer.id = ask->what.target;
+    if (status.role == RAFT_LEADER && ask->what.target == status.id) return OK;
+    return raft_transfer(e->raft, ask->what.target, io_now(e->io), &ask->answer.id);
+}
 
 static int serve(struct engine *e, struct ask *ask)
 {
@@ -75,7 +86,7 @@ static int serve(struct engine *e, struct ask *ask)
         ask->context = ++e->ask_context;
         return raft_read(e->raft, ask->context, ask->what.lease, io_now(e->io));
     case ASK_CHANGE: return changes_make(e, &ask->what, &ask->answer, &ask->term);
-    default: return raft_transfer(e->raft, ask->what.target, io_now(e->io), &ask->answer.id);
+    default: return serve_transfer(e, ask);
     }
 }
 
@@ -105,9 +116,9 @@ static int change_state(const struct engine *e, const struct ask *ask, const str
 /* What became of a hand-over. */
 static int transfer_state(const struct ask *ask, const struct raft_status *status)
 {
+    if (status->leader == ask->answer.id) return 1;
     if (status->role == RAFT_LEADER) return status->transfer == ask->answer.id ? 0 : ERR_TIMEOUT;
-    if (status->leader == 0) return 0;
-    return status->leader == ask->answer.id ? 1 : ERR_UNKNOWN;
+    return status->leader == 0 ? 0 : ERR_UNKNOWN;
 }
 
 /* Changes and hand-overs take their time. */

@@ -3,18 +3,10 @@
 
 #include "base/mem.h"
 
-static bool is_in(const raft_id *ids, uint8_t n, raft_id id)
-{
-    for (uint8_t i = 0; i < n; i++) {
-        if (ids[i] == id) return true;
-    }
-    return false;
-}
-
 bool changes_is_voter(const struct engine *e, raft_id id)
 {
     const struct raft_conf *conf = raft_conf_at(e->raft, UINT64_MAX);
-    return is_in(conf->voters, conf->n_voters, id) || is_in(conf->outgoing, conf->n_outgoing, id);
+    return conf_is_voter(conf, id);
 }
 
 /* Configurations whose entries the log has no more. */
@@ -128,6 +120,7 @@ int changes_make(struct engine *e, const struct ask_what *what, struct answer *a
         move->id = change.id;
         memcpy(move->address, change.address, sizeof move->address);
     }
+    if (rv == OK && handover_first(e, what, io_now(e->io))) return ERR_TRANSFERRING; /* to be asked of the next one */
     if (rv == OK) rv = raft_change(e->raft, changes, what->n, io_now(e->io), &answer->index, term);
     if (rv != OK) return rv; /* the addresses of an earlier change may not be in its entry yet */
     memcpy(e->moves, moves, n_moves * sizeof *moves);

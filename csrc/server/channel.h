@@ -37,8 +37,7 @@ enum request_kind {
     REQUEST_SNAPSHOT,    /* pointer: struct snapshot_order, the engine's from now on: a child writes it */
     REQUEST_ASK,         /* pointer: struct ask, the engine's until NOTICE_ANSWERED */
     REQUEST_UNASK,       /* value: number of an ask. NOTICE_ANSWERED follows, unless it is under way already */
-    REQUEST_CLOSE,       /* finish; NOTICE_CLOSED is the last notice ever */
-    REQUEST_HALT,        /* the state machine cannot go on: lead no more, then as REQUEST_CLOSE */
+    REQUEST_CLOSE,       /* finish; NOTICE_CLOSED is the last notice ever. Twice is harmless */
 };
 
 /* Notices, engine -> host. */
@@ -139,6 +138,8 @@ struct server_status {
     uint64_t sync_us;        /* the last durable write took this long */
     uint64_t disk_free;      /* bytes, when a segment was last prepared; UINT64_MAX = not known */
     const char *disk;        /* "ok" "slow" "full" "failed". Static memory */
+    bool host_slow;          /* this node's host has taken nothing for host_timeout_us */
+    uint64_t host_lag_us;    /* for how long it has had something, and given nothing back */
     int fault;               /* 0, or the code of what stopped the node */
     char fault_text[ERR_TEXT_MAX];
     uint8_t n_members;

@@ -2,7 +2,6 @@
 
 #include "base/mem.h"
 
-#define LEAVE_US US_PER_S             /* how long a leader that is closed tries to hand over */
 #define ALARM_APART_US US_PER_MS      /* at least, between two alarms */
 
 /* ---- life ---- */
@@ -115,26 +114,6 @@ static void begin_closing(struct engine *e)
     e->news = true;
 }
 
-/* A leader that is closed hands over first, so that the others need no timeout to notice. false: there is nobody. */
-static bool hand_over(struct engine *e)
-{
-    raft_id chosen;
-    uint64_t now = io_now(e->io);
-    if (e->phase != ENGINE_RUNNING || raft_transfer(e->raft, 0, now, &chosen) != OK) return false;
-    e->leave_until_us = now + LEAVE_US;
-    return true;
-}
-
-/* Another one leads, or nobody will take over in time. */
-static void leave_when_due(struct engine *e, uint64_t now)
-{
-    struct raft_status status;
-    if (e->leave_until_us == 0 || e->phase != ENGINE_RUNNING) return;
-    raft_status_get(e->raft, &status);
-    bool waits = status.role == RAFT_LEADER ? status.transfer != 0 : status.leader == 0;
-    if (!waits || now >= e->leave_until_us) begin_closing(e);
-}
-
 /* ---- events ---- */
 
 static void on_request(struct engine *e, struct ring_item item)
@@ -149,9 +128,8 @@ static void on_request(struct engine *e, struct ring_item item)
     case REQUEST_RESTORED: snapshotting_restored(e, item.pointer); break;
     case REQUEST_SETTLED: pending_remove(&e->pending, item.value); break;
     case REQUEST_CLOSE:
-        if (!hand_over(e)) begin_closing(e);
+        if (!handover_begin(e)) begin_closing(e);
         break;
-    case REQUEST_HALT: begin_closing(e); break;
     default: ASSERT(!"a known request");
     }
 }
@@ -165,30 +143,6 @@ static void on_woken(void *ctx)
     } while (!ring_sleep(&e->channel->requests));
 }
 
-/* When the write in flight has been so for too long; NEVER_US when there is none, or nothing to be done about it. */
-static uint64_t stall_deadline(const struct engine *e)
-{
-    uint64_t since_us = store_write_since(e->store);
-    return since_us == 0 || since_us == e->stalled_us ? NEVER_US : since_us + e->config.election_timeout_us;
-}
-
-/* Not every write is told of when it is done (a seal, a part of a batch): so it is asked for. */
-static void note_stall_end(struct engine *e)
-{
-    if (e->stalled_us == 0 || e->stalled_us == store_write_since(e->store)) return;
-    e->stalled_us = 0;
-    e->news = true;
-}
-
-/* A leader whose disk hangs steps down, once per stall: the others elect one that can store what it promises. */
-static void check_stall(struct engine *e, uint64_t now)
-{
-    if (now < stall_deadline(e)) return;
-    e->stalled_us = store_write_since(e->store);
-    e->news = true;
-    raft_step_down(e->raft, now);
-}
-
 static void on_alarm(void *ctx)
 {
     struct engine *e = ctx;
@@ -200,7 +154,7 @@ static void on_alarm(void *ctx)
     links_tick(e->links);
     store_tick(e->store);
     offers_tick(e, now);
-    check_stall(e, now);
+    handover_tick(e, now);
     if (now < e->resend_at_us) return;
     /* A copy may get lost on the way without any link breaking; sending it twice does no harm. What is in this node's
      * own log is not on any way. */
@@ -211,7 +165,7 @@ static void on_alarm(void *ctx)
 static uint64_t next_alarm(const struct engine *e, uint64_t now)
 {
     uint64_t at_us = MIN(MIN(raft_deadline(e->raft), links_deadline(e->links)),
-                         MIN(store_deadline(e->store), stall_deadline(e)));
+                         MIN(store_deadline(e->store), handover_deadline(e)));
     at_us = MIN(at_us, MIN(asks_deadline(e), MIN(offers_deadline(e), fetch_deadline(e))));
     if (e->leave_until_us != 0) at_us = MIN(at_us, e->leave_until_us);
     if (e->retry_at_us > now) at_us = MIN(at_us, e->retry_at_us);
@@ -224,7 +178,7 @@ static void on_turn(void *ctx)
 {
     struct engine *e = ctx;
     if (e->phase == ENGINE_RUNNING) {
-        note_stall_end(e);
+        handover_note_ends(e);
         proposals_flush(e);
         asks_flush(e);
         ready_drain(e);
@@ -236,7 +190,7 @@ static void on_turn(void *ctx)
         feed_pump(e);
         links_flush(e->links);
     }
-    leave_when_due(e, io_now(e->io));
+    if (handover_is_over(e, io_now(e->io))) begin_closing(e);
     if (e->phase == ENGINE_FAILED || e->phase == ENGINE_CLOSING) wind_down(e);
     uint64_t now = io_now(e->io);
     if (e->phase != ENGINE_CLOSED) status_publish(e, now);

@@ -1,10 +1,11 @@
 /* The state of an engine, shared by its files: engine.c (life, events, requests), start.c, peers.c (what the links tell),
  * proposals.c (to the leader), ready.c (what the core wants done), feed.c (committed entries to the host), ranges.c
  * (entries that are not in memory), snapshotting.c (this node's), offers.c and fetch.c (from node to node), changes.c (who
- * the members are), status.c, fault.c. */
+ * the members are), handover.c (leadership given up), status.c, fault.c. */
 #ifndef RAFT_SERVER_ENGINE_STATE_H
 #define RAFT_SERVER_ENGINE_STATE_H
 
+#include "core/quorum.h"
 #include "core/raft.h"
 #include "server/confs.h"
 #include "server/engine.h"
@@ -28,6 +29,7 @@ struct feed {
     raft_index next, commit;  /* next one to hand over; last one that may be */
     struct lent *lent;
     uint32_t n_lent;
+    uint64_t moved_us;        /* when the host last gave one back; or took one, having none */
     bool reading;
     struct store_read read;   /* of entries that are not in memory */
 };
@@ -111,6 +113,12 @@ struct fetching {
     struct conf conf;        /* of the one that was given to the core last */
 };
 
+/* Something of this node stands still. */
+struct stall {
+    uint64_t since_us;       /* 0 = it does not */
+    enum { STALL_NOTICED, STALL_HANDING_OVER, STALL_OVER } stage; /* of a leader's giving up */
+};
+
 struct engine {
     struct engine_config config;      /* strings below */
     char *dir, *name, *listen;
@@ -145,7 +153,7 @@ struct engine {
     uint64_t ask_again_at_us;         /* asks that were refused for now are tried again */
     uint64_t retry_at_us;             /* proposals that were refused for now are tried again */
     uint64_t resend_at_us;            /* ... and those of which nothing was heard */
-    uint64_t stalled_us;              /* start of the write whose stall has been reacted to; 0 = none stalls */
+    struct stall disk_stall, host_stall;
     uint64_t leave_until_us;          /* closing, and still handing over; 0 = not */
     uint64_t alarmed_us;              /* when the last alarm rang */
     struct err fault;                 /* what stopped this node */
@@ -249,7 +257,8 @@ void asks_end(struct engine *e, int code);
 void asks_free(struct engine *e);
 
 /* changes.c */
-/* Leader: appends what is asked for. ids: those given to new members. As raft_change. */
+/* Leader: appends what is asked for, or hands over to one that can (ERR_TRANSFERRING). ids: those given to new members.
+ * As raft_change. */
 int changes_make(struct engine *e, const struct ask_what *what, struct answer *answer, raft_term *term);
 bool changes_is_voter(const struct engine *e, raft_id id);
 /* The core has taken these entries: configurations among them are remembered. */
@@ -260,6 +269,20 @@ void changes_on_restore(struct engine *e, raft_index index, raft_term term, cons
 struct block *changes_encode(struct engine *e, raft_index index);
 /* Once a turn: the configuration that governs may be another one. */
 void changes_follow(struct engine *e);
+
+/* handover.c */
+/* A leader that is to close: others shall not need a timeout to notice. false: it has nobody to hand over to. */
+bool handover_begin(struct engine *e);
+/* Has that come about, or taken too long? */
+bool handover_is_over(const struct engine *e, uint64_t now);
+/* Leader: would this change take its vote? Then it hands over to one that keeps its own, if there is one: true. */
+bool handover_first(struct engine *e, const struct ask_what *what, uint64_t now);
+/* Disk and host: a leader hands over when one of them stands still. */
+void handover_note_ends(struct engine *e);
+void handover_tick(struct engine *e, uint64_t now);
+uint64_t handover_deadline(const struct engine *e);
+/* For how long the host has had something, and given nothing back. */
+uint64_t handover_host_lag_us(const struct engine *e, uint64_t now);
 
 /* status.c */
 /* Publishes the status when there is news, or when it is time. */

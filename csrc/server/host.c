@@ -118,7 +118,7 @@ void host_close(struct host *h)
 void host_halt(struct host *h)
 {
     h->halted = true;
-    channel_request(h->channel, (struct ring_item){.kind = REQUEST_HALT});
+    channel_request(h->channel, (struct ring_item){.kind = REQUEST_CLOSE});
 }
 
 /* ours: the sequence of the open call that this is, or 0. */

@@ -22,11 +22,21 @@ static void end(struct host *h, struct ask *ask, int code)
     h->machine.done(h->ctx, answer.number, code, answer.index, answer.id);
 }
 
+/* Who is removed never hears of it by the log. */
+static bool removes(const struct ask *ask, raft_id id)
+{
+    bool found = false;
+    for (uint8_t i = 0; i < ask->what.n; i++) {
+        found |= ask->what.changes[i].op == RAFT_REMOVE && ask->what.changes[i].id == id;
+    }
+    return found;
+}
+
 void host_on_answered(struct host *h, struct ask *ask)
 {
     struct ask **at = &h->answered;
     h->n_asks--;
-    if (ask->answer.code != OK || ask->answer.index <= h->applied) {
+    if (ask->answer.code != OK || ask->answer.index <= h->applied || removes(ask, h->node)) {
         end(h, ask, ask->answer.code);
         return;
     }

@@ -71,6 +71,7 @@ static void on_remembered(void *ctx, int status)
 static bool on_remember(void *ctx, struct links_life life)
 {
     struct engine *e = ctx;
+    struct raft_status status;
     struct remembering *r = e->remembering;
     while (r < e->remembering + COUNT_OF(e->remembering) && r->id != 0) r++;
     if (r == e->remembering + COUNT_OF(e->remembering)) return false;
@@ -78,6 +79,9 @@ static bool on_remember(void *ctx, struct links_life life)
     /* Of another directory: what the peer confirmed from the one before is void. */
     uint64_t known = store_peer(e->store, life.id);
     if (known != 0 && known != life.incarnation) raft_peer_lost(e->raft, life.id);
+    /* A later life of the leader: the one that led is over, whether anybody saw it end or not. */
+    raft_status_get(e->raft, &status);
+    if (known != 0 && life.id == status.leader) raft_leader_lost(e->raft, io_now(e->io));
     bool started = store_remember_peer(e->store, life.id, life.incarnation, life.epoch, on_remembered, r) == OK;
     if (!started) r->id = 0;
     return started;

@@ -10,7 +10,7 @@ static const char *disk_state(const struct engine *e, const struct store_status 
 {
     if (store->failed) return "failed";
     if (!store->has_room) return "full";
-    return e->stalled_us != 0 ? "slow" : "ok";
+    return e->disk_stall.since_us != 0 ? "slow" : "ok";
 }
 
 static void fill_members(const struct engine *e, struct server_status *out)
@@ -86,6 +86,8 @@ static void fill(const struct engine *e, const struct raft_status *raft, struct 
         .sync_us = store.write_us_last,
         .disk_free = store.room,
         .disk = disk_state(e, &store),
+        .host_slow = e->host_stall.since_us != 0,
+        .host_lag_us = handover_host_lag_us(e, io_now(e->io)),
         .fault = e->fault.code,
     };
     struct store_snapshot snapshot = store_snapshot(e->store);

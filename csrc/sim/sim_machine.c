@@ -6,6 +6,7 @@
 
 #define VALUE_BYTES 8u
 #define PENDING_BYTES (64u << 20)
+#define HOST_TIMEOUTS 5u /* election timeouts for which a host may take nothing */
 #define CLUSTER_NAME "sim"
 #define STATE_BYTES 24u /* of a state in a snapshot */
 
@@ -186,6 +187,7 @@ static void machine_start(struct sim_member *m)
     struct engine_config config = {
         .dir = m->dir, .name = CLUSTER_NAME, .id = m->raft_id,
         .election_timeout_us = c->config.election_timeout_us, .heartbeat_us = c->config.heartbeat_us,
+        .host_timeout_us = HOST_TIMEOUTS * c->config.election_timeout_us,
         .pending = c->config.pending, .command_bytes = c->config.command_bytes,
         .cache_bytes = c->config.cache_bytes, .segment_bytes = c->config.segment_bytes, .spares = 2,
         .keep = c->config.keep, .lease = c->config.lease,

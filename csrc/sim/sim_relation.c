@@ -357,6 +357,7 @@ static void campaign(struct step *x)
     } else if (relation_may_campaign(s)) {
         ask(x);
     } else {
+        relation_follow(x, 0); /* it stands for nothing, but its leader is gone */
         x->timer_reset = true;
         claim(x);
     }

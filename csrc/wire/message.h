@@ -4,7 +4,7 @@
  *     APPEND           u64 index, log_term, commit, u32 number of entries (stamped), which follow meta
  *     APPEND_REPLY     u8 reject, u64 index, log_term, hint
  *     HEARTBEAT        u64 commit, context, round, u32 lease_us
- *     HEARTBEAT_REPLY  u64 index, context, round, i32 priority
+ *     HEARTBEAT_REPLY  u64 index, commit, context, round, i32 priority
  *     VOTE             u8 pre, u64 index, log_term, u8 force
  *     VOTE_REPLY       u8 pre, reject, u64 index
  *     TIMEOUT_NOW      nothing

@@ -79,6 +79,7 @@ function core.unpack(data) end
 ---@field listen string?
 ---@field election_timeout number
 ---@field heartbeat number
+---@field host_timeout number
 ---@field pending integer
 ---@field pending_bytes integer
 ---@field command_bytes integer

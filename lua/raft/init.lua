@@ -35,6 +35,8 @@ local nodes = require "raft.node"
 ---@field timeout? number           seconds, of waiting calls; default 5
 ---@field election_timeout? number  seconds without a leader before another one is elected; default 1
 ---@field heartbeat? number         seconds, below half of that; default 0.1
+---@field host_timeout? number      seconds for which this program may leave a leading node's commands unapplied before
+---another member takes over, one that is ahead; default 10
 ---@field lease? boolean            reads may rest on the leader's lease, if they ask for it. Only where the clocks of
 ---the members run apart by less than a tenth while election_timeout goes by; the same on all of them; default false
 ---@field priority? integer         who shall rather lead: -1000 to 1000; default 0

@@ -58,7 +58,7 @@ end
 ---| "snapshot"     # { index, bytes, seconds, from, error }: one was taken here, or could not be (error); or one of
 ---another node or life has taken the place of this node's state (from = "snapshot", index)
 ---| "apply_error"  # { index, message, traceback }
----| "slow"         # { what = "disk", seconds }
+---| "slow"         # { what, seconds }: "disk", or "host": this program left the node's commands unapplied for so long
 ---| "full"         # { free }: the disk has no room for new entries
 ---| "fault"        # { message }: the node stops itself
 ---| "closed"       # { reason }
@@ -188,6 +188,15 @@ local function tell_fault(self, message)
   emit(self, "fault", { message = message })
 end
 
+---It is the host itself that was slow: told when that is over.
+local function tell_host(self, s)
+  if s.host_slow == self.host_slow then return end
+  self.host_slow = s.host_slow
+  if not s.host_slow then return end
+  self.log("warn", ("this program left the node alone for %.1f s"):format(s.host_lag), { seconds = s.host_lag })
+  emit(self, "slow", { what = "host", seconds = s.host_lag })
+end
+
 local function tell_disk(self, s)
   if s.disk == self.disk then return end
   self.disk = s.disk
@@ -217,6 +226,7 @@ local function changed(self)
   tell_members(self, s)
   tell_peers(self, s)
   tell_disk(self, s)
+  tell_host(self, s)
   if s.fault then tell_fault(self, s.fault_text or s.fault) end
   if s.ready and not self.ready then emit(self, "ready", {}) end
   self.ready = s.ready
@@ -628,6 +638,7 @@ end
 ---@field name string             of the cluster
 ---@field address string?         of this member
 ---@field version string          of this library
+---@field machine_version any     of the machine, if it has one
 ---@field uptime number
 ---@field role raft.role
 ---@field term integer
@@ -652,6 +663,7 @@ end
 ---0: there is none. time: the leader's clock in it; error: why the last attempt failed
 ---@field disk { state: "ok"|"slow"|"full"|"failed", sync: number, free: integer? } sync: seconds that the last durable
 ---write took; free: bytes, when a segment of the log was last prepared
+---@field host { lag: number } lag: seconds for which this program has left commands unapplied
 ---@field fault string?
 ---@field members raft.member[]
 
@@ -674,7 +686,7 @@ end
 function Node:status()
   if self.final then return self.final end
   local s = self.core:status()
-  s.name, s.version = self.name, core.version
+  s.name, s.version, s.machine_version = self.name, core.version, self.machine.version
   s.address = address_of(s, s.id)
   s.leader_address = address_of(s, s.leader)
   s.tolerates = shape_members(s, s.id)
@@ -683,7 +695,8 @@ function Node:status()
     running = s.snapshotting, error = self.snapshot_error }
   s.snapshot_index, s.snapshot_time, s.snapshot_bytes, s.snapshotting = nil, nil, nil, nil
   s.disk = { state = s.disk, sync = s.sync, free = s.disk_free }
-  s.disk_free = nil
+  s.host = { lag = s.host_lag }
+  s.disk_free, s.host_lag, s.host_slow = nil, nil, nil
   s.fault = self.fault or s.fault_text
   s.log_bytes, s.log_segments, s.sync, s.phase, s.fault_text, s.conf_index = nil, nil, nil, nil, nil, nil
   return s
@@ -732,7 +745,7 @@ local function new_node(o)
   local self = setmetatable({
     id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, waits = {},
     voter = o.voter, joins = o.join ~= nil, peers = {}, handlers = {}, snapshots = {},
-    ended = false, ready = false,
+    ended = false, ready = false, host_slow = false,
   }, Node)
   for event in pairs(EVENTS) do self.handlers[event] = {} end
   self.log = new_logger(self, o.log)
@@ -772,7 +785,7 @@ function node.new(given, callback)
   self.core, message, code = core.node({
     id = o.id or 0, dir = o.dir, name = o.name, members = o.members,
     listen = o.listen or alone and o.members[1] and o.members[1].address or nil,
-    election_timeout = o.election_timeout, heartbeat = o.heartbeat, pending = o.pending,
+    election_timeout = o.election_timeout, heartbeat = o.heartbeat, host_timeout = o.host_timeout, pending = o.pending,
     pending_bytes = o.pending_bytes, command_bytes = o.command_bytes, cache_bytes = o.cache_bytes,
     snapshot_bytes = o.snapshot.bytes, snapshot_entries = o.snapshot.entries, snapshot_keep = o.snapshot.keep,
     snapshot_apart = o.snapshot.background, join = o.join, lease = o.lease, priority = o.priority,

@@ -48,6 +48,7 @@ local KNOWN = {
   timeout = { is_seconds, "seconds above 0", 5 },
   election_timeout = { is_seconds, "seconds above 0", 1 },
   heartbeat = { is_seconds, "seconds above 0", 0.1 },
+  host_timeout = { is_seconds, "seconds above 0", 10 },
   lease = { function(v) return type(v) == "boolean" end, "true or false", false },
   priority = { is_integer(-1000, 1000), "an integer from -1000 to 1000", 0 },
   pending = { is_integer(1, 65536), "an integer from 1 to 65536", 16384 },

@@ -401,6 +401,15 @@ describe("a learner", function()
     assert.same({ "follower", 0 }, { n:status().role, n:status().term })
     assert.same({}, n:flush())
   end)
+
+  it("names a leader no longer that it does not hear any more", function()
+    local n = node { id = 4, learners = { 4 } }
+    assert(n:step { type = "heartbeat", from = 1, term = 3, context = 1 })
+    n:flush()
+    assert.equal(1, n:status().leader)
+    n:tick()
+    assert.same({ 0, 3 }, { n:status().leader, n:status().term })
+  end)
 end)
 
 describe("a single voter", function()

@@ -300,6 +300,18 @@ describe("a lease", function()
     assert.truthy(n.core:lease_until())
   end)
 
+  it("does not rest on the promise of a member that has come back without its directory: it knows of none", function()
+    local n = leased { voters = { 1, 2, 3 }, learners = { 4 } }
+    n:tick()
+    answer(n, 2, n:flush())
+    assert.truthy(n.core:lease_until())
+    n.core:peer_lost(2)
+    assert.is_nil(n.core:lease_until())
+    n:tick()
+    answer(n, 2, n:flush())
+    assert.truthy(n.core:lease_until())
+  end)
+
   it("ends when a transfer starts, and for the rest of the term: the target may be told at any time later", function()
     local n = leased()
     n:tick()

@@ -92,6 +92,42 @@ describe("a transfer", function()
       assert.equal(3, choose({}, nil, 2))
     end)
 
+  it("takes those for equally far that have all that is committed: under load they differ all the time", function()
+    local n = lab.leader { voters = { 1, 2, 3, 4, 5 } }
+    n:flush()
+    n.core:propose(3)
+    n:flush()
+    for id, index in pairs { [2] = 3, [3] = 4, [4] = 3, [5] = 2 } do
+      assert(n:step { type = "append_reply", from = id, term = 1, index = index })
+      assert(n:step { type = "heartbeat_reply", from = id, term = 1, context = 1, priority = id == 4 and 1 or 0 })
+    end
+    assert.equal(3, n:status().commit)
+    assert.equal(4, (n.core:transfer(0, n.clock.now)))
+  end)
+
+  it("may be wanted to one that has stored or applied so much, and is not somebody: else to nobody", function()
+    local function choose(match, applied, except)
+      local n = lab.leader {}
+      n:flush()
+      n.core:propose(2)
+      n:flush()
+      for id = 2, 3 do
+        assert(n:step { type = "append_reply", from = id, term = 1, index = id })
+        assert(n:step { type = "heartbeat_reply", from = id, term = 1, context = 1, commit = 4 - id })
+      end
+      local chosen, _, code = n.core:transfer_to(match, applied, except, n.clock.now)
+      assert.equal(chosen or 0, n:status().transfer)
+      return chosen or code
+    end
+    assert.equal(3, choose(0, 0, 0))
+    assert.equal(3, choose(3, 0, 0))
+    assert.equal(2, choose(0, 2, 0))
+    assert.equal(2, choose(0, 0, 3))
+    assert.equal("conflict", choose(4, 0, 0))
+    assert.equal("conflict", choose(3, 2, 0))
+    assert.equal("conflict", choose(3, 0, 3))
+  end)
+
   it("to this node itself, to one that is no voter, or to nobody is refused", function()
     local c = cluster { voters = { 1, 2 }, learners = { 3 } }
     for _, target in ipairs { 1, 3, 9 } do
@@ -258,10 +294,19 @@ describe("priority", function()
     end
   end)
 
-  it("is told to the leader", function()
-    local n = lab.node { id = 1, voters = { 1, 2 }, priority = -7 }
-    assert(n:step { type = "heartbeat", term = 1, context = 5 })
-    assert.equal(-7, of_type(n:flush(), "heartbeat_reply")[1].priority)
+  it("is told to the leader, and how far this node has applied the log", function()
+    local n = lab.node { id = 1, voters = { 1, 2 }, log = { 1, 1 }, priority = -7 }
+    assert(n:step { type = "append", term = 1, index = 2, log_term = 1, commit = 2 })
+    n:flush()
+    n.core:applied(1)
+    assert(n:step { type = "heartbeat", term = 1, context = 5, commit = 2 })
+    local reply = of_type(n:flush(), "heartbeat_reply")[1]
+    assert.same({ -7, 1 }, { reply.priority, reply.commit })
+    n = lab.leader {}
+    n:flush()
+    reply.from, reply.to, reply.context = 2, 1, 1
+    assert(n:step(reply))
+    assert.same({ -7, 1 }, { n.core:peer(2).priority, n.core:peer(2).applied })
   end)
 end)
 

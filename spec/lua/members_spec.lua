@@ -159,6 +159,19 @@ describe("members", function()
     assert.equal(3, #nodes[4]:members())
   end))
 
+  it("may remove the leader, or itself: who leads hands over first", lab.run(function()
+    local nodes <close> = cluster(3)
+    local leader = nodes[1]:wait "leader"
+    local role
+    nodes[leader]:on("role", function(data) role = data.role end)
+    assert(nodes[leader]:remove(leader))
+    local other = nodes[leader % 3 + 1]
+    assert.equal(1, (other:propose { key = "a", value = 1 }))
+    assert.equal(2, #other:members())
+    assert.not_equal(leader, other.leader)
+    assert.not_equal("leader", role or nodes[leader].role)
+  end))
+
   it("move to another address", lab.run(function()
     local nodes <close>, addresses = cluster(3)
     local leader = nodes[1]:wait "leader"

@@ -121,7 +121,7 @@ end)
 
 describe("a host that takes nothing", function()
   it("stops neither heartbeats nor commits, and applies everything later", function()
-    local w, leader, follower = lab.cluster()
+    local w, leader, follower = lab.cluster { host_timeout_us = 100000000 }
     local term = w:status(leader).term
     local r = lab.recorder(w, follower)
     w:pause(leader, true)

@@ -29,7 +29,7 @@ describe("a message", function()
     { "index", "log_term", "commit" },
     { "reject", "index", "log_term", "hint" },
     { "commit", "context", "round", "lease" },
-    { "index", "context", "round", "priority" },
+    { "index", "commit", "context", "round", "priority" },
     { "pre", "index", "log_term", "force" },
     { "pre", "reject", "index" },
     {},
