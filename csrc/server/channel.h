@@ -154,6 +154,7 @@ struct channel {
     _Atomic uint64_t node;      /* member id, as the directory has it; written before NOTICE_STARTED */
     _Atomic uint64_t heard_us;  /* io_now of when a leader was surely there: a follower heard of it, it of a majority;
                                    0 = none is known. Newer than the status */
+    _Atomic uint64_t applied;   /* index that the host has applied. Newer than REQUEST_APPLIED: a sign of life */
     struct io *io;              /* for io_wake, io_notify and io_fork; set before either half runs */
     /* Written before NOTICE_STARTED, not changed afterwards: */
     const char *dir;            /* the node's directory; the engine's */

@@ -29,7 +29,6 @@ struct feed {
     raft_index next, commit;  /* next one to hand over; last one that may be */
     struct lent *lent;
     uint32_t n_lent;
-    uint64_t moved_us;        /* when the host last gave one back; or took one, having none */
     bool reading;
     struct store_read read;   /* of entries that are not in memory */
 };
@@ -154,6 +153,8 @@ struct engine {
     uint64_t retry_at_us;             /* proposals that were refused for now are tried again */
     uint64_t resend_at_us;            /* ... and those of which nothing was heard */
     struct stall disk_stall, host_stall;
+    raft_index host_applied;          /* how far the host was when it was last seen to move ... */
+    uint64_t host_moved_us;           /* ... or to have nothing to do: then */
     uint64_t leave_until_us;          /* closing, and still handing over; 0 = not */
     uint64_t alarmed_us;              /* when the last alarm rang */
     struct err fault;                 /* what stopped this node */

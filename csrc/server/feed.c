@@ -37,7 +37,7 @@ static bool lend(struct engine *e, struct apply_batch *batch)
     ASSERT(batch->first == feed->next && batch->n > 0);
     *lent = (struct lent){.batch = batch, .next = feed->lent};
     feed->lent = lent;
-    if (feed->n_lent++ == 0) feed->moved_us = io_now(e->io);
+    feed->n_lent++;
     feed->next += batch->n;
     settle_own(e, batch);
     channel_notice(e->channel, (struct ring_item){.kind = NOTICE_COMMITTED, .pointer = batch});
@@ -117,7 +117,6 @@ void feed_applied(struct engine *e, struct apply_batch *batch)
     struct lent *lent = *at;
     *at = lent->next;
     e->feed.n_lent--;
-    e->feed.moved_us = io_now(e->io);
     raft_index last = batch->first + batch->n - 1;
     if (e->raft != NULL) raft_applied(e->raft, last);
     batch_free(batch);

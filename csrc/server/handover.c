@@ -52,7 +52,16 @@ static uint64_t disk_since(const struct engine *e)
 
 static uint64_t host_since(const struct engine *e)
 {
-    return e->feed.n_lent > 0 ? e->feed.moved_us : 0;
+    return e->feed.n_lent > 0 ? e->host_moved_us : 0;
+}
+
+/* A host that is slow, but goes on, is not what this is about. */
+static void watch_host(struct engine *e, uint64_t now)
+{
+    raft_index applied = atomic_load_explicit(&e->channel->applied, memory_order_relaxed);
+    if (applied == e->host_applied && e->feed.n_lent > 0) return;
+    e->host_applied = applied;
+    e->host_moved_us = now;
 }
 
 static uint64_t deadline_of(const struct stall *s, uint64_t since_us, uint64_t limit_us)
@@ -106,6 +115,7 @@ static void react(struct engine *e, struct stall *s, const struct raft_wish *ahe
 void handover_tick(struct engine *e, uint64_t now)
 {
     struct raft_status status;
+    watch_host(e, now);
     note_begin(e, &e->disk_stall, disk_since(e), e->config.election_timeout_us, now);
     note_begin(e, &e->host_stall, host_since(e), e->config.host_timeout_us, now);
     raft_status_get(e->raft, &status);

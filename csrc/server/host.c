@@ -204,6 +204,7 @@ static void apply_next(struct host *h)
     struct entry e = entry_view(h->batch->entries[h->batch_at]);
     apply_entry(h, &e);
     if (h->halted) return;
+    atomic_store_explicit(&h->channel->applied, h->applied, memory_order_relaxed);
     host_asks_applied(h);
     host_snapshot_if_due(h);
     if (++h->batch_at < h->batch->n) return;
