@@ -127,6 +127,24 @@ describe("a change", function()
     assert.False(c.nodes[1]:status().changing)
   end)
 
+  it("counts in an election by being in the log, whether or not anybody knows that it is committed", function()
+    for winner = 1, 2 do
+      local c = cluster { voters = { 1, 2, 3 } }
+      c.cut[3] = true
+      assert(c:change(1, { "remove", 3 }))
+      c:propose(1, 1)
+      c:deliver()
+      for id = 1, 2 do
+        c:crash(id)
+        c:restart(id, 0, 0)
+        assert.same({ 0, "1 2||" }, { c.nodes[id]:status().commit, conf(c, id) })
+      end
+      c:elect(winner)
+      c:deliver()
+      assert.equal(4, c.nodes[winner].commit)
+    end
+  end)
+
   it("tells its index and term, and is an entry like any other", function()
     local c = cluster { voters = { 1, 2, 3 } }
     local index, term = c:change(1, { "demote", 3 })
