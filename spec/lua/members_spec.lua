@@ -208,6 +208,7 @@ describe("leadership", function()
       local asked = nodes[id % 3 + 1]
       if asked:wait "leader" ~= id then assert.equal(id, asked:transfer(id)) end
       assert.equal(id, nodes[id]:wait(function(s) return s.role == "leader" and s.leader end))
+      assert.equal(id, nodes[id]:transfer(id))
     end
     local next_leader = assert(nodes[3]:transfer())
     assert.not_equal(3, next_leader)
