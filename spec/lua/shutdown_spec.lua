@@ -151,10 +151,10 @@ describe("a Lua state that closes", function()
       end
       local function start(dir)
         local on = false
-        local node = assert(core.node({ id = 1, dir = dir, name = "raft", election_timeout = 1, heartbeat = 0.1, host_timeout = 10,
-          members = { { id = 1, address = core.free_address() } }, pending = 10, pending_bytes = 1000,
-          command_bytes = 100, cache_bytes = 1000, lease = false, priority = 0, snapshot_bytes = 0,
-          snapshot_entries = 0, snapshot_keep = 0, snapshot_apart = false },
+        local node = assert(core.node({ id = 1, dir = dir, name = "raft", election_timeout = 1, heartbeat = 0.1,
+          host_timeout = 10, members = { { id = 1, address = core.free_address() } }, pending = 10,
+          pending_bytes = 1000, command_bytes = 100, cache_bytes = 1000, lease = false, priority = 0,
+          snapshot_bytes = 0, snapshot_entries = 0, snapshot_keep = 0, snapshot_apart = false },
           callbacks(function(code) on = code or true end)))
         while not on do
           core.poll(1)

@@ -100,7 +100,7 @@ describe("a leader that lives keeps the lead", function()
 
   it("when somebody sends garbage to everybody", function()
     local w, leader = lab.cluster()
-    local vote = wire.message { type = 5, from = leader % 3 + 1, to = leader, term = 1000, index = 1000, log_term = 999 }
+    local vote = wire.message { type = 5, from = leader % 3 + 1, to = leader, term = 900, index = 900, log_term = 899 }
     local lines = {}
     keeps(w, leader, function(i)
       for id = 1, 3 do
