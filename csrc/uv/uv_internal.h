@@ -37,7 +37,8 @@ struct uv_lane {
 struct uv_world {
     struct io io;
     uv_loop_t loop;
-    uv_async_t async;     /* from other threads: jobs are done, io_wake was called */
+    int wake_fd;          /* from other threads: jobs are done, io_wake was called; see world_signal */
+    uv_poll_t wake;       /* of that */
     uv_timer_t timer;     /* io_alarm */
     uv_prepare_t prepare; /* ends a burst of timers, before the loop sleeps */
     uv_check_t check;     /* ends a burst of everything else, after the loop slept */
@@ -49,6 +50,7 @@ struct uv_world {
     uint64_t alarm_us;
     bool dirty;   /* an event was delivered since the last turn */
     bool stopped; /* io_stop was called */
+    _Atomic bool signalled; /* wake_fd was written to, and on_signal has not looked yet */
     _Atomic bool wake_asked;
 
     struct uv_lane lanes[IO_LANES];
@@ -70,6 +72,8 @@ static inline struct uv_world *world_of(struct io *io)
 
 /* ---- uv_world.c ---- */
 
+/* Any thread: has the engine's thread look at what is done and asked for. */
+void world_signal(struct uv_world *w);
 /* Starts a thread that blocks every signal: handlers run on the host's threads only. An errno, or 0. */
 int world_spawn(pthread_t *thread, const char *name, void *(*main)(void *), void *arg);
 /* "no such file or directory" for an errno; static size of buffer: the caller's. Any thread. */

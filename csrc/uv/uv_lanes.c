@@ -45,7 +45,7 @@ static void hand_over(struct uv_world *w, struct io_job *job)
     bool first = w->done_first == NULL;
     append(&w->done_last, job);
     pthread_mutex_unlock(&w->done_mutex);
-    if (first) uv_async_send(&w->async);
+    if (first) world_signal(w);
 }
 
 static struct io_job *next_job(struct uv_lane *lane)

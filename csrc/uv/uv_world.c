@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -93,7 +94,7 @@ static void world_end_burst(struct uv_world *w)
         w->io.events->turn(w->io.engine);
     }
     world_flush_links(w);
-    if (w->dirty && !w->stopped) uv_async_send(&w->async);
+    if (w->dirty && !w->stopped) world_signal(w);
 }
 
 static void on_prepare(uv_prepare_t *prepare)
@@ -106,9 +107,15 @@ static void on_check(uv_check_t *check)
     world_end_burst(check->data);
 }
 
-static void on_async(uv_async_t *async)
+static void on_signal(uv_poll_t *wake, int status, int events)
 {
-    struct uv_world *w = async->data;
+    struct uv_world *w = wake->data;
+    uint64_t count;
+    (void)status;
+    (void)events;
+    ssize_t got = read(w->wake_fd, &count, sizeof count);
+    (void)got; /* nothing there: somebody else's turn has seen to it */
+    atomic_exchange(&w->signalled, false); /* before looking: what comes later signals again */
     lanes_deliver(w);
     if (atomic_exchange(&w->wake_asked, false) && !w->stopped) {
         w->dirty = true;
@@ -118,19 +125,31 @@ static void on_async(uv_async_t *async)
 
 /* ---- threads ---- */
 
+static void make_readable(int event_fd)
+{
+    uint64_t one = 1;
+    ssize_t wrote;
+    do wrote = write(event_fd, &one, sizeof one);
+    while (wrote < 0 && errno == EINTR);
+    /* A full counter (EAGAIN) is readable already, which is all that is wanted. */
+}
+
+/* Not libuv's own uv_async_t: its loop spins until a sender that it has preempted runs again, and where the cores are
+ * few it preempts most of them. */
+void world_signal(struct uv_world *w)
+{
+    if (!atomic_exchange(&w->signalled, true)) make_readable(w->wake_fd);
+}
+
 static void world_wake(struct io *io)
 {
     struct uv_world *w = world_of(io);
-    if (!atomic_exchange(&w->wake_asked, true)) uv_async_send(&w->async);
+    if (!atomic_exchange(&w->wake_asked, true)) world_signal(w);
 }
 
 static void world_notify(struct io *io)
 {
-    uint64_t one = 1;
-    ssize_t wrote;
-    do wrote = write(world_of(io)->notify_fd, &one, sizeof one);
-    while (wrote < 0 && errno == EINTR);
-    /* A full counter (EAGAIN) is readable already, which is all that is wanted. */
+    make_readable(world_of(io)->notify_fd);
 }
 
 static void world_stop(struct io *io)
@@ -193,17 +212,20 @@ static int init_loop(struct uv_world *w)
 {
     int code = uv_loop_init(&w->loop);
     if (code != 0) return code;
-    code = uv_async_init(&w->loop, &w->async, on_async);
+    w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    code = w->wake_fd < 0 ? uv_translate_sys_error(errno) : uv_poll_init(&w->loop, &w->wake, w->wake_fd);
     if (code != 0) {
+        if (w->wake_fd >= 0) close(w->wake_fd);
         uv_loop_close(&w->loop);
         return code;
     }
+    uv_poll_start(&w->wake, UV_READABLE, on_signal);
     uv_timer_init(&w->loop, &w->timer);
     uv_prepare_init(&w->loop, &w->prepare);
     uv_check_init(&w->loop, &w->check);
     uv_prepare_start(&w->prepare, on_prepare);
     uv_check_start(&w->check, on_check);
-    w->async.data = w->timer.data = w->prepare.data = w->check.data = w;
+    w->wake.data = w->timer.data = w->prepare.data = w->check.data = w;
     return 0;
 }
 
@@ -267,13 +289,14 @@ void uv_world_free(struct uv_world *w)
     if (w == NULL) return;
     ASSERT(!w->running && w->jobs == 0 && w->links == 0 && w->servers == 0);
     w->stopped = true;
-    uv_close((uv_handle_t *)&w->async, NULL);
+    uv_close((uv_handle_t *)&w->wake, NULL);
     uv_close((uv_handle_t *)&w->timer, NULL);
     uv_close((uv_handle_t *)&w->prepare, NULL);
     uv_close((uv_handle_t *)&w->check, NULL);
     uv_run(&w->loop, UV_RUN_DEFAULT); /* the close callbacks, also those of links, which free them */
     int code = uv_loop_close(&w->loop);
     ASSERT(code == 0);
+    close(w->wake_fd);
     lanes_free(w);
     while (w->n_buffers > 0) buf_free(&w->buffers[--w->n_buffers]);
     mem_free(w->read_buffer);
