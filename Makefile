@@ -112,7 +112,8 @@ bench: deps
 	@$(MAKE) --no-print-directory $(JOBS) build
 	@$(RUN) spec/bench/bench.lua build/bench.json $(ONLY)
 
-# Peers come from Debian; one that is missing is left out, and said to be.
+# Peers come from Debian (which starts redis-server and etcd as services when it installs them); one that is missing is
+# left out, and said to be.
 bench-peers: deps
 	-$(call INSTALL,$(PEER_PACKAGES))
 	@$(MAKE) --no-print-directory $(JOBS) build

@@ -38,8 +38,8 @@ local function watch_arrival(dir, over)
   return seen
 end
 
----A member that was away gets the leader's snapshot: the seconds of each part of that, bytes a second while it was sent,
----the leader's pause.
+---A member that was away gets the leader's snapshot: the seconds of each part of that, bytes a second while it was
+---sent, the leader's pause.
 local function feed(cluster, leader, follower)
   cluster:give(leader, { what = "pauses", seconds = 5 })
   cluster:start(follower)
