@@ -1,7 +1,8 @@
 -- The main job, end to end: five servers (examples/redis.lua) on this machine, clients that write through different
 -- ones with redis-cli, a leader killed with SIGKILL in mid-stream, again and again; each time the dead server comes
 -- back and catches up. Then a server is away for so long that the others have let go of the log that it needs: it gets
--- a snapshot, while the clients go on writing. At the end every write is read back and the five states are compared.
+-- a snapshot, while the clients go on writing. Then a sixth server joins, and the leader is removed for good. At the
+-- end every write is read back, and the states of the five that are left are compared.
 --
 --   lua5.4 examples/demo.lua [--kills N] [--seconds S] [--victim leader|any] [--dir DIR]
 --
@@ -91,14 +92,30 @@ local function free_port()
 end
 
 local dir = opt.dir or assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/raft-demo.XXXXXX"))
-local servers, addresses = {}, {}
+local servers, addresses = {}, {}   -- one that was removed stays in the list: gone
+
+---The servers from number n on, one after the other: the first that is no gone one.
+local function server_from(n)
+  local server
+  repeat
+    server = servers[(n - 1) % #servers + 1]
+    n = n + 1
+  until not server.gone
+  return server
+end
+
+---How it gets its place: as one of the first, or by asking.
+local function place_of(server)
+  if server.id <= SERVERS then return "--id", tostring(server.id), "--cluster" end
+  return "--listen", addresses[server.id], "--join"
+end
 
 local function start_server(server)
+  local a, b, c = place_of(server)
   local log = assert(uv.fs_open(("%s/%d.log"):format(dir, server.id), "a", 384))
   server.process = assert(uv.spawn(LUA, {
-    args = { HERE .. "redis.lua", "--id", tostring(server.id), "--dir", ("%s/%d"):format(dir, server.id),
-      "--port", tostring(server.port), "--cluster", table.concat(addresses, ","),
-      "--snapshot", tostring(SNAPSHOT_MIB) },
+    args = { HERE .. "redis.lua", "--dir", ("%s/%d"):format(dir, server.id), "--port", tostring(server.port),
+      "--snapshot", tostring(SNAPSHOT_MIB), a, b, c, table.concat(addresses, ",", 1, SERVERS) },
     stdio = { nil, log, log },
   }, function(code, signal)
     server.process:close()
@@ -243,7 +260,8 @@ end
 local function write(writer)
   local at, n = writer.id, 0
   while writing do
-    local session = connect(servers[at])
+    local server = server_from(at)
+    local session = connect(server)
     while writing do
       n = n + 1
       local answer = session:call(("INCR w%d:%d"):format(writer.id, n))
@@ -268,7 +286,7 @@ local function write(writer)
       sleep(PAUSE_MS / 1000)
     end
     session:close()
-    at = at % SERVERS + 1
+    at = server.id + 1
     sleep(0.05)
   end
   writer.done = true
@@ -291,16 +309,17 @@ end
 
 ---The leader that a majority names: server, term.
 local function find_leader()
-  local votes, terms = {}, {}
+  local votes, terms, running = {}, {}, 0
   for _, server in ipairs(servers) do
-    local facts = server.process and info(server) or {}
+    running = running + (server.gone and 0 or 1)
+    local facts = server.process and not server.gone and info(server) or {}
     if facts.leader and facts.leader ~= 0 then
       votes[facts.leader] = (votes[facts.leader] or 0) + 1
       terms[facts.leader] = facts.term
     end
   end
   for id, n in pairs(votes) do
-    if n > SERVERS // 2 and servers[id] and servers[id].process then return servers[id], terms[id] end
+    if n > running // 2 and servers[id] and servers[id].process then return servers[id], terms[id] end
   end
 end
 
@@ -363,7 +382,7 @@ local fed   -- what the table says about it
 
 ---A follower is away until the others have let go of what it lacks.
 local function stop_and_feed()
-  local victim = servers[leader().id % SERVERS + 1]
+  local victim = server_from(leader().id + 1)
   end_server(victim, "sigterm")
   local had = info(leader()).commit
   say("server %d is stopped at command %d", victim.id, had)
@@ -382,9 +401,46 @@ local function stop_and_feed()
   say("server %d is back: it was fed a snapshot and the commands after it, up to %d", victim.id, target)
 end
 
+local joined, removed
+
+---One more server asks its way in while the clients write.
+local function join_sixth()
+  local server, before, start = servers[SERVERS + 1], acknowledged, now()
+  server.gone = nil
+  start_server(server)
+  local facts = wait_for("the vote of the server that joins", RECOVER_S, function()
+    local f = info(server)
+    return f.voters == SERVERS + 1 and f.role == "follower" and f
+  end)
+  if facts.id ~= server.id then problem("unexpected", "the server that joins is number %d", facts.id) end
+  joined = ("server %d: votes after %.2f s; meanwhile %d were acknowledged"):format(facts.id, now() - start,
+    acknowledged - before)
+  say("server %d has joined, has caught up to command %d, and votes", facts.id, facts.applied)
+end
+
+---The leader goes for good while the clients write.
+local function remove_leader()
+  local chief, term = leader()
+  local asked = server_from(chief.id + 1)
+  longest = 0
+  local answer = ask(asked, "raft", "remove", tostring(chief.id))[1]
+  if answer ~= "OK" then problem("unexpected", "the removal of server %d was answered with %s", chief.id, answer) end
+  chief.gone = true
+  local next_chief, next_term = leader()
+  local led = now()
+  wait_for("the next acknowledged command", RECOVER_S, function() return last_ack > led end)
+  wait_for("its own word for it", RECOVER_S, function() return info(chief).role == "removed" end)
+  local code, signal = end_server(chief, "sigterm")
+  if code ~= 0 or signal ~= 0 then problem("unexpected", "it ended with status %d, signal %d", code, signal) end
+  removed = ("server %d: no command was acknowledged for %.3f s"):format(chief.id, longest)
+  say("server %d, the leader of term %d, is removed; server %d leads in term %d", chief.id, term, next_chief.id,
+    next_term)
+  longest = nil
+end
+
 ---Reads a writer's keys through a server that it did not start at, and compares.
 local function verify(writer, totals)
-  local server = servers[writer.id % SERVERS + 1]
+  local server = server_from(writer.id + 1)
   local session = connect(server)
   local lines = {}
   for n in ipairs(writer.outcomes) do lines[n] = ("GET w%d:%d"):format(writer.id, n) end
@@ -413,13 +469,15 @@ end
 local function compare()
   local digests, first = 0, nil
   for _, server in ipairs(servers) do
-    local facts = wait_for("the state of server " .. server.id, RECOVER_S, function()
+    local facts = server.gone or wait_for("the state of server " .. server.id, RECOVER_S, function()
       local f = info(server, "state")
       return f.digest and f
     end)
-    first = first or facts.digest
-    if facts.digest == first then digests = digests + 1
-    else problem("differ", "server %d: %s, server 1: %s", server.id, facts.digest, first) end
+    if not server.gone then
+      first = first or facts.digest
+      if facts.digest == first then digests = digests + 1
+      else problem("differ", "server %d: %s, another one: %s", server.id, facts.digest, first) end
+    end
   end
   return digests
 end
@@ -442,6 +500,8 @@ local function report(totals, equal)
     { opt.victim == "any" and "servers killed" or "leaders killed", opt.kills },
     { "without a leader", describe_gaps() },
     { "fed by snapshot", fed },
+    { "joined", joined },
+    { "the leader removed", removed },
     { "lost", problems.lost or 0 },
     { "applied twice", problems.twice or 0 },
     { "equal states", ("%d of %d"):format(equal, SERVERS) },
@@ -462,17 +522,17 @@ end
 
 local function main()
   local held = {}
-  for id = 1, SERVERS do
+  for id = 1, SERVERS + 1 do
     local port, resp, a, b
     port, a = free_port()
     resp, b = free_port()
     held[#held + 1], held[#held + 2] = a, b
-    servers[id], addresses[id] = { id = id, port = resp }, "127.0.0.1:" .. port
+    servers[id], addresses[id] = { id = id, port = resp, gone = id > SERVERS or nil }, "127.0.0.1:" .. port
   end
   await(function(done)
     for i, tcp in ipairs(held) do tcp:close(i == #held and done or nil) end
   end)
-  for _, server in ipairs(servers) do start_server(server) end
+  for id = 1, SERVERS do start_server(servers[id]) end
   local chief, term = leader()
   say("five servers run, with their data in %s; server %d leads in term %d", dir, chief.id, term)
   for id = 1, SERVERS do
@@ -488,6 +548,8 @@ local function main()
     kill_and_restart(round)
   end
   stop_and_feed()
+  join_sixth()
+  remove_leader()
   if start + opt.seconds > now() then sleep(start + opt.seconds - now()) end
   writing = false
   for _, writer in ipairs(writers) do wait_for("a writer", ANSWER_S * 2, function() return writer.done end) end
@@ -504,7 +566,8 @@ local function main()
   wait_for("the verification", 600, function() return open == 0 end)
   report(totals, compare())
   for _, server in ipairs(servers) do
-    local code, signal = end_server(server, "sigterm")
+    local code, signal = 0, 0
+    if not server.gone then code, signal = end_server(server, "sigterm") end
     if code ~= 0 or signal ~= 0 then
       problem("unexpected", "server %d ended with status %d, signal %d", server.id, code, signal)
     end

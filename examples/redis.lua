@@ -1,5 +1,5 @@
 -- A replicated server that speaks the Redis protocol, on any server of the cluster: GET SET DEL INCR EXPIRE PEXPIRE TTL
--- PTTL PING INFO, and sessions.
+-- PTTL PING INFO, sessions, and changes of the cluster.
 --
 --   lua5.4 examples/redis.lua --id 1 --dir data/1 --port 6401 --cluster 127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403
 --   redis-cli -p 6401 incr visits
@@ -12,6 +12,9 @@
 -- A client that lost an answer does not know whether its command took effect. In a session it may ask again, any
 -- server: SESSION NEW gives a number, say 17; SESSION 17 1 INCR visits is its first command, SESSION 17 2 ... the
 -- second. The last one once more is answered with what it came to the first time.
+--
+-- A new server is started with --join and --listen in place of --id and --cluster. RAFT REMOVE 2 removes server 2,
+-- RAFT TRANSFER 3 has server 3 lead; on any server.
 local raft = require "raft"
 local uv = require "luv"
 
@@ -148,7 +151,7 @@ end
 
 local ARITY = { GET = { 2, 2 }, SET = { 3, 5 }, DEL = { 2, WORDS_MAX }, INCR = { 2, 2 }, EXPIRE = { 3, 3 },
   PEXPIRE = { 3, 3 }, TTL = { 2, 2 }, PTTL = { 2, 2 }, SESSION = { 2, WORDS_MAX }, PING = { 1, 2 }, INFO = { 1, 2 },
-  COMMAND = { 1, WORDS_MAX }, CONFIG = { 1, WORDS_MAX } }
+  RAFT = { 3, 3 }, COMMAND = { 1, WORDS_MAX }, CONFIG = { 1, WORDS_MAX } }
 
 local function bulk(text) return ("$%d\r\n%s\r\n"):format(#text, text) end
 
@@ -232,9 +235,9 @@ function Client:work()
       self.queue[self.first], self.first = nil, self.first + 1
       self:ask(1, self.node.read, self.node, function(machine, index) return { bulk(
         ("# State\r\napplied:%d\r\ndigest:%s\r\n"):format(index, machine:digest())) } end)
-    elseif command[1] == "SESSION" then
+    elseif command[1] == "SESSION" or command[1] == "RAFT" then
       self.queue[self.first], self.first = nil, self.first + 1
-      self:in_session(command)
+      self[command[1] == "RAFT" and "change_cluster" or "in_session"](self, command)
     else
       local batch, reads = self:take_batch()
       self:ask(#batch, reads and self.look_up or self.node.propose, self.node, batch)
@@ -302,6 +305,16 @@ function Client:flush()
   self.out = {}
 end
 
+---RAFT REMOVE id, RAFT TRANSFER id.
+function Client:change_cluster(command)
+  local call = ({ REMOVE = self.node.remove, TRANSFER = self.node.transfer })[command[2]:upper()]
+  local id = integer(command[3])
+  if not call or not id or id < 1 then return self:send("-ERR RAFT REMOVE id, or RAFT TRANSFER id\r\n") end
+  self:ask(1, function(answer)
+    call(self.node, id, function(done, message, code) answer(done and { "+OK\r\n" }, message, code) end)
+  end)
+end
+
 function Client:received(text)
   text = self.rest .. text
   local at = 1
@@ -353,10 +366,13 @@ end
 -- ---- the program ----
 
 local USAGE = [[usage: lua5.4 examples/redis.lua --id N --dir DIR --port PORT --cluster HOST:PORT,HOST:PORT,...
+   or: lua5.4 examples/redis.lua --join HOST:PORT,... --listen HOST:PORT --dir DIR --port PORT
   --id       this server's place in the list, from 1
   --dir      where its log is kept
   --port     where Redis clients connect, on 127.0.0.1
   --cluster  where the servers reach each other, in the order of their ids
+  --join     where some servers of a cluster are reached that runs: this one joins it
+  --listen   where the others reach this one
   --snapshot a snapshot after so many MiB of log, and the log behind it is let go; by default 64
 ]]
 
@@ -364,23 +380,27 @@ local function options(words)
   local given = {}
   for i = 1, #words, 2 do given[words[i]] = words[i + 1] end
   local id, port = math.tointeger(tonumber(given["--id"])), math.tointeger(tonumber(given["--port"]))
-  if not (id and port and given["--dir"] and given["--cluster"]) then
+  local joins = given["--join"] and given["--listen"]
+  if not (port and given["--dir"] and (joins or id and given["--cluster"])) then
     io.stderr:write(USAGE)
     os.exit(2)
   end
-  local cluster = {}
-  for address in given["--cluster"]:gmatch("[^,]+") do cluster[#cluster + 1] = address end
+  local addresses = {}
+  for address in (given["--join"] or given["--cluster"]):gmatch("[^,]+") do addresses[#addresses + 1] = address end
   local mib = math.tointeger(tonumber(given["--snapshot"]))
-  return { id = id, port = port, dir = given["--dir"], cluster = cluster,
+  return { id = id, port = port, dir = given["--dir"], cluster = not joins and addresses or nil,
+    join = joins and addresses or nil, listen = given["--listen"],
     snapshot = mib and { bytes = mib << 20, keep = 1000 } }
 end
 
 local function info_of(node)
   return function()
     local s = node:status()
-    return ("# Raft\r\nid:%d\r\nrole:%s\r\nterm:%d\r\nleader:%d\r\ncommit:%d\r\napplied:%d\r\nfirst:%d\r\n"
-      .. "snapshot:%d\r\nsnapshot_bytes:%d\r\n"):format(s.id, s.role, s.term, s.leader or 0, s.commit, s.applied,
-      s.first, s.snapshot.index, s.snapshot.bytes)
+    local voters = 0
+    for _, member in ipairs(s.members) do voters = voters + (member.role == "voter" and 1 or 0) end
+    return ("# Raft\r\nid:%d\r\nrole:%s\r\nterm:%d\r\nleader:%d\r\nvoters:%d\r\ncommit:%d\r\n"
+      .. "applied:%d\r\nfirst:%d\r\nsnapshot:%d\r\nsnapshot_bytes:%d\r\n"):format(s.id, s.role, s.term,
+      s.leader or 0, voters, s.commit, s.applied, s.first, s.snapshot.index, s.snapshot.bytes)
   end
 end
 
@@ -388,13 +408,13 @@ local opt = options(arg)
 raft.attach(uv)                                              -- luv's loop and raft's are driven together
 raft.run(function()                                          -- until SIGINT or SIGTERM, which close the node
   local node <close> = assert(raft.node { id = opt.id, dir = opt.dir, machine = store, cluster = opt.cluster,
-    snapshot = opt.snapshot, log = "warn" })
+    join = opt.join, listen = opt.listen, snapshot = opt.snapshot, log = "warn" })
   local clients, server, info = {}, uv.new_tcp(), info_of(node)
   assert(server:bind("127.0.0.1", opt.port))
   assert(server:listen(128, function(err)
     if not err then serve(server, node, info, clients) end
   end))
-  print(("server %d is ready: redis-cli -p %d"):format(opt.id, opt.port))
+  print(("server %d is ready: redis-cli -p %d"):format(node.id, opt.port))
   io.stdout:flush()
   while true do raft.sleep(3600) end
 end)

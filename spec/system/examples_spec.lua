@@ -94,12 +94,12 @@ describe("the example", function()
   end)
 
   describe("redis.lua", function()
-    local servers
+    local servers, cluster
 
     before_each(function()
       servers = {}
       local addresses = process.addresses(6)
-      local cluster = table.concat(addresses, ",", 1, 3)
+      cluster = table.concat(addresses, ",", 1, 3)
       for id = 1, 3 do
         local port = addresses[3 + id]:match(":(%d+)$")
         servers[id] = example("redis.lua", "--id", tostring(id), "--dir", dir .. "/" .. id, "--port", port, "--cluster",
@@ -234,6 +234,22 @@ describe("the example", function()
       assert.truthy(text)
     end)
 
+    it("lets a server join, has another one lead, and removes one, as it is asked to on any of them", function()
+      local address, listen = servers[2].port, process.addresses(2)
+      local fourth = example("redis.lua", "--dir", dir .. "/4", "--port", listen[1]:match(":(%d+)$"), "--join", cluster,
+        "--listen", listen[2])
+      fourth:expect("server 4 is ready")
+      local port = listen[1]:match(":(%d+)$")
+      process.wait_until(function() return redis_cli(port, "info"):find("voters:4", 1, true) end, "its vote")
+      assert.equal("up\n", redis_cli(port, "get", "warm"))
+      assert.equal("OK\n", redis_cli(address, "raft", "transfer", "4"))
+      process.wait_until(function() return redis_cli(port, "info"):find("role:leader", 1, true) end, "its lead")
+      assert.equal("OK\n", redis_cli(address, "raft", "remove", "4"))
+      process.wait_until(function() return redis_cli(address, "info"):find("voters:3", 1, true) end, "the removal")
+      assert.matches("^ERR RAFT REMOVE id", redis_cli(address, "raft", "remove", "all"))
+      assert.equal("OK\n", redis_cli(address, "set", "a", "b"))
+    end)
+
     it("ends with status 0 when it is told to", function()
       for _, server in ipairs(servers) do
         server:kill("sigterm")
@@ -242,7 +258,7 @@ describe("the example", function()
     end)
   end)
 
-  it("demo.lua survives a killed leader, feeds a server that was away, loses nothing, and says so", function()
+  it("demo.lua survives a killed leader, feeds a server, lets one in, removes the leader, and loses nothing", function()
     local demo = example("demo.lua", "--kills", "1", "--seconds", "4", "--dir", dir)
     local text = demo:expect("(commands acknowledged .*nothing acknowledged was lost, nothing was applied twice)")
     assert.equal(0, (demo:wait()))
@@ -251,6 +267,8 @@ describe("the example", function()
     assert.equal("0", text:match("applied twice +(%d+)"))
     assert.truthy(text:find("5 of 5", 1, true))
     assert.matches("fed by snapshot +server %d: %d+%.%d MiB at command %d+, and caught up", text)
+    assert.matches("joined +server 6: votes after %d+%.%d+ s", text)
+    assert.matches("the leader removed +server %d: no command was acknowledged for %d+%.%d+ s", text)
   end)
 
   it("is one that this file runs", function()
