@@ -47,6 +47,22 @@ describe("README.md", function()
     assert.truthy(n > 4)
   end)
 
+  it("leads to a map of csrc that names files and functions that are there", function()
+    local map, sources, n = tree.read("csrc/README.md"), {}, 0
+    for _, path in ipairs(tree.files("csrc/*/*.c")) do sources[#sources + 1] = tree.read(path) end
+    local all = table.concat(sources, "\n")
+    for path in map:gmatch("`(%l+/[%l_]+%.[ch])`") do
+      n = n + 1
+      assert.truthy(io.open("csrc/" .. path), path)
+    end
+    for name in map:gmatch("`([%l_]+)%(%)`") do
+      n = n + 1
+      assert.truthy(all:find("%f[%w_]" .. name .. "%([^;]-%)\n{"), name)
+    end
+    assert.truthy(n > 40, n)
+    assert.truthy(readme:find("](csrc/README.md)", 1, true))
+  end)
+
   it("links only to files that exist", function()
     for path in readme:gmatch("%]%((.-)%)") do assert.truthy(io.open(path), path) end
   end)

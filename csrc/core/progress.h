@@ -1,4 +1,4 @@
-/* What the leader knows of one peer: how far its log agrees, what is on the way to it (dissertation 3.5, 10.2.1),
+/* What the leader knows of one peer: how far its log agrees, what is on the way to it (dissertation 3.5, 10.2.2),
  * whether it keeps up (4.2.1). Candidates keep a peer's vote here.
  *
  * PROBE: it is not known where the logs agree; one message at a time. REPLICATE: they agree up to match; messages are
