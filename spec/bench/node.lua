@@ -273,6 +273,9 @@ end
 
 -- ---- the process ----
 
+---Who started this process, and would end it.
+local function parent() return read_file("/proc/self/stat"):match("%) %S+ (%d+)") end
+
 ---The next job of this member; nil: there is none.
 local function next_job()
   local path = ("%s/job.%d"):format(dir, id)
@@ -291,7 +294,8 @@ raft.run(function()
   node:on("snapshot", function(event)
     if event.from then node.restored_at = now() end
   end)
-  while true do
+  local owner = parent()
+  while parent() == owner do
     local job = next_job()
     if job then
       local ok, result = pcall(jobs[job.what], node, job)
