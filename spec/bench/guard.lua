@@ -30,7 +30,7 @@ end
 ---The works: name, and what it costs by now.
 local function measure(dir)
   local trio = lab.build_c("trio")
-  local core = per_entry(dir, 5000, 25000, function(n) return { trio, tostring(n), tostring(BATCH) } end)
+  local core = per_entry(dir, 5000, 25000, function(n) return { trio, tostring(n), tostring(BATCH), "1" } end)
   local lua = arg[-1] or "lua5.4"
   local host = per_entry(dir, 500, 3000, function(n)
     return { lua, "spec/bench/host_work.lua", tostring(n), ("%s/node%d"):format(dir, n) }

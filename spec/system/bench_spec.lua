@@ -51,7 +51,7 @@ describe("make bench", function()
   it("measures a follower, reads, the core alone, and a node at rest", function()
     local figures = bench("bench.lua", "cells=follower,reads,core,rest", "dir=tmpfs", "seconds=0.1", "runs=1",
       "scale=0.001")
-    assert.equal(4 + 6, count(figures, "per_second"))
+    assert.equal(4 + 12, count(figures, "per_second"))
     assert.equal(2, count(figures, "rss"))
   end)
 
