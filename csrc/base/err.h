@@ -37,7 +37,9 @@
     X(ERR_TOO_MANY, -27, "conflict")   /* more members than a cluster can have */                                      \
     X(ERR_REMOVED, -28, "removed")     /* this node is no member any more */                                           \
     X(ERR_NO_RESULT, -29, "no_result") /* it was applied, but a snapshot has overtaken its result */                   \
-    X(ERR_EXPIRED, -30, "expired")     /* the session is gone: an earlier try may have been applied */
+    X(ERR_EXPIRED, -30, "expired")     /* the session is gone: an earlier try may have been applied */                 \
+    X(ERR_REPLACED, -31, "refused")    /* a peer counts on another directory than this one */                          \
+    X(ERR_ROLLED_BACK, -32, "refused") /* a peer knows a later life of this directory than it knows itself */
 
 enum {
     OK = 0,

@@ -120,7 +120,8 @@ void election_on_vote(struct raft *r, const struct raft_message *m, uint64_t now
 
     bool current = m->pre ? m->term > r->term : m->term == r->term;
     bool unbound = m->pre || r->vote == m->from || (r->vote == 0 && r->leader == 0);
-    bool granted = !disturbs && current && unbound && log_is_up_to_date(&r->log, m->index, m->log_term);
+    bool granted = !disturbs && !r->withheld && current && unbound &&
+                   log_is_up_to_date(&r->log, m->index, m->log_term);
     if (granted && !m->pre) {
         role_vote(r, m->from);
         role_wait(r, now);

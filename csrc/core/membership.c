@@ -86,7 +86,7 @@ static unsigned difference(const struct list *a, const struct list *b)
 
 int membership_change(const struct raft_conf *from, const struct raft_change *changes, size_t n, struct raft_conf *to)
 {
-    ASSERT(!conf_is_joint(from) && conf_is_valid(from));
+    ASSERT(!conf_is_joint(from) && !from->founding && conf_is_valid(from));
     if (!changes_are_sane(changes, n)) return ERR_INVALID;
     struct list old = list_of(from->voters, from->n_voters), voters = old;
     struct list learners = list_of(from->learners, from->n_learners);

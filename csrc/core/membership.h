@@ -12,7 +12,7 @@
 #pragma GCC visibility push(hidden)
 
 /* What a cluster of configuration `from` has to adopt first for all n changes to happen in one step: the target itself,
- * or the joint configuration that leads to it. Precondition: from is not joint.
+ * or the joint configuration that leads to it. Precondition: from is neither joint nor founding.
  * ERR_INVALID: no changes, an unknown operation, id 0, an id twice. ERR_NO_MEMBER: not a member, or for PROMOTE no
  * learner, for DEMOTE no voter. ERR_ALREADY: ADD of a member. ERR_NO_VOTERS, ERR_TOO_MANY. */
 int membership_change(const struct raft_conf *from, const struct raft_change *changes, size_t n, struct raft_conf *to);

@@ -70,12 +70,19 @@ bool conf_is_valid(const struct raft_conf *conf)
     for (size_t i = 0; i < conf->n_learners; i++) {
         if (ids_have(conf->voters, conf->n_voters, conf->learners[i])) return false;
     }
+    if (conf->founding && (conf->n_outgoing > 0 || conf->n_learners > 0)) return false;
     raft_id all[3 * RAFT_MEMBERS_MAX];
     return conf_members(conf, all) <= RAFT_MEMBERS_MAX;
 }
 
-/* The largest number that a majority of the list has reached: the middle one, sorted downwards. */
-static uint64_t majority_reached(const raft_id *ids, size_t n, quorum_value value, const void *ctx)
+/* How many of a list of n voters decide. */
+static size_t deciding(const struct raft_conf *conf, size_t n)
+{
+    return conf->founding ? n : n / 2 + 1;
+}
+
+/* The largest number that `least` of the list have reached: that many from the top, sorted downwards. */
+static uint64_t list_reached(const raft_id *ids, size_t n, size_t least, quorum_value value, const void *ctx)
 {
     uint64_t sorted[RAFT_MEMBERS_MAX];
     ASSERT(n > 0 && n <= RAFT_MEMBERS_MAX);
@@ -85,32 +92,36 @@ static uint64_t majority_reached(const raft_id *ids, size_t n, quorum_value valu
         for (; at > 0 && sorted[at - 1] < v; at--) sorted[at] = sorted[at - 1];
         sorted[at] = v;
     }
-    return sorted[n / 2];
+    return sorted[least - 1];
 }
 
 uint64_t quorum_reached(const struct raft_conf *conf, quorum_value value, const void *ctx)
 {
-    uint64_t reached = majority_reached(conf->voters, conf->n_voters, value, ctx);
+    uint64_t reached = list_reached(conf->voters, conf->n_voters, deciding(conf, conf->n_voters), value, ctx);
     if (conf->n_outgoing == 0) return reached;
-    return MIN(reached, majority_reached(conf->outgoing, conf->n_outgoing, value, ctx));
+    size_t least = deciding(conf, conf->n_outgoing);
+    uint64_t outgoing = list_reached(conf->outgoing, conf->n_outgoing, least, value, ctx);
+    return MIN(reached, outgoing);
 }
 
-static enum quorum_result majority_tally(const raft_id *ids, size_t n, quorum_voter vote, const void *ctx)
+static enum quorum_result list_tally(const raft_id *ids, size_t n, size_t least, quorum_voter vote, const void *ctx)
 {
-    size_t granted = 0, refused = 0, majority = n / 2 + 1;
+    size_t granted = 0, refused = 0;
     for (size_t i = 0; i < n; i++) {
         enum quorum_vote v = vote(ctx, ids[i]);
         granted += v == VOTE_GRANTED;
         refused += v == VOTE_REFUSED;
     }
-    if (granted >= majority) return QUORUM_WON;
-    return n - refused < majority ? QUORUM_LOST : QUORUM_PENDING;
+    if (granted >= least) return QUORUM_WON;
+    return n - refused < least ? QUORUM_LOST : QUORUM_PENDING;
 }
 
 enum quorum_result quorum_tally(const struct raft_conf *conf, quorum_voter vote, const void *ctx)
 {
-    enum quorum_result incoming = majority_tally(conf->voters, conf->n_voters, vote, ctx);
+    size_t least = deciding(conf, conf->n_voters);
+    enum quorum_result incoming = list_tally(conf->voters, conf->n_voters, least, vote, ctx);
     if (conf->n_outgoing == 0 || incoming == QUORUM_LOST) return incoming;
-    enum quorum_result outgoing = majority_tally(conf->outgoing, conf->n_outgoing, vote, ctx);
+    least = deciding(conf, conf->n_outgoing);
+    enum quorum_result outgoing = list_tally(conf->outgoing, conf->n_outgoing, least, vote, ctx);
     return outgoing == QUORUM_WON ? incoming : outgoing;
 }

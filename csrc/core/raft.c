@@ -81,13 +81,13 @@ static int check_runs(const struct raft_initial *i, struct err *e)
 
 static int check_confs(const struct raft_initial *i, struct err *e)
 {
-    if (!conf_is_valid(&i->conf) && !conf_is_empty(&i->conf)) {
+    if ((!conf_is_valid(&i->conf) && !conf_is_empty(&i->conf)) || (i->conf.founding && i->snapshot > 0)) {
         return err_set(e, ERR_INVALID, "the configuration has no valid list of voters");
     }
     for (size_t k = 0; k < i->n_confs; k++) {
         const struct raft_conf_at *at = &i->confs[k];
         bool follows = at->index > (k == 0 ? i->snapshot : at[-1].index) && at->index <= i->last;
-        if (!follows || !conf_is_valid(&at->conf)) {
+        if (!follows || !conf_is_valid(&at->conf) || at->conf.founding) {
             return err_set(e, ERR_INVALID, "the configuration at index %" PRIu64 " cannot be", at->index);
         }
     }
@@ -108,6 +108,7 @@ int raft_new(struct raft **out, const struct raft_config *config, const struct r
         return err_set(e, ERR_NOMEM, "no memory for the consensus core");
     }
     r->config = *config;
+    r->withheld = config->withhold;
     r->prng.state = config->seed ^ config->id;
     r->term = r->durable_term = initial->term;
     r->vote = r->durable_vote = initial->vote;
@@ -215,7 +216,7 @@ static bool entries_are_sane(const struct raft_message *m)
         const struct raft_entry *entry = &m->entries[i];
         if (entry->term < MAX(term, 1) || entry->term > m->term) return false;
         if (entry->type == 0 || entry->type >= RAFT_ENTRY_TYPES) return false;
-        bool tells = entry->conf != NULL && conf_is_valid(entry->conf);
+        bool tells = entry->conf != NULL && conf_is_valid(entry->conf) && !entry->conf->founding;
         if (entry->type == RAFT_ENTRY_CONFIG && !tells) return false;
         term = entry->term;
     }
@@ -426,6 +427,13 @@ void raft_peer_lost(struct raft *r, raft_id peer)
     tell(r, (struct raft_input){RAFT_INPUT_PEER_LOST, .peer = peer}, OK);
 }
 
+void raft_withhold(struct raft *r, bool withhold, uint64_t now)
+{
+    r->withheld = withhold;
+    if (withhold && r->role != RAFT_FOLLOWER) role_follow(r, r->term, 0, now);
+    tell(r, (struct raft_input){RAFT_INPUT_WITHHOLD, .now = now, .n = withhold}, OK);
+}
+
 /* target 0: whoever suits best; one that was chosen before stays. */
 static int transfer(struct raft *r, raft_id target, const struct raft_wish *wish, uint64_t now, raft_id *chosen)
 {
@@ -626,6 +634,7 @@ void raft_status_get(const struct raft *r, struct raft_status *out)
         .voter = conf_is_voter(conf, r->config.id),
         .learner = conf_is_learner(conf, r->config.id),
         .removed = r->removed,
+        .withheld = r->withheld,
         .joint = conf_is_joint(conf),
         .changing = state_is_changing(r),
         .conf_index = log_conf(&r->log)->index,

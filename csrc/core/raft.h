@@ -47,6 +47,7 @@ struct raft_config {
     int32_t priority;              /* who shall rather lead. Of members equally far, a transfer takes the one of highest
                                       priority. Above 0: this node waits T .. T + T / (1 + priority) for a leader, so it
                                       mostly is the first to campaign; below 0: 2T .. 3T */
+    bool withhold;                 /* begins as after raft_withhold(true) */
     const struct raft_tap *tap;    /* who watches; NULL = nobody. Outlives the core */
 };
 
@@ -78,8 +79,8 @@ struct raft_initial {
                                     (1, without a snapshot; at most snapshot + 1), ascending terms */
     size_t n_runs;
     raft_index applied;         /* known to be applied, hence committed; <= last */
-    struct raft_conf conf;      /* the configuration at `snapshot`; without one: the first configuration, empty on a
-                                   node that is to join */
+    struct raft_conf conf;      /* the configuration at `snapshot`; without one: the first configuration, founding if
+                                   the cluster has to begin with it, empty on a node that is to join */
     const struct raft_conf_at *confs; /* of the CONFIG entries behind `snapshot`: ascending indexes, <= last */
     size_t n_confs;
 };
@@ -188,6 +189,13 @@ int raft_change(struct raft *r, const struct raft_change *changes, size_t n, uin
 /* Leader: the peer has come back without its log (another incarnation of a learner): what it confirmed is void. */
 void raft_peer_lost(struct raft *r, raft_id peer);
 
+/* withhold: this node may have forgotten a vote, or entries that it acknowledged (its directory was lost, or replaced by
+ * an older copy). It grants no votes or pre-votes, does not campaign, not even when the leader tells it to, and steps
+ * down if it leads, until withhold = false: the cluster has admitted it anew, by a configuration. It takes entries and
+ * acknowledges them meanwhile: who counts on them, the configuration says. The caller keeps this over restarts
+ * (raft_config.withhold). */
+void raft_withhold(struct raft *r, bool withhold, uint64_t now);
+
 /* ---- leadership ---- */
 
 /* Leader: hands over to target, a voter; 0 = to one that has all that is committed (or is nearest to it), of those
@@ -289,6 +297,7 @@ struct raft_status {
     bool ready;               /* leader that has committed an entry of its own term */
     bool corrupt;
     bool voter, learner;      /* what it is by the latest configuration; a voter on its way to learner is both */
+    bool withheld;            /* it grants no votes: see raft_withhold */
     bool removed;             /* a member has told this node that it was removed. It does not campaign any more; a
                                  leader that takes it for a member proves otherwise */
     bool joint;               /* the latest configuration is a joint one */
@@ -339,6 +348,7 @@ enum raft_input_type {
     RAFT_INPUT_TRANSFER,
     RAFT_INPUT_LEADER_LOST,
     RAFT_INPUT_READ,
+    RAFT_INPUT_WITHHOLD,
 };
 
 /* One call of them: its arguments, and what it returned. */
@@ -349,7 +359,7 @@ struct raft_input {
     const struct raft_config *config;   /* START */
     const struct raft_initial *initial; /* START */
     const struct raft_message *message; /* STEP */
-    size_t n;                           /* PROPOSE: entries; CHANGE: changes */
+    size_t n;                           /* PROPOSE: entries; CHANGE: changes; WITHHOLD: 1 or 0 */
     const struct raft_change *changes;  /* CHANGE */
     uint64_t context;                   /* READ */
     bool lease;                         /* READ */

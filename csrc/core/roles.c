@@ -91,6 +91,16 @@ void role_become_candidate(struct raft *r, uint64_t now)
     r->dirty = true;
 }
 
+/* A majority of a list and all of it always have a member in common: from here on a majority is enough. No other change
+ * can be under way: by a founding list nobody leads without having the log of all, and no log has an entry yet. */
+static void found_cluster(struct raft *r)
+{
+    struct raft_conf conf = *state_conf(r);
+    conf.founding = false;
+    struct raft_entry entry = {.term = r->term, .type = RAFT_ENTRY_CONFIG, .conf = &conf};
+    log_append(&r->log, &entry);
+}
+
 void role_lead(struct raft *r, uint64_t now)
 {
     ASSERT(r->role == RAFT_CANDIDATE && !r->prevoting);
@@ -105,7 +115,8 @@ void role_lead(struct raft *r, uint64_t now)
     r->lease_over = false;
     for (size_t i = 0; i < r->n_peers; i++) progress_reset(&r->peers[i], r->log.last, now);
     struct raft_entry empty = {.term = r->term, .type = RAFT_ENTRY_EMPTY, .size = EMPTY_ENTRY_SIZE};
-    log_append(&r->log, &empty);
+    if (state_conf(r)->founding) found_cluster(r);
+    else log_append(&r->log, &empty);
     r->dirty = true;
 }
 
@@ -139,7 +150,7 @@ bool role_has_live_leader(const struct raft *r, uint64_t now)
 bool role_is_electable(const struct raft *r)
 {
     const struct raft_log *log = &r->log;
-    if (r->removed) return false;
+    if (r->removed || r->withheld) return false;
     for (size_t i = log->n_confs; i > 0; i--) {
         if (conf_is_voter(&log->confs[i - 1].conf, r->config.id)) return true;
         if (log->confs[i - 1].index <= log->commit) return false;

@@ -35,6 +35,7 @@ struct raft {
     uint64_t election_at_us;    /* follower, candidate: when to campaign */
     bool prevoting;             /* candidate: only asking so far, in term + 1 */
     bool removed;               /* somebody knows a committed configuration without this node */
+    bool withheld;              /* no votes: see raft_withhold */
     uint64_t promised_until_us; /* no votes before: a leader relies on it for its lease, of whatever term */
     bool leader_lost;           /* the caller knows that the leader's process died */
     uint64_t hint_at_us;        /* no campaign on such a hint before */

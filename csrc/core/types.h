@@ -36,10 +36,14 @@ enum raft_entry_type {
 /* Who has a say. Ids are sorted and unique within each list. A joint configuration has outgoing voters too, and
  * every decision needs a majority of both lists (dissertation 4.3). A voter on its way to being a learner stands among
  * the outgoing and the learners: it votes until the joint configuration is left. All empty: this node does not know any
- * configuration yet (it is to join a cluster, whose leader will tell it). */
+ * configuration yet (it is to join a cluster, whose leader will tell it).
+ *
+ * founding: the list that a new cluster begins with. By it all voters must agree, not a majority only. The first leader
+ * replaces it with its first entry, an ordinary configuration of the same members. */
 struct raft_conf {
     raft_id voters[RAFT_MEMBERS_MAX], outgoing[RAFT_MEMBERS_MAX], learners[RAFT_MEMBERS_MAX];
     uint8_t n_voters, n_outgoing, n_learners;
+    bool founding; /* never in a log or a snapshot; not joint, no learners */
 };
 
 enum raft_role { RAFT_FOLLOWER = 1, RAFT_CANDIDATE, RAFT_LEADER };

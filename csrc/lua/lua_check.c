@@ -253,7 +253,7 @@ static const char *const message_names[] = {NULL, "append", "append_reply", "hea
 static const char *const input_names[] = {
     NULL, "start", "tick", "step", "propose", "persisted", "applied", "unreachable", "range_sent", "campaign",
     "step_down", "ready", "snapshot_taken", "compact", "snapshot_sent", "change", "peer_lost", "transfer",
-    "leader_lost", "read", NULL};
+    "leader_lost", "read", "withhold", NULL};
 static const char *const result_names[] = {NULL, "ok", "nomem", "invalid", "corrupt", "not_leader", "transferring",
                                            "changing", "not_ready", "lagging", NULL};
 static const int results[] = {0, OK, ERR_NOMEM, ERR_INVALID, ERR_CORRUPT, ERR_NOT_LEADER, ERR_TRANSFERRING,
@@ -290,7 +290,7 @@ static uint8_t ids_field(lua_State *L, int table, const char *name, raft_id ids[
     return (uint8_t)n;
 }
 
-/* The field { voters = { ids }, outgoing = , learners = }; nil: voters 1, 2, 3. Was it there? */
+/* The field { voters = { ids }, outgoing = , learners = , founding = }; nil: voters 1, 2, 3. Was it there? */
 static bool conf_field(lua_State *L, int table, const char *name, struct raft_conf *conf)
 {
     *conf = (struct raft_conf){.voters = {1, 2, 3}, .n_voters = 3};
@@ -300,6 +300,7 @@ static bool conf_field(lua_State *L, int table, const char *name, struct raft_co
         conf->n_voters = ids_field(L, fields, "voters", conf->voters);
         conf->n_outgoing = ids_field(L, fields, "outgoing", conf->outgoing);
         conf->n_learners = ids_field(L, fields, "learners", conf->learners);
+        conf->founding = flag(L, fields, "founding");
     }
     lua_pop(L, 1);
     return given;
@@ -329,7 +330,7 @@ static struct raft_message read_message(lua_State *L, int table, struct given *g
     };
 }
 
-/* { id, election_timeout, heartbeat, lease, drift, term, vote, log = { terms }, applied, conf } */
+/* { id, election_timeout, heartbeat, lease, drift, term, vote, log = { terms }, applied, withhold, conf } */
 static void read_start(lua_State *L, int table, struct given *g)
 {
     raft_term terms[TERMS_MAX];
@@ -338,6 +339,7 @@ static void read_start(lua_State *L, int table, struct given *g)
         .election_timeout_us = field(L, table, "election_timeout", US_PER_S),
         .heartbeat_us = field(L, table, "heartbeat", US_PER_S / 10),
         .lease = flag(L, table, "lease"), .clock_drift_us = field(L, table, "drift", 0),
+        .withhold = flag(L, table, "withhold"),
     };
     g->initial = (struct raft_initial){
         .term = field(L, table, "term", 0), .vote = field(L, table, "vote", 0), .runs = g->runs,

@@ -27,6 +27,7 @@ enum slot {
     SLOT_SAVE,
     SLOT_LOAD,
     SLOT_SNAPSHOT,
+    SLOT_PROGRESS,
     SLOT_APPLIED, /* may be nil; read anew at each step */
     SLOTS = SLOT_APPLIED
 };
@@ -36,6 +37,7 @@ static const char *const slot_names[SLOTS + 1] = {
     [SLOT_DONE] = "done",       [SLOT_STARTED] = "started", [SLOT_CHANGED] = "changed", [SLOT_HALTED] = "halted",
     [SLOT_CLOSED] = "closed",   [SLOT_FAILED] = "failed",   [SLOT_APPLIED] = "applied",
     [SLOT_SAVE] = "save",       [SLOT_LOAD] = "load",       [SLOT_SNAPSHOT] = "snapshot",
+    [SLOT_PROGRESS] = "progress",
 };
 
 /* ---- calling Lua ---- */
@@ -284,11 +286,20 @@ static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, ra
     tell(n, SLOT_DONE, COUNT_OF(arguments), arguments);
 }
 
+static void on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    struct lua_node *n = ctx;
+    const struct argument arguments[] = {INTEGER(done), INTEGER(total)};
+    if (!n->muted) tell(n, SLOT_PROGRESS, COUNT_OF(arguments), arguments);
+}
+
 static void on_started(void *ctx, int code)
 {
     struct lua_node *n = ctx;
     const char *text = code == OK ? NULL : host_start_error(n->host)->text;
-    const struct argument arguments[] = {TEXT(code == OK ? NULL : err_name(code)), TEXT(text)};
+    const char *note = host_start_note(n->host);
+    const struct argument arguments[] = {TEXT(code == OK ? NULL : err_name(code)), TEXT(text),
+                                         TEXT(note[0] == 0 ? NULL : note)};
     n->started = code == OK;
     n->ended = code != OK;
     if (n->started && n->closing) host_close(n->host);
@@ -299,9 +310,14 @@ static struct news news_of(const struct server_status *s)
 {
     struct news now = {.term = s->term, .leader = s->leader, .role = s->role, .phase = s->phase,
                        .fault = s->fault, .ready = s->ready, .learner = s->learner, .removed = s->removed,
-                       .conf_index = s->conf_index, .disk = s->disk};
+                       .rejoining = s->rejoining, .conf_index = s->conf_index, .disk = s->disk};
     for (uint8_t i = 0; i < s->n_members; i++)
         if (s->members[i].connected) now.connected |= UINT32_C(1) << i;
+    for (uint8_t i = 0; i < s->n_members; i++) {
+        const char *down = s->members[i].down;
+        bool objected = strncmp(down, "refused:", 8) == 0 || strncmp(down, "it has come back", 16) == 0;
+        if (objected) now.objected |= UINT32_C(1) << i;
+    }
     return now;
 }
 
@@ -311,9 +327,9 @@ static void on_changed(void *ctx, const struct server_status *status)
     struct lua_node *n = ctx;
     struct news now = news_of(status), *old = &n->news;
     bool same = now.term == old->term && now.leader == old->leader && now.role == old->role &&
-                now.phase == old->phase && now.connected == old->connected && now.fault == old->fault &&
+                now.phase == old->phase && now.connected == old->connected && now.objected == old->objected && now.fault == old->fault &&
                 now.ready == old->ready && now.learner == old->learner && now.removed == old->removed &&
-                now.conf_index == old->conf_index && now.disk == old->disk;
+                now.rejoining == old->rejoining && now.conf_index == old->conf_index && now.disk == old->disk;
     n->news = now;
     if (!same && !n->muted) tell(n, SLOT_CHANGED, 0, NULL);
 }
@@ -475,6 +491,7 @@ static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t 
 static const struct host_machine machine = {
     .apply = on_apply, .repeat = on_repeat, .done = on_done, .started = on_started, .changed = on_changed,
     .closed = on_closed, .save = on_save, .load = on_load, .snapshot = on_snapshot,
+    .progress = on_progress,
 };
 
 /* ---- life ---- */
@@ -625,6 +642,9 @@ static void read_config(lua_State *L, struct engine_config *c)
     c->priority = (int32_t)field_integer(L, "priority", INT32_MIN, INT32_MAX);
     lua_getfield(L, 1, "lease");
     c->lease = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    lua_getfield(L, 1, "rejoin");
+    c->rejoin = lua_toboolean(L, -1);
     lua_pop(L, 1);
     read_members(L, &c->members);
     read_join(L, c);
@@ -938,6 +958,7 @@ static void set_engine_status(lua_State *L, const struct server_status *s, uint6
     set_integer(L, "commit", s->commit);
     set_boolean(L, "ready", s->ready);
     set_boolean(L, "changing", s->changing);
+    if (s->rejoining) set_boolean(L, "rejoining", true);
     if (s->transfer != 0) set_integer(L, "transfer", s->transfer);
     set_integer(L, "conf_index", s->conf_index);
     set_integer(L, "elections", s->elections);

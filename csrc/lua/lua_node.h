@@ -17,8 +17,9 @@ struct news {
     enum raft_role role;
     enum server_phase phase;
     uint32_t connected; /* a bit a member */
+    uint32_t objected;  /* likewise: one of the two will not have the other */
     int fault;
-    bool ready, learner, removed;
+    bool ready, learner, removed, rejoining;
     raft_index conf_index;
     const char *disk;
 };

@@ -103,13 +103,14 @@ static struct raft_conf get_conf(lua_State *L, int index)
     conf.n_voters = get_ids(L, index, "voters", conf.voters);
     conf.n_outgoing = get_ids(L, index, "outgoing", conf.outgoing);
     conf.n_learners = get_ids(L, index, "learners", conf.learners);
+    conf.founding = get_bool(L, index, "founding");
     return conf;
 }
 
 /* The field conf of the table at index, if it is one. */
 static bool get_conf_field(lua_State *L, int index, struct raft_conf *out)
 {
-    static const char *const known[] = {"voters", "outgoing", "learners", NULL};
+    static const char *const known[] = {"voters", "outgoing", "learners", "founding", NULL};
     bool has = lua_getfield(L, index, "conf") == LUA_TTABLE;
     if (has) {
         check_fields(L, lua_gettop(L), "conf", known);
@@ -215,6 +216,7 @@ static void push_conf(lua_State *L, const struct raft_conf *conf)
     set_ids(L, "voters", conf->voters, conf->n_voters);
     set_ids(L, "outgoing", conf->outgoing, conf->n_outgoing);
     set_ids(L, "learners", conf->learners, conf->n_learners);
+    if (conf->founding) set_bool(L, "founding", true);
 }
 
 static void push_entry(lua_State *L, const struct raft *r, raft_index index)
@@ -310,7 +312,7 @@ static uint64_t check_now(lua_State *L, int arg)
 static int core_raft(lua_State *L)
 {
     static const char *const known[] = {
-        "id", "voters", "outgoing", "learners", "seed", "election_timeout", "heartbeat", "append_bytes", "window_bytes",
+        "id", "voters", "outgoing", "learners", "founding", "withhold", "seed", "election_timeout", "heartbeat", "append_bytes", "window_bytes",
         "uncommitted_bytes", "cache_bytes", "term", "vote", "last", "runs", "applied", "now", "lease", "clock_drift",
         "priority", "snapshot", "snapshot_term", "confs", NULL};
     check_fields(L, 1, "core.raft", known);
@@ -327,6 +329,7 @@ static int core_raft(lua_State *L)
         .lease = get_bool(L, 1, "lease"),
         .clock_drift_us = get_integer(L, 1, "clock_drift", 0),
         .priority = (int32_t)get_integer(L, 1, "priority", 0),
+        .withhold = get_bool(L, 1, "withhold"),
     };
     struct raft_initial initial = {
         .term = get_integer(L, 1, "term", 0),
@@ -582,6 +585,14 @@ static int method_leader_lost(lua_State *L)
     return 0;
 }
 
+/* withhold(yes, now) */
+static int method_withhold(lua_State *L)
+{
+    luaL_checktype(L, 2, LUA_TBOOLEAN);
+    raft_withhold(check_raft(L)->raft, lua_toboolean(L, 2), check_now(L, 3));
+    return 0;
+}
+
 /* read(context, now[, lease]) */
 static int method_read(lua_State *L)
 {
@@ -698,6 +709,7 @@ static int method_status(lua_State *L)
     set_bool(L, "voter", s.voter);
     set_bool(L, "learner", s.learner);
     set_bool(L, "removed", s.removed);
+    set_bool(L, "withheld", s.withheld);
     set_bool(L, "joint", s.joint);
     set_bool(L, "changing", s.changing);
     set_integer(L, "conf_index", s.conf_index);
@@ -840,6 +852,7 @@ void lua_raft_open(lua_State *L)
         {"transfer", method_transfer},
         {"transfer_to", method_transfer_to},
         {"leader_lost", method_leader_lost},
+        {"withhold", method_withhold},
         {"read", method_read},
         {"conf", method_conf},
         {"lease_until", method_lease_until},

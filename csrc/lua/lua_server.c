@@ -487,6 +487,7 @@ static int servers_start(lua_State *L)
         .cache_bytes = (uint32_t)field(L, 3, "cache_bytes", 16u << 20),
         .segment_bytes = field(L, 3, "segment_bytes", 1u << 20), .spares = 2,
         .keep = field(L, 3, "keep", 0),
+        .rejoin = field(L, 3, "rejoin", 0) != 0,
     };
     struct host_config host = {
         .pending = config.pending, .pending_bytes = 64u << 20,
@@ -711,6 +712,7 @@ static void set_member(lua_State *L, const struct member_status *m)
 {
     lua_newtable(L);
     set_bool(L, "connected", m->connected);
+    set_bool(L, "voter", !m->learner);
     set_text(L, "down", m->down);
     set_integer(L, "match", m->match);
     lua_rawseti(L, -2, (lua_Integer)m->id);
@@ -733,6 +735,7 @@ static int servers_status(lua_State *L)
     set_integer(L, "commit", now->commit);
     set_integer(L, "elections", now->elections);
     set_bool(L, "ready", now->ready);
+    set_bool(L, "rejoining", now->rejoining);
     set_text(L, "disk", now->disk);
     set_bool(L, "host_slow", now->host_slow);
     set_bool(L, "removed", now->removed);
@@ -781,6 +784,48 @@ static int servers_fail_file(lua_State *L)
 {
     sim_world_fail_file(world_arg(L)->sim, server_arg(L)->number, (uint64_t)luaL_checkinteger(L, 3), ERR_IO);
     return 0;
+}
+
+struct listing {
+    lua_State *L;
+    struct server *server;
+    const char *dir;
+};
+
+static void add_file(void *ctx, const char *name)
+{
+    struct listing *l = ctx;
+    size_t size = 0;
+    lua_pushfstring(l->L, "%s/%s", l->dir, name);
+    const char *path = lua_tostring(l->L, -1);
+    const uint8_t *data = sim_world_file(l->server->world->sim, l->server->number, path, &size);
+    if (data == NULL) {
+        lua_pop(l->L, 1);
+        return;
+    }
+    lua_pushlstring(l->L, (const char *)data, size);
+    lua_rawset(l->L, -3);
+}
+
+/* w:image(node) -> { path = bytes } of all that is durable in its directory */
+static int servers_image(lua_State *L)
+{
+    struct server *s = server_arg(L);
+    struct listing l = {.L = L, .server = s, .dir = lua_pushfstring(L, "node-%d", s->number)};
+    lua_newtable(L);
+    luaL_checkstack(L, 100, NULL);
+    sim_world_list(s->world->sim, s->number, l.dir, add_file, &l);
+    return 1;
+}
+
+/* w:put(node, path, bytes) */
+static int servers_put(lua_State *L)
+{
+    struct server *s = server_arg(L);
+    size_t size;
+    const char *bytes = luaL_checklstring(L, 4, &size);
+    lua_pushboolean(L, sim_world_put_file(s->world->sim, s->number, luaL_checkstring(L, 3), bytes, size));
+    return 1;
 }
 
 static int servers_wipe(lua_State *L)
@@ -913,6 +958,7 @@ static const luaL_Reg methods[] = {
     {"pending", servers_pending},   {"status", servers_status},   {"start_error", servers_start_error},
     {"core", servers_core},         {"stall", servers_stall},     {"fill", servers_fill},
     {"fail_file", servers_fail_file}, {"wipe", servers_wipe},     {"cut", servers_cut},
+    {"image", servers_image},       {"put", servers_put},
     {"network", servers_network},   {"listen", servers_listen},   {"dial", servers_dial},
     {"accepted", servers_accepted}, {"send", servers_send},       {"hang_up", servers_hang_up},
     {"link", servers_link},         {NULL, NULL}};

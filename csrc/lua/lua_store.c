@@ -682,6 +682,15 @@ static int log_judge(lua_State *L)
 }
 
 /* Tells like remember(). */
+/* As log:remember, log:remembered tells of its end. */
+static int log_rejoin(lua_State *L)
+{
+    struct log *log = to_open_log(L);
+    luaL_argcheck(L, !log->recovered.rejoining, 1, "it is rejoining");
+    store_rejoin(log->store, on_remembered, log);
+    return 0;
+}
+
 static int log_rejoined(lua_State *L)
 {
     struct log *log = to_open_log(L);
@@ -1011,6 +1020,7 @@ void lua_store_open(lua_State *L)
         {"status", log_status},       {"release", log_release}, {"peer", log_peer},
         {"remember", log_remember},   {"remembered", log_remembered}, {"close", log_close},
         {"closed", log_closed},       {"judge", log_judge},     {"rejoined", log_rejoined},
+        {"rejoin", log_rejoin},
         {"incoming", log_incoming},   {"incoming_write", log_incoming_write},
         {"incoming_publish", log_incoming_publish}, {"incoming_drop", log_incoming_drop},
         {"incoming_state", log_incoming_state}, {"incoming_is", log_incoming_is}, {"ended", log_ended},

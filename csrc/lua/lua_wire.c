@@ -326,6 +326,7 @@ static int write_hello(lua_State *L)
     h.incarnation = get_integer(L, 1, "incarnation");
     h.epoch = get_integer(L, 1, "epoch");
     h.epoch_before = get_integer(L, 1, "epoch_before");
+    h.named = get_integer(L, 1, "named");
     lua_getfield(L, 1, "rejoining");
     h.rejoining = lua_toboolean(L, -1);
     get_text(L, "address", h.address, HELLO_ADDRESS_MAX);
@@ -353,6 +354,7 @@ static int read_hello(lua_State *L)
     set_integer(L, "incarnation", h.incarnation);
     set_integer(L, "epoch", h.epoch);
     set_integer(L, "epoch_before", h.epoch_before);
+    set_integer(L, "named", h.named);
     lua_pushboolean(L, h.rejoining);
     lua_setfield(L, -2, "rejoining");
     set_string(L, "address", h.address, strlen(h.address));
@@ -571,17 +573,23 @@ static int read_ping(lua_State *L)
 
 /* ---- lists of members ---- */
 
-/* The list { { id, address }, ... } at index. */
+/* The list { { id, address [, incarnation [, returns]] }, ... } at index. */
 static int to_members(lua_State *L, int index, struct members *m, struct err *e)
 {
     *m = (struct members){.count = 0};
     luaL_checktype(L, index, LUA_TTABLE);
     for (lua_Integer i = 1; i <= luaL_len(L, index); i++) {
         lua_rawgeti(L, index, i);
-        lua_rawgeti(L, -1, 1);
-        lua_rawgeti(L, -2, 2);
-        int code = members_add(m, (raft_id)luaL_checkinteger(L, -2), luaL_checkstring(L, -1), e);
-        lua_pop(L, 3);
+        int at = lua_gettop(L);
+        for (lua_Integer field = 1; field <= 4; field++) lua_rawgeti(L, at, field);
+        raft_id id = (raft_id)luaL_checkinteger(L, at + 1);
+        int code = members_add(m, id, luaL_checkstring(L, at + 2), e);
+        for (uint8_t k = 0; k < m->count && code == OK; k++) {
+            if (m->list[k].id != id) continue;
+            m->list[k].incarnation = (uint64_t)luaL_optinteger(L, at + 3, 0);
+            m->list[k].returns = lua_toboolean(L, at + 4);
+        }
+        lua_settop(L, at - 1);
         if (code != OK) return code;
     }
     return OK;
@@ -648,7 +656,7 @@ static uint8_t get_ids(lua_State *L, const char *name, raft_id ids[RAFT_MEMBERS_
     return (uint8_t)n;
 }
 
-/* conf { next_id, members = { { id, address }, ... }, voters, outgoing, learners }: its bytes. */
+/* conf { next_id, members = { { id, address [, incarnation [, returns]] }, ... }, voters, outgoing, learners }: its bytes. */
 static int write_conf(lua_State *L)
 {
     struct conf c = {.next_id = get_integer(L, 1, "next_id")};
@@ -683,6 +691,14 @@ static int read_conf(lua_State *L)
         lua_rawseti(L, -2, 1);
         lua_pushstring(L, c.members.list[i].address);
         lua_rawseti(L, -2, 2);
+        if (c.members.list[i].incarnation != 0) {
+            lua_pushinteger(L, (lua_Integer)c.members.list[i].incarnation);
+            lua_rawseti(L, -2, 3);
+        }
+        if (c.members.list[i].returns) {
+            lua_pushboolean(L, true);
+            lua_rawseti(L, -2, 4);
+        }
         lua_rawseti(L, -2, i + 1);
     }
     lua_setfield(L, -2, "members");

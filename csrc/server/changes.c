@@ -51,21 +51,48 @@ void changes_on_append(struct engine *e, const struct raft_message *m)
 
 /* ---- configurations that this core has appended ---- */
 
-static const char *address_of(const struct engine *e, const struct conf *before, raft_id id)
+static const struct member *moved(const struct engine *e, raft_id id)
 {
     for (size_t i = 0; i < e->n_moves; i++) {
-        if (e->moves[i].id == id) return e->moves[i].address;
+        if (e->moves[i].id == id) return &e->moves[i];
     }
-    const struct member *member = members_find(&before->members, id);
-    return member != NULL ? member->address : NULL;
+    return NULL;
+}
+
+/* The directory that has this voter's vote: the one that had it before; of a new voter, the one from which it has caught
+ * up. */
+static uint64_t vote_of(const struct engine *e, const struct conf *before, raft_id id)
+{
+    const struct member *was = members_find(&before->members, id);
+    if (was != NULL && was->incarnation != 0 && conf_has_vote(before, id)) return was->incarnation;
+    return id == e->identity.node ? e->identity.incarnation : store_peer(e->store, id);
+}
+
+static struct member describe(const struct engine *e, const struct conf *before, const struct raft_conf *raft, raft_id id)
+{
+    const struct member *move = moved(e, id), *was = members_find(&before->members, id);
+    struct member member = was != NULL ? *was : (struct member){.id = id};
+    bool voter = is_in(raft->voters, raft->n_voters, id);
+    if (move != NULL) memcpy(member.address, move->address, sizeof member.address);
+    if (move != NULL && move->incarnation != 0) {
+        member.incarnation = move->incarnation;
+        member.returns = move->returns;
+    }
+    if (voter) {
+        member.incarnation = vote_of(e, before, id);
+        member.returns = false;
+    }
+    return member;
 }
 
 static void include(const struct engine *e, const struct conf *before, const raft_id *ids, uint8_t n, struct conf *out)
 {
     for (uint8_t i = 0; i < n; i++) {
+        struct member member = describe(e, before, &out->raft, ids[i]);
         if (members_find(&out->members, ids[i]) != NULL) continue;
-        int rv = members_add(&out->members, ids[i], address_of(e, before, ids[i]), NULL);
+        int rv = members_add(&out->members, ids[i], member.address, NULL);
         ASSERT(rv == OK); /* checked when the change was asked for */
+        members_name(&out->members, ids[i], member.incarnation, member.returns);
         out->next_id = MAX(out->next_id, ids[i] + 1);
     }
 }
@@ -83,6 +110,7 @@ struct block *changes_encode(struct engine *e, raft_index index)
     bool ok = conf_write(&bytes, &conf) && confs_add(&e->confs, index, term, &conf) == OK;
     struct block *block = ok ? entry_new(RAFT_ENTRY_CONFIG, bytes.data, bytes.size) : NULL;
     buf_free(&bytes);
+    if (block != NULL) e->n_moves = 0; /* what they were for has been made */
     return block;
 }
 
@@ -99,14 +127,27 @@ static int check_address(const struct engine *e, const struct ask_change *change
     return OK;
 }
 
+/* What is asked for is kept aside until the core has taken it: of a change that was made before, and is still to be
+ * encoded, nothing may be lost. */
+static int propose(struct engine *e, const struct raft_change *changes, size_t n, const struct member *moves,
+                   size_t n_moves, raft_index *index, raft_term *term)
+{
+    int rv = raft_change(e->raft, changes, n, io_now(e->io), index, term);
+    if (rv != OK) return rv;
+    memcpy(e->moves, moves, n_moves * sizeof *moves);
+    e->n_moves = n_moves;
+    e->news = true;
+    return OK;
+}
+
 int changes_make(struct engine *e, const struct ask_what *what, struct answer *answer, raft_term *term)
 {
     struct raft_change changes[RAFT_MEMBERS_MAX];
     struct member moves[RAFT_MEMBERS_MAX];
-    size_t n_moves = 0;
     struct raft_status status;
     raft_status_get(e->raft, &status);
     raft_id next_id = confs_at(&e->confs, status.last)->conf.next_id;
+    size_t n_moves = 0;
     int rv = OK;
     for (uint8_t i = 0; i < what->n && rv == OK; i++) {
         struct ask_change change = what->changes[i];
@@ -116,17 +157,19 @@ int changes_make(struct engine *e, const struct ask_what *what, struct answer *a
         changes[i] = (struct raft_change){.op = change.op, .id = change.id};
         if (change.op != RAFT_ADD && change.op != RAFT_MOVE) continue;
         rv = check_address(e, &change);
-        struct member *move = &moves[n_moves++];
-        move->id = change.id;
-        memcpy(move->address, change.address, sizeof move->address);
+        moves[n_moves] = (struct member){.id = change.id};
+        memcpy(moves[n_moves++].address, change.address, sizeof change.address);
     }
     if (rv == OK && handover_first(e, what, io_now(e->io))) return ERR_TRANSFERRING; /* to be asked of the next one */
-    if (rv == OK) rv = raft_change(e->raft, changes, what->n, io_now(e->io), &answer->index, term);
-    if (rv != OK) return rv; /* the addresses of an earlier change may not be in its entry yet */
-    memcpy(e->moves, moves, n_moves * sizeof *moves);
-    e->n_moves = n_moves;
-    e->news = true;
-    return OK;
+    return rv == OK ? propose(e, changes, what->n, moves, n_moves, &answer->index, term) : rv;
+}
+
+void changes_readmit(struct engine *e, enum raft_change_op op, const struct member *named)
+{
+    struct raft_change change = {.op = (uint8_t)op, .id = named->id};
+    raft_index index;
+    raft_term term;
+    propose(e, &change, 1, named, 1, &index, &term);
 }
 
 /* ---- following ---- */
@@ -145,9 +188,13 @@ void changes_follow(struct engine *e)
     forget_truncated(e);
     raft_status_get(e->raft, &status);
     const struct conf_at *at = confs_at(&e->confs, status.last);
-    if (at->index != e->conf_index || e->links_behind) {
+    if (at->index != e->conf_index || at->term != e->conf_term || e->links_behind) {
         e->conf_index = at->index;
+        e->conf_term = at->term;
+        e->conf_news = true;
+        e->conf_returns = false;
         e->members = at->conf.members;
+        for (uint8_t i = 0; i < e->members.count; i++) e->conf_returns |= e->members.list[i].returns;
         e->links_behind = links_set(e->links, &e->members) != OK;
         e->news = true;
     }

@@ -45,6 +45,13 @@ void channel_notice(struct channel *c, struct ring_item item)
     if (ring_must_wake(&c->notices)) io_notify(c->io);
 }
 
+void channel_progress(struct channel *c, uint64_t done, uint64_t total)
+{
+    c->total_bytes = total;
+    c->read_bytes = done;
+    if (ring_must_wake(&c->notices)) io_notify(c->io);
+}
+
 void channel_publish(struct channel *c)
 {
     mailbox_publish(&c->status);

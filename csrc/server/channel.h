@@ -126,6 +126,7 @@ struct server_status {
     bool learner;            /* this node has no vote (yet) */
     bool removed;            /* it was a member, and is none any more */
     bool changing;           /* a change of the members is open */
+    bool rejoining;          /* its directory was lost, or is an older copy: it has no vote until it is admitted anew */
     raft_id transfer;        /* leader: to whom it is handing over; 0 = nobody */
     raft_index conf_index;   /* of the configuration that members are from; 0 = the first one */
     bool ready;              /* a leader is known and, on itself, has committed in its term */
@@ -150,6 +151,9 @@ struct channel {
     struct ring requests, notices;
     struct mailbox status;      /* of struct server_status */
     struct err start_error;     /* written before NOTICE_STARTED */
+    char start_note[2 * ERR_TEXT_MAX]; /* what was found in the directory, for people; "" = nothing unusual. Likewise */
+    _Atomic uint64_t read_bytes, total_bytes; /* before NOTICE_STARTED: how much of the directory was read; see
+                                   channel_progress */
     _Atomic uint64_t epoch;     /* of this life of the node; written before NOTICE_STARTED */
     _Atomic uint64_t node;      /* member id, as the directory has it; written before NOTICE_STARTED */
     _Atomic uint64_t heard_us;  /* io_now of when a leader was surely there: a follower heard of it, it of a majority;
@@ -179,6 +183,8 @@ bool channel_request(struct channel *c, struct ring_item item);
 /* Engine: the same the other way. There is always room (asserted). */
 void channel_notice(struct channel *c, struct ring_item item);
 /* Engine: publishes the draft of the status and wakes the host if it sleeps. */
+/* Engine, while it recovers: so many of so many bytes (more or less) were read. */
+void channel_progress(struct channel *c, uint64_t done, uint64_t total);
 void channel_publish(struct channel *c);
 
 #pragma GCC visibility pop

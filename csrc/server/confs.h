@@ -24,6 +24,11 @@ int confs_add(struct confs *c, raft_index index, raft_term term, const struct co
 void confs_commit(struct confs *c, raft_index index);
 /* The log ends before the last of them, or has another entry there: it is void. Precondition: it is not the only one. */
 void confs_drop_last(struct confs *c);
+/* Precondition: it is set up. */
+static inline const struct conf_at *confs_latest(const struct confs *c)
+{
+    return &c->list[c->count - 1];
+}
 /* The one that governs a log that ends at index. Precondition: not forgotten. */
 const struct conf_at *confs_at(const struct confs *c, raft_index index);
 

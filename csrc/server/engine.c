@@ -185,6 +185,7 @@ static void on_turn(void *ctx)
     }
     if (e->phase == ENGINE_RUNNING) {
         changes_follow(e);
+        readmission_follow(e);
         fetch_pump(e);
         snapshotting_pump(e);
         feed_pump(e);

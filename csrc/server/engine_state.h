@@ -1,7 +1,8 @@
 /* The state of an engine, shared by its files: engine.c (life, events, requests), start.c, peers.c (what the links tell),
  * proposals.c (to the leader), ready.c (what the core wants done), feed.c (committed entries to the host), ranges.c
  * (entries that are not in memory), snapshotting.c (this node's), offers.c and fetch.c (from node to node), changes.c (who
- * the members are), handover.c (leadership given up), status.c, fault.c. */
+ * the members are), readmission.c (of a voter that has lost its directory), handover.c (leadership given up), status.c,
+ * fault.c. */
 #ifndef RAFT_SERVER_ENGINE_STATE_H
 #define RAFT_SERVER_ENGINE_STATE_H
 
@@ -55,6 +56,12 @@ struct joining {
 struct remembering {
     struct engine *engine;
     raft_id id;              /* 0 = free */
+};
+
+/* A member that has lost its directory, as its last hello said. */
+struct returning {
+    raft_id id;
+    uint64_t incarnation; /* of the new one */
 };
 
 /* A snapshot that this node takes. */
@@ -130,10 +137,19 @@ struct engine {
     struct joining joining;
     struct confs confs;               /* in the log */
     struct members members;           /* by the one that governs */
-    raft_index conf_index;            /* its index */
+    raft_index conf_index;            /* its index, and term */
+    raft_term conf_term;
+    bool conf_returns;                /* it has a member that gets its vote back */
+    bool conf_news;                   /* readmission.c has not seen it yet */
     bool links_behind;                /* the links do not know all of them, for lack of memory */
-    struct member moves[RAFT_MEMBERS_MAX]; /* addresses in the newest change, until the core has handed out its entry */
+    struct member moves[RAFT_MEMBERS_MAX]; /* addresses, and directories, in the newest change, until the core has handed
+                                              out its entry */
     size_t n_moves;
+    bool rejoining;                   /* this directory replaces one that was lost: see readmission.c */
+    bool disowned;                    /* the others do not count on it, and it is not another one yet */
+    bool renaming;                    /* the store is just making it so, or undoing it */
+    struct returning returning[RAFT_MEMBERS_MAX]; /* members in that state */
+    size_t n_returning;
     struct raft *raft;
     struct links *links;
     struct io_server *server;
@@ -262,6 +278,8 @@ void asks_free(struct engine *e);
  * As raft_change. */
 int changes_make(struct engine *e, const struct ask_what *what, struct answer *answer, raft_term *term);
 bool changes_is_voter(const struct engine *e, raft_id id);
+/* Leader: one change for a member that comes back; named: what the configuration is to say of it. It may be refused. */
+void changes_readmit(struct engine *e, enum raft_change_op op, const struct member *named);
 /* The core has taken these entries: configurations among them are remembered. */
 void changes_on_append(struct engine *e, const struct raft_message *m);
 /* A snapshot takes the place of the log up to index, with this configuration. */
@@ -284,6 +302,18 @@ void handover_tick(struct engine *e, uint64_t now);
 uint64_t handover_deadline(const struct engine *e);
 /* For how long the host has had something, and given nothing back. */
 uint64_t handover_host_lag_us(const struct engine *e, uint64_t now);
+
+/* readmission.c */
+/* A member says that it comes back with this directory in place of one that was lost; 0: that it does not. */
+void readmission_note(struct engine *e, raft_id id, uint64_t incarnation);
+/* Does this node withhold its votes, by this configuration? */
+bool readmission_withholds(const struct engine *e, const struct conf *conf);
+/* A member refuses this node for its directory: ERR_REPLACED, ERR_ROLLED_BACK. */
+void readmission_disowned(struct engine *e, int code);
+/* Once a turn: the next step of what is under way, on either side. */
+void readmission_follow(struct engine *e);
+/* What can be done for a member that is refused for its directory: a text for people. */
+void readmission_outlook(const struct engine *e, raft_id id, bool rejoining, char *text, size_t size);
 
 /* status.c */
 /* Publishes the status when there is news, or when it is time. */

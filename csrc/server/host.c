@@ -274,6 +274,15 @@ static bool look_at_status(struct host *h)
     return true;
 }
 
+static bool look_at_progress(struct host *h)
+{
+    uint64_t done = h->channel->read_bytes;
+    if (h->started || h->closed || h->machine.progress == NULL || done == h->read_bytes) return false;
+    h->read_bytes = done;
+    h->machine.progress(h->ctx, done, h->channel->total_bytes);
+    return true;
+}
+
 bool host_step(struct host *h, uint32_t entries)
 {
     ASSERT(!h->stepping && entries > 0);
@@ -281,8 +290,9 @@ bool host_step(struct host *h, uint32_t entries)
     bool more = true;
     while (more && entries > 0) {
         look_at_status(h);
+        look_at_progress(h);
         if (step_once(h, &entries)) continue;
-        more = !ring_sleep(&h->channel->notices) || look_at_status(h);
+        more = !ring_sleep(&h->channel->notices) || look_at_status(h) || look_at_progress(h);
     }
     h->stepping = false;
     return more;
@@ -298,6 +308,11 @@ const struct server_status *host_status(const struct host *h)
 uint64_t host_heard(const struct host *h)
 {
     return h->channel->heard_us;
+}
+
+const char *host_start_note(const struct host *h)
+{
+    return h->channel->start_note;
 }
 
 const struct err *host_start_error(const struct host *h)

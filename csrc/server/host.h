@@ -45,6 +45,8 @@ struct host_machine {
      * ERR_REFUSED (fenced by a later life of this node), ERR_NO_RESULT (a snapshot has overtaken it), ERR_EXPIRED (the
      * client's session is gone). Or an ask did: with what the leader has told. id: of the new member, or leader. */
     void (*done)(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id);
+    /* Before that: so many of so many bytes of the directory were read. NULL: not wanted. */
+    void (*progress)(void *ctx, uint64_t done, uint64_t total);
     /* started(code): once, after which calls are accepted if it is OK (else host_start_error says why). */
     void (*started)(void *ctx, int code);
     /* There is a newer status. */
@@ -98,6 +100,8 @@ void host_close(struct host *h);
 
 const struct server_status *host_status(const struct host *h); /* the newest taken; valid until host_step */
 uint64_t host_heard(const struct host *h); /* channel.heard_us */
+/* What was found in the directory, for people; "" = nothing unusual. Once started. */
+const char *host_start_note(const struct host *h);
 const struct err *host_start_error(const struct host *h);
 raft_index host_applied(const struct host *h);
 uint64_t host_applied_time(const struct host *h); /* leader's clock at that entry, us */

@@ -30,6 +30,7 @@ struct host {
     struct apply_batch *batch;   /* being applied */
     uint32_t batch_at;
     uint64_t node, epoch;
+    uint64_t read_bytes;         /* of the directory, as told last */
     bool started, closing, closed, halted, stepping;
 
     /* The replicated state, at one index. */

@@ -17,7 +17,8 @@ struct peer_link {
     struct dial *dialled;  /* whose link this is; NULL: an accepted link */
     raft_id from;          /* accepted: who it is; 0 until the hello was answered */
     bool admitting;        /* accepted: the life of the peer is being remembered */
-    struct links_life life; /* accepted, introduced: who it says it is */
+    bool counted;          /* accepted, introduced: see links_events.frame */
+    struct links_life life; /* introduced: who it says it is */
     enum hello_channel channel; /* accepted, introduced */
     bool doomed;           /* to be closed when the reader is done with its bytes */
     struct peer_link *next; /* accepted ones in a list */
@@ -48,6 +49,7 @@ struct links {
     struct links_events events;
     void *ctx;
     struct prng prng;
+    raft_index named;
     struct peer *list[PEERS_MAX]; /* all members but this one, and guests */
     size_t count;
     struct peer_link *accepted;
@@ -178,6 +180,21 @@ static void forget_guests(struct links *p)
 
 static void dial_drop(struct links *p, struct dial *d, const char *reason);
 
+/* Has another directory the vote of this member? */
+static bool is_counted(const struct links *p, const struct links_life *life)
+{
+    struct links_standing s = p->events.standing(p->ctx, life->id);
+    return !s.voter || s.incarnation == 0 || s.incarnation == life->incarnation;
+}
+
+/* By another configuration, other directories may have votes. */
+static void count_again(struct links *p)
+{
+    for (struct peer_link *l = p->accepted; l != NULL; l = l->next) {
+        if (l->from != 0) l->counted = is_counted(p, &l->life);
+    }
+}
+
 /* It is dialled anew, where it is now. */
 static void peer_move(struct links *p, struct peer *peer, const struct member *member)
 {
@@ -215,7 +232,25 @@ int links_set(struct links *p, const struct members *members)
         if (peer != NULL && peer->guest) peer_promote(p, peer);
         if (peer != NULL && strcmp(peer->member.address, member->address) != 0) peer_move(p, peer, member);
     }
+    count_again(p);
     return rv;
+}
+
+void links_name(struct links *p, raft_index index)
+{
+    p->named = index;
+}
+
+void links_rejoin(struct links *p, bool rejoining, bool anew)
+{
+    p->config.rejoining = rejoining;
+    while (anew && p->accepted != NULL) accepted_close(p, p->accepted);
+    for (size_t i = 0; i < p->count && anew; i++) {
+        struct dial *dials[] = {&p->list[i]->control, &p->list[i]->bulk};
+        for (size_t k = 0; k < COUNT_OF(dials); k++) {
+            if (dials[k]->state != DIAL_IDLE) dial_drop(p, dials[k], "this node's directory is another one now");
+        }
+    }
 }
 
 static struct hello my_hello(const struct links *p, raft_id to, enum hello_channel channel)
@@ -223,7 +258,7 @@ static struct hello my_hello(const struct links *p, raft_id to, enum hello_chann
     const struct store_identity *me = p->config.identity;
     struct hello h = {.protocol_min = HELLO_PROTOCOL_MIN, .protocol = HELLO_PROTOCOL, .from = me->node, .to = to,
                       .incarnation = me->incarnation, .epoch = p->config.epoch,
-                      .epoch_before = p->config.epoch_before, .rejoining = p->config.rejoining,
+                      .epoch_before = p->config.epoch_before, .named = p->named, .rejoining = p->config.rejoining,
                       .channel = (uint8_t)channel};
     memcpy(h.cluster, me->cluster, sizeof h.cluster);
     snprintf(h.name, sizeof h.name, "%s", me->name);
@@ -305,14 +340,42 @@ static void dial_up(struct links *p, struct dial *d)
     p->events.up(p->ctx, d->peer->member.id, d->channel);
 }
 
-/* What is wrong with the directory that a peer comes with? NULL: nothing. */
-static const char *directory_fault(const struct links *p, const struct hello *h)
+/* Is it the directory that has this voter's vote, and not an older copy of that? OK, ERR_REPLACED, ERR_ROLLED_BACK.
+ * One that a later configuration names than is known here need not be. */
+static int judge(const struct links *p, const struct hello *h)
 {
-    switch (store_peer_judge(p->config.store, h->from, h->incarnation, h->epoch, h->epoch_before)) {
-    case STORE_PEER_REPLACED: return "has come back with another directory";
-    case STORE_PEER_ROLLED_BACK: return "has come back with an older copy of its directory";
-    default: return NULL;
+    struct links_standing s = p->events.standing(p->ctx, h->from);
+    if (!s.voter || s.incarnation == 0) return OK;
+    if (h->incarnation != s.incarnation) return h->named > s.index ? OK : ERR_REPLACED;
+    enum store_peer_verdict v = store_peer_judge(p->config.store, h->from, h->incarnation, h->epoch, h->epoch_before);
+    return v == STORE_PEER_ROLLED_BACK ? ERR_ROLLED_BACK : OK;
+}
+
+static const char *fault_text(int code)
+{
+    return code == ERR_ROLLED_BACK ? "has come back with an older copy of its directory"
+                                   : "has come back with another directory";
+}
+
+/* What the directory before has said, and is still under way, is not heard any more: it is void. */
+static void tell_lost(struct links *p, const struct hello *h)
+{
+    enum store_peer_verdict v = store_peer_judge(p->config.store, h->from, h->incarnation, h->epoch, h->epoch_before);
+    if (v != STORE_PEER_REPLACED && v != STORE_PEER_ROLLED_BACK) return;
+    for (struct peer_link *l = p->accepted, *next; l != NULL; l = next) {
+        next = l->next;
+        if (l->from == h->from && l->life.epoch != h->epoch) accepted_close(p, l);
     }
+    p->events.lost(p->ctx, h->from);
+}
+
+/* Refused for its directory, or not: a member says whether it is to be admitted anew. */
+static void note_rejoining(struct links *p, const struct hello *h)
+{
+    const struct peer *peer = find(p, h->from);
+    bool ours = memcmp(h->cluster, p->config.identity->cluster, sizeof h->cluster) == 0;
+    if (peer == NULL || peer->guest || !ours) return;
+    p->events.rejoining(p->ctx, h->from, h->rejoining ? h->incarnation : 0);
 }
 
 /* The answer to this node's hello. */
@@ -327,16 +390,20 @@ static void dial_on_answer(struct links *p, struct dial *d, const struct frame *
         d->backoff_us = p->config.election_timeout_us; /* it will not change its mind soon */
         snprintf(text, sizeof text, "refused: %.*s", (int)(sizeof text - sizeof "refused: "), refusal.text);
         dial_drop(p, d, text);
+        if (refusal.code == ERR_REPLACED || refusal.code == ERR_ROLLED_BACK) p->events.disowned(p->ctx, id, refusal.code);
     } else if (f->type != FRAME_HELLO || hello_read(f, &h, &e) != OK) {
         dial_drop(p, d, "no hello in answer");
     } else if (h.from != id || memcmp(h.cluster, p->config.identity->cluster, sizeof h.cluster) != 0) {
         snprintf(text, sizeof text, "member %" PRIu64 " of cluster \"%.32s\" answers there", h.from, h.name);
         dial_drop(p, d, text);
-    } else if (directory_fault(p, &h) != NULL && !p->events.may_replace(p->ctx, id)) {
-        snprintf(text, sizeof text, "it %s", directory_fault(p, &h));
+    } else if (judge(p, &h) != OK) {
+        snprintf(text, sizeof text, "it %s", fault_text(judge(p, &h)));
         dial_drop(p, d, text);
+        note_rejoining(p, &h);
     } else {
+        tell_lost(p, &h);
         dial_up(p, d);
+        note_rejoining(p, &h);
     }
 }
 
@@ -369,23 +436,29 @@ static void refuse(struct links *p, struct peer_link *l, int code, const char *t
     l->heard_us = io_now(p->config.io);
 }
 
-/* Another directory than the one that is just being remembered: the first one seen counts. */
+/* Another directory than the one that is just being remembered: one after the other. */
 static bool is_second(const struct links *p, const struct hello *h)
 {
     const struct peer *peer = find(p, h->from);
     return peer != NULL && peer->remembering.id != 0 && peer->remembering.incarnation != h->incarnation;
 }
 
-/* May it come with that directory? */
-static bool is_replaced(const struct links *p, const struct hello *h)
+static int object_to_directory(const struct links *p, const struct hello *h, int code, char *text, size_t size)
 {
-    return (directory_fault(p, h) != NULL && !p->events.may_replace(p->ctx, h->from)) || is_second(p, h);
+    char outlook[ERR_TEXT_MAX];
+    p->events.outlook(p->ctx, h->from, h->rejoining, outlook, sizeof outlook);
+    int used = snprintf(text, size, "member %" PRIu64 " %s, and may have forgotten a vote and entries it acknowledged: ",
+                        h->from, fault_text(code));
+    size_t at = MIN((size_t)used, size - 1);
+    snprintf(text + at, size - at, "%.*s", (int)(size - at - 1), outlook);
+    return code;
 }
 
-/* Who may speak here? NULL: the one that says this hello. */
-static const char *objection(const struct links *p, const struct hello *h, char *text, size_t size)
+/* Who may speak here? OK: the one that says this hello. */
+static int objection(const struct links *p, const struct hello *h, char *text, size_t size)
 {
     const struct store_identity *me = p->config.identity;
+    int code = ERR_REFUSED;
     if (strcmp(h->name, me->name) != 0) {
         snprintf(text, size, "this is cluster \"%s\", not \"%s\"", me->name, h->name);
     } else if (memcmp(h->cluster, me->cluster, sizeof me->cluster) != 0) {
@@ -394,15 +467,15 @@ static const char *objection(const struct links *p, const struct hello *h, char 
         snprintf(text, size, "this is member %" PRIu64 ", not %" PRIu64, me->node, h->to);
     } else if (h->from == me->node) {
         snprintf(text, size, "%" PRIu64 " is this member itself", h->from);
-    } else if (is_replaced(p, h)) {
-        const char *fault = directory_fault(p, h);
-        snprintf(text, size, "member %" PRIu64 " %s: it may have forgotten a vote and entries it acknowledged; give it "
-                 "its old directory, or remove the member and add a new one", h->from,
-                 fault != NULL ? fault : "has come back with another directory");
+    } else if (judge(p, h) != OK) {
+        code = object_to_directory(p, h, judge(p, h), text, size);
+    } else if (is_second(p, h)) {
+        snprintf(text, size, "another directory of member %" PRIu64 " is just being remembered", h->from);
+        code = ERR_BUSY;
     } else {
-        return NULL;
+        code = OK;
     }
-    return text;
+    return code;
 }
 
 /* The newest link of a member replaces the older ones. */
@@ -413,6 +486,7 @@ static void accept_member(struct links *p, struct peer_link *l)
         if (at != l && at->from == l->life.id && at->channel == l->channel) accepted_close(p, at);
     }
     l->from = l->life.id;
+    l->counted = is_counted(p, &l->life);
     l->admitting = false;
     l->heard_us = io_now(p->config.io);
     l->reader.body_max = FRAME_BODY_MAX;
@@ -471,6 +545,7 @@ static void admit(struct links *p, struct peer_link *l, const struct hello *h)
     } else if (peer->guest || is_known(p, &l->life)) {
         accept_member(p, l);
     } else if (peer->remembering.id == 0) {
+        tell_lost(p, h);
         bool started = p->events.remember(p->ctx, l->life);
         if (started) peer->remembering = l->life;
         else refuse(p, l, ERR_BUSY, "out of memory");
@@ -503,12 +578,10 @@ static void on_hello(struct links *p, struct peer_link *l, const struct frame *f
         refuse(p, l, e.code == ERR_VERSION ? ERR_VERSION : ERR_CORRUPT, e.code != OK ? e.text : "expected one hello");
         return;
     }
-    if (objection(p, &h, text, sizeof text) == NULL) {
-        admit(p, l, &h);
-        return;
-    }
-    refuse(p, l, ERR_REFUSED, text);
-    if (h.rejoining && strcmp(h.name, p->config.identity->name) == 0 && is_replaced(p, &h)) p->events.lost(p->ctx, h.from);
+    int code = objection(p, &h, text, sizeof text);
+    if (code == OK) admit(p, l, &h);
+    else refuse(p, l, code, text);
+    note_rejoining(p, &h);
 }
 
 static void on_ping(struct links *p, struct peer_link *l, const struct frame *f)
@@ -531,7 +604,7 @@ static void on_frame(struct links *p, struct peer_link *l, const struct frame *f
     if (f->group != LINKS_GROUP) refuse(p, l, ERR_REFUSED, "this process serves no other group than 0");
     else if (l->from == 0) on_hello(p, l, f);
     else if (f->type == FRAME_PING) on_ping(p, l, f);
-    else p->events.frame(p->ctx, l->from, l->channel, f);
+    else p->events.frame(p->ctx, l->from, l->channel, l->counted, f);
 }
 
 /* Is the link still there, after one of its frames was handled? A dialled one may have been dropped. */

@@ -7,10 +7,11 @@
  *
  * A dialled link says hello, waits for the answer, and is up. A ping on it every heartbeat, echoed by the peer, tells a
  * peer that vanished without closing (no answer within the election timeout). Dialling again backs off with jitter.
- * An accepted link must say hello in time, of the same cluster, and from the directory that this node remembers for that
- * member: one that lost its directory, or came back with an older copy of it, may have forgotten a vote and what it
- * acknowledged, and is refused while it is a voter. The first incarnation seen, and each later life of it, is remembered
- * durably before the hello is answered.
+ * An accepted link must say hello in time, of the same cluster, and as a voter from the directory that has its vote
+ * (wire/conf.h): one that lost its directory, or came back with an older copy of it, may have forgotten a vote and what
+ * it acknowledged, and is refused. Each directory seen, and each later life of it, is remembered durably before the hello
+ * is answered. A voter whose directory is named by a configuration that has not arrived here yet is heard, since it may
+ * lead, but not counted.
  *
  * Members change. Whoever introduces itself as of this cluster without being a member here is a guest: it may know a
  * configuration that has not arrived here yet, and then has to be heard and answered (dissertation 4.1). */
@@ -41,19 +42,33 @@ struct links_life {
     uint64_t incarnation, epoch;
 };
 
+/* How this node counts a member. */
+struct links_standing {
+    bool voter;
+    uint64_t incarnation; /* of a voter: of the directory that has its vote; 0 = any has */
+    raft_index index;     /* of the configuration that says so */
+};
+
 struct links_events {
-    /* Any but hello and ping; not to be kept. */
-    void (*frame)(void *ctx, raft_id from, enum hello_channel channel, const struct frame *frame);
+    /* Any but hello and ping; not to be kept. counted: not so when another directory has the vote of this member, so that
+     * what it asks is to be heard, and what it answers is not. */
+    void (*frame)(void *ctx, raft_id from, enum hello_channel channel, bool counted, const struct frame *frame);
+    /* A member comes with another directory than before, or an older copy of it: what it confirmed is void. Before it is
+     * heard, or anything is said to it. */
+    void (*lost)(void *ctx, raft_id id);
     void (*up)(void *ctx, raft_id id, enum hello_channel channel); /* the dialled link */
     /* It is down; or down still, for another reason. refused: nobody listens there any more, so that its process is gone. */
     void (*down)(void *ctx, raft_id id, enum hello_channel channel, bool refused);
     /* Make this life durable (store_remember_peer), then call links_remembered, if the links are still there. One call
      * a peer at a time. false: not started. */
     bool (*remember)(void *ctx, struct links_life life);
-    /* May this member come with another directory than the one it had? (It is no voter, or is being admitted anew.) */
-    bool (*may_replace)(void *ctx, raft_id id);
-    /* It would, and may not: it has lost its directory, and asks to be admitted anew. */
-    void (*lost)(void *ctx, raft_id id);
+    struct links_standing (*standing)(void *ctx, raft_id id);
+    /* A member has said hello, and that its directory replaces one that was lost; 0: that it does not. */
+    void (*rejoining)(void *ctx, raft_id id, uint64_t incarnation);
+    /* One that is refused for its directory will ask for the reason, and what can be done: a text for people. */
+    void (*outlook)(void *ctx, raft_id id, bool rejoining, char *text, size_t size);
+    /* A member refuses this node for its directory: ERR_REPLACED, ERR_ROLLED_BACK. */
+    void (*disowned)(void *ctx, raft_id by, int code);
     /* A frame other than a hello on a link that was not introduced: *out takes the answer, after which the link is closed.
      * false: it makes no sense. */
     bool (*stranger)(void *ctx, const struct frame *frame, struct buf *out);
@@ -64,7 +79,7 @@ struct links_config {
     const struct store *store;           /* knows incarnations */
     const struct store_identity *identity;
     uint64_t epoch, epoch_before;        /* of this life */
-    bool rejoining;
+    bool rejoining;                      /* see hello.h, as the next two functions */
     const char *address;                 /* where this node can be dialled, while it is no member; read during
                                             links_new only */
     uint64_t election_timeout_us, heartbeat_us;
@@ -81,6 +96,11 @@ void links_abandon(struct links *p);
 /* Who the members are from now on; this node may be among them. Links to those that are not any more stay until they
  * break: they may have something to be told. Not from inside an event. ERR_NOMEM: some are missing, call again. */
 int links_set(struct links *p, const struct members *members);
+
+/* The newest configuration here, of this index, names this directory as a voter's; 0: none does. */
+void links_name(struct links *p, raft_index index);
+/* Tells of it in later hellos. anew: at once, everywhere; the identity has changed. Not from inside an event. */
+void links_rejoin(struct links *p, bool rejoining, bool anew);
 
 /* The world's events about links, passed on by the engine. */
 void links_accepted(struct links *p, struct io_link *link);

@@ -3,10 +3,19 @@
 
 #include "wire/message.h"
 
-static void on_message(struct engine *e, raft_id from, const struct frame *f)
+static bool is_answer(uint8_t type)
+{
+    return type == RAFT_APPEND_REPLY || type == RAFT_HEARTBEAT_REPLY || type == RAFT_VOTE_REPLY;
+}
+
+static void on_message(struct engine *e, raft_id from, bool counted, const struct frame *f)
 {
     struct raft_message m;
     if (message_read(f, &m, NULL) != OK) return;
+    if (!counted && is_answer(m.type)) {
+        message_free(&m);
+        return;
+    }
     /* A refused message (malformed, or no memory for it) is as good as lost on the way: Raft copes. A snapshot comes by
      * other ways. */
     bool taken = m.from == from && m.type != RAFT_SNAPSHOT && raft_step(e->raft, &m, io_now(e->io)) == OK;
@@ -24,16 +33,22 @@ static void on_transfer(struct engine *e, raft_id from, enum hello_channel chann
     else if (channel == HELLO_BULK || t.size == 0) fetch_on_chunk(e, from, &t);
 }
 
-static void on_frame(void *ctx, raft_id from, enum hello_channel channel, const struct frame *f)
+static void on_frame(void *ctx, raft_id from, enum hello_channel channel, bool counted, const struct frame *f)
 {
     struct engine *e = ctx;
     if (e->phase != ENGINE_RUNNING) return;
     if (f->type == FRAME_FORWARD) proposals_on_forward(e, from, f);
     else if (f->type == FRAME_FORWARD_REPLY) proposals_on_forward_reply(e, from, f);
-    else if (f->type == FRAME_MESSAGE) on_message(e, from, f);
+    else if (f->type == FRAME_MESSAGE) on_message(e, from, counted, f);
     else if (f->type == FRAME_ASK) asks_on_ask(e, from, f);
     else if (f->type == FRAME_ANSWER) asks_on_answer(e, from, f);
     else if (f->type >= FRAME_OFFER && f->type <= FRAME_FETCHED) on_transfer(e, from, channel, f);
+}
+
+static void on_lost(void *ctx, raft_id id)
+{
+    struct engine *e = ctx;
+    raft_peer_lost(e->raft, id);
 }
 
 static void on_up(void *ctx, raft_id id, enum hello_channel channel)
@@ -76,28 +91,37 @@ static bool on_remember(void *ctx, struct links_life life)
     while (r < e->remembering + COUNT_OF(e->remembering) && r->id != 0) r++;
     if (r == e->remembering + COUNT_OF(e->remembering)) return false;
     *r = (struct remembering){.engine = e, .id = life.id};
-    /* Of another directory: what the peer confirmed from the one before is void. */
-    uint64_t known = store_peer(e->store, life.id);
-    if (known != 0 && known != life.incarnation) raft_peer_lost(e->raft, life.id);
     /* A later life of the leader: the one that led is over, whether anybody saw it end or not. */
     raft_status_get(e->raft, &status);
-    if (known != 0 && life.id == status.leader) raft_leader_lost(e->raft, io_now(e->io));
+    if (store_peer(e->store, life.id) != 0 && life.id == status.leader) raft_leader_lost(e->raft, io_now(e->io));
     bool started = store_remember_peer(e->store, life.id, life.incarnation, life.epoch, on_remembered, r) == OK;
     if (!started) r->id = 0;
     return started;
 }
 
-/* A learner promises nothing: it may begin again with nothing. */
-static bool on_may_replace(void *ctx, raft_id id)
+static struct links_standing on_standing(void *ctx, raft_id id)
 {
     const struct engine *e = ctx;
-    return e->raft != NULL && !changes_is_voter(e, id);
+    const struct conf_at *at = confs_latest(&e->confs);
+    const struct member *member = members_find(&at->conf.members, id);
+    bool voter = member != NULL && conf_has_vote(&at->conf, id);
+    return (struct links_standing){.voter = voter, .incarnation = voter ? member->incarnation : 0, .index = at->index};
 }
 
-static void on_lost(void *ctx, raft_id id)
+static void on_rejoining(void *ctx, raft_id id, uint64_t incarnation)
 {
-    (void)ctx;
-    (void)id;
+    readmission_note(ctx, id, incarnation);
+}
+
+static void on_outlook(void *ctx, raft_id id, bool rejoining, char *text, size_t size)
+{
+    readmission_outlook(ctx, id, rejoining, text, size);
+}
+
+static void on_disowned(void *ctx, raft_id by, int code)
+{
+    (void)by;
+    readmission_disowned(ctx, code);
 }
 
 static bool on_stranger(void *ctx, const struct frame *frame, struct buf *out)
@@ -109,9 +133,12 @@ static bool on_stranger(void *ctx, const struct frame *frame, struct buf *out)
 }
 
 const struct links_events engine_peers = {.frame = on_frame,
+                                          .lost = on_lost,
                                           .up = on_up,
                                           .down = on_down,
                                           .remember = on_remember,
-                                          .may_replace = on_may_replace,
-                                          .lost = on_lost,
+                                          .standing = on_standing,
+                                          .rejoining = on_rejoining,
+                                          .outlook = on_outlook,
+                                          .disowned = on_disowned,
                                           .stranger = on_stranger};

@@ -1,6 +1,8 @@
 /* Starting a node: its directory, the consensus core with what the directory holds, and the links. */
 #include "server/engine_state.h"
 
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "store/format.h"
 #include "store/snapshot.h"
@@ -38,6 +40,11 @@ static void on_room(void *ctx, bool has_room)
     e->news = true;
 }
 
+static void on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    channel_progress(ctx, done, total);
+}
+
 static int open_store(struct engine *e, struct store_recovered *recovered, struct err *err)
 {
     static const struct store_events events = {on_persisted, on_store_failed, on_room};
@@ -48,6 +55,8 @@ static int open_store(struct engine *e, struct store_recovered *recovered, struc
         .seal_after_us = SEAL_AFTER_US,
         .identity = {.node = e->config.id},
         .rejoin = e->config.rejoin,
+        .progress = on_progress,
+        .progress_ctx = e->channel,
     };
     if (strlen(e->name) >= sizeof config.identity.name) return err_set(err, ERR_INVALID, "name: longer than 64 bytes");
     memcpy(config.identity.name, e->name, strlen(e->name) + 1);
@@ -107,7 +116,7 @@ static int recover_confs(struct engine *e, const struct store_recovered *recover
         rv = conf_read(entry.payload, entry.payload_size, &conf, err);
         if (rv == OK && confs_add(&e->confs, entry.index, entry.term, &conf) != OK) rv = err_set(err, ERR_NOMEM, "out of memory");
     }
-    if (rv == OK) e->members = e->confs.list[e->confs.count - 1].conf.members;
+    if (rv == OK) e->members = confs_latest(&e->confs)->conf.members;
     return rv;
 }
 
@@ -126,6 +135,7 @@ static int start_core(struct engine *e, const struct store_recovered *recovered,
                                  .lease = e->config.lease,
                                  .clock_drift_us = e->config.election_timeout_us / CLOCK_DRIFT_PART,
                                  .priority = e->config.priority,
+                                 .withhold = readmission_withholds(e, &confs_latest(&e->confs)->conf),
                                  .tap = e->config.tap};
     struct raft_conf_at *confs = mem_zero(e->confs.count, sizeof *confs);
     if (confs == NULL) return err_set(err, ERR_NOMEM, "no memory for the consensus core");
@@ -180,6 +190,8 @@ static int start_all(struct engine *e, const struct store_recovered *recovered, 
     struct channel *c = e->channel;
     e->identity = recovered->identity;
     e->epoch = recovered->epoch;
+    e->rejoining = recovered->rejoining;
+    e->conf_news = true;
     c->node = e->identity.node;
     c->epoch = e->epoch;
     c->dir = e->dir;
@@ -191,6 +203,19 @@ static int start_all(struct engine *e, const struct store_recovered *recovered, 
     return rv;
 }
 
+/* What was found, for people. */
+static void note_found(struct engine *e, const struct store_recovered *recovered)
+{
+    char *note = e->channel->start_note;
+    size_t size = sizeof e->channel->start_note;
+    if (recovered->set_aside[0] != 0) {
+        snprintf(note, size, "%s; what was there has been set aside in %s, and the others will refill this node",
+                 recovered->damaged, recovered->set_aside);
+    } else if (recovered->damaged[0] != 0) {
+        snprintf(note, size, "%s; the log has what it covered", recovered->damaged);
+    }
+}
+
 static void tell_started(struct engine *e, int code)
 {
     channel_notice(e->channel, (struct ring_item){.kind = NOTICE_STARTED, .code = code});
@@ -199,6 +224,7 @@ static void tell_started(struct engine *e, int code)
 /* With a directory that is open: the rest. */
 static void start_opened(struct engine *e, struct store_recovered *recovered)
 {
+    note_found(e, recovered);
     e->start_code = start_all(e, recovered, &e->channel->start_error);
     store_recovered_free(recovered);
     e->phase = e->start_code == OK ? ENGINE_RUNNING : ENGINE_CLOSING;

@@ -76,6 +76,7 @@ static void fill(const struct engine *e, const struct raft_status *raft, struct 
         .learner = !raft->voter,
         .removed = is_removed(e, raft),
         .changing = raft->changing,
+        .rejoining = e->rejoining || e->disowned,
         .transfer = raft->transfer,
         .conf_index = e->conf_index,
         .ready = is_ready(e, raft),

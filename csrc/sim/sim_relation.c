@@ -54,7 +54,7 @@ static const char *const input_names[] = {
     [RAFT_INPUT_COMPACT] = "compaction",  [RAFT_INPUT_SNAPSHOT_SENT] = "snapshot sent",
     [RAFT_INPUT_CHANGE] = "change of members", [RAFT_INPUT_PEER_LOST] = "peer without its log",
     [RAFT_INPUT_TRANSFER] = "transfer",   [RAFT_INPUT_LEADER_LOST] = "leader lost",
-    [RAFT_INPUT_READ] = "read",
+    [RAFT_INPUT_READ] = "read",           [RAFT_INPUT_WITHHOLD] = "withholding of votes",
 };
 
 void relation_wrong(const struct step *x, const char *section, const char *format, ...)
@@ -92,11 +92,12 @@ struct peer *relation_know(struct server *s, raft_id id)
     return &s->peers[at];
 }
 
+/* A majority; of a cluster that is to be founded, all. */
 static bool majority_has(const struct step *x, const raft_id *ids, size_t n, value_of value, uint64_t least)
 {
     size_t have = 0;
     for (size_t i = 0; i < n; i++) have += value(x, ids[i]) >= least;
-    return 2 * have > n;
+    return relation_conf(x->s)->founding ? have == n : 2 * have > n;
 }
 
 bool relation_quorum_has(const struct step *x, value_of value, uint64_t least)
@@ -276,10 +277,20 @@ static bool hears_leader(const struct step *x)
     return s->leader != 0 && heard_us != 0 && !s->leader_lost && x->input->now < heard_us + s->election_timeout_us;
 }
 
+/* The first leader's first entry is the list by which the cluster was founded: from there on a majority is enough. */
+static void found(struct step *x)
+{
+    struct raft_conf conf = *relation_conf(x->s);
+    if (!conf.founding) return;
+    conf.founding = false;
+    relation_conf_add(x->s, x->s->last + 1, &conf);
+}
+
 /* Won: nothing is known of the others' logs, and an empty entry is the first of its term (figure 3.1; 6.4). */
 static void lead(struct step *x)
 {
     struct server *s = x->s;
+    found(x);
     s->role = RAFT_LEADER;
     s->leader = s->id;
     s->led = s->term;
@@ -422,7 +433,7 @@ static void on_step_down(struct step *x)
 
 /* It is not disturbed by who has lost touch (4.2.3), and keeps its word to a leader that relies on it (6.4.1) - but for
  * a candidate that this leader has called (3.10). */
-static bool withholds(const struct step *x, const struct raft_message *m)
+static bool disturbs(const struct step *x, const struct raft_message *m)
 {
     if (m->force) return false;
     return x->input->now < x->s->promised_us || (m->term > x->s->term && hears_leader(x));
@@ -432,21 +443,23 @@ static bool withholds(const struct step *x, const struct raft_message *m)
 static void on_pre_vote(struct step *x, const struct raft_message *m)
 {
     struct peer *p = relation_know(x->s, m->from);
-    bool would = m->term > x->s->term && is_up_to_date(x, m->index, m->log_term) && !withholds(x, m);
+    bool would = m->term > x->s->term && is_up_to_date(x, m->index, m->log_term) && !x->s->withheld &&
+                 !disturbs(x, m);
     if (would) p->welcome = MAX(p->welcome, m->term);
 }
 
 static void on_vote(struct step *x, const struct raft_message *m)
 {
     struct server *s = x->s;
-    if (withholds(x, m)) return;
+    if (disturbs(x, m)) return;
     if (m->term > s->term) adopt_term(x, m->term);
     if (m->term < s->term) return;
     /* First come, first served, and only for who has all that may be committed (3.4, 3.6.1). Once a leader of the term
      * is known nobody needs the vote any more. */
-    bool free = s->vote == 0 && is_up_to_date(x, m->index, m->log_term);
+    bool free = s->vote == 0 && !s->withheld && is_up_to_date(x, m->index, m->log_term);
     if (x->after->vote == m->from && s->vote == 0) {
-        if (!free) wrong(x, "3.6.1", "it votes for a candidate whose log is behind its own");
+        if (s->withheld) wrong(x, "3.4", "it votes, and may have forgotten another vote");
+        else if (!free) wrong(x, "3.6.1", "it votes for a candidate whose log is behind its own");
         vote_for(s, m->from);
         x->timer_reset = true;
     } else if (s->vote == m->from) {
@@ -723,6 +736,13 @@ static void on_peer_lost(struct step *x)
     x->next_free = true;
 }
 
+/* It may have forgotten a vote: it stands for nothing, until it is admitted anew. */
+static void on_withhold(struct step *x)
+{
+    x->s->withheld = x->input->n != 0;
+    if (x->s->withheld && x->s->role != RAFT_FOLLOWER) relation_follow(x, 0);
+}
+
 /* ---- output: the disk ---- */
 
 static void batch_add(struct server *s, struct batch batch)
@@ -956,7 +976,7 @@ static void on_start(struct step *x)
         .vote = initial->vote, .durable_vote = initial->vote, .handed_vote = initial->vote,
         .last = initial->last, .stable = initial->last, .handed_last = initial->last,
         .commit = applied, .ready_commit = applied, .applied = applied, .snapshot = initial->snapshot,
-        .role = RAFT_FOLLOWER,
+        .role = RAFT_FOLLOWER, .withheld = config->withhold,
     };
     x->kept = s->last;
     /* Of the entry before a log the term has to be known: it is the snapshot's last, or the log's first serves as
@@ -1061,7 +1081,7 @@ void sim_relation_step(struct sim_relation *r, int node, const struct raft_input
         [RAFT_INPUT_COMPACT] = on_compact,   [RAFT_INPUT_SNAPSHOT_SENT] = on_resend,
         [RAFT_INPUT_CHANGE] = on_change,    [RAFT_INPUT_PEER_LOST] = on_peer_lost,
         [RAFT_INPUT_TRANSFER] = relation_on_transfer, [RAFT_INPUT_LEADER_LOST] = on_leader_lost,
-        [RAFT_INPUT_READ] = relation_on_read,
+        [RAFT_INPUT_READ] = relation_on_read, [RAFT_INPUT_WITHHOLD] = on_withhold,
     };
     ASSERT(node >= 1 && node <= r->nodes);
     struct server *s = &r->servers[node];

@@ -61,7 +61,7 @@ void relation_conf_first(struct step *x, raft_index index, const struct raft_con
 
 bool relation_may_campaign(const struct server *s)
 {
-    for (size_t i = 0; i < s->n_confs && !s->removed; i++) {
+    for (size_t i = 0; i < s->n_confs && !s->removed && !s->withheld; i++) {
         if (relation_is_voter(&s->confs[i].conf, s->id)) return true;
     }
     return false;
@@ -288,7 +288,8 @@ void relation_same_members(const struct step *x)
     }
     if (!same_list(is->voters, is->n_voters, ought->voters, ought->n_voters) ||
         !same_list(is->outgoing, is->n_outgoing, ought->outgoing, ought->n_outgoing) ||
-        !same_list(is->learners, is->n_learners, ought->learners, ought->n_learners)) {
+        !same_list(is->learners, is->n_learners, ought->learners, ought->n_learners) ||
+        is->founding != ought->founding) {
         wrong(x, "4.1", "its configuration is another than that of index %" PRIu64 " by the rules",
               x->after->conf_index);
     }

@@ -54,6 +54,7 @@ struct server {
     uint64_t drift_us; /* by which clocks may run apart in an election timeout */
     bool lease;        /* reads may rest on leases */
     bool corrupt; /* it has found a contradiction and takes no more inputs */
+    bool withheld; /* it may have forgotten what it promised: no votes, until it is admitted anew */
 
     /* Persistent state, and how far it is on disk. The log is the checker's, but for the configurations in it:
      * ascending, from the last one on that is committed. The last one governs (4.1). */
@@ -143,7 +144,7 @@ void relation_follow(struct step *x, raft_id leader);
 
 const struct raft_conf *relation_conf(const struct server *s); /* the one that governs */
 bool relation_is_voter(const struct raft_conf *conf, raft_id id); /* of either majority */
-/* May it be a voter, by a configuration that may be the last one to be committed (4.2.2)? */
+/* May it be a voter, by a configuration that may be the last one to be committed (4.2.2), and has not forgotten a vote? */
 bool relation_may_campaign(const struct server *s);
 /* The log begins with this configuration. */
 void relation_conf_first(struct step *x, raft_index index, const struct raft_conf *conf);

@@ -18,6 +18,14 @@ size_t identity_encode(uint8_t *body, const struct store_identity *id)
     return (size_t)(p + 4 + list_size - body);
 }
 
+uint64_t identity_draw_incarnation(struct io *io)
+{
+    uint64_t drawn;
+    do drawn = io_random(io);
+    while (drawn == 0);
+    return drawn;
+}
+
 int identity_write(struct io *io, const char *dir, const struct store_identity *id, struct err *e)
 {
     uint8_t body[IDENTITY_BYTES];

@@ -14,9 +14,11 @@ size_t identity_encode(uint8_t *body, const struct store_identity *id);
 /* false: it makes no sense. */
 bool identity_decode(struct reader *r, struct store_identity *out);
 
+/* For a directory that is new, or shall be another one for its peers. Never 0. */
+uint64_t identity_draw_incarnation(struct io *io);
+
 /* All block and name the file in their errors. */
 
-/* Written once. */
 int identity_write(struct io *io, const char *dir, const struct store_identity *id, struct err *e);
 /* ERR_NOENT: the directory has none. ERR_CORRUPT, ERR_VERSION, ERR_IO, ERR_NOMEM. */
 int identity_read(struct io *io, const char *dir, struct store_identity *out, struct err *e);

@@ -60,8 +60,8 @@ static int newest_conf(struct store *s, const struct store_recovered *r, struct 
 }
 
 /* The same without the others; they go into *lost. */
-static int alone(const struct store_recovered *r, const char *address, struct conf *conf, struct members *lost,
-                 struct err *e)
+static int alone(const struct store_recovered *r, const char *address, uint64_t incarnation, struct conf *conf,
+                 struct members *lost, struct err *e)
 {
     raft_id node = r->identity.node;
     const struct member *self = members_find(&conf->members, node);
@@ -75,6 +75,7 @@ static int alone(const struct store_recovered *r, const char *address, struct co
     for (size_t i = 0; i < conf->members.count; i++) {
         if (conf->members.list[i].id != node) lost->list[lost->count++] = conf->members.list[i];
     }
+    members.list[0].incarnation = incarnation;
     conf->members = members;
     conf->raft = members_conf(&members);
     conf->next_id = MAX(conf->next_id, node + 1);
@@ -117,11 +118,9 @@ static int append(struct store *s, const struct store_recovered *r, const struct
     return e->code;
 }
 
-/* Those that know the old incarnation will not listen to the new one; and this one waits for nobody. */
+/* Those that know the old incarnation will not count on the new one; and this one waits for nobody. */
 static int become_another(struct store *s, struct recover_report *report, struct err *e)
 {
-    do s->identity.incarnation = io_random(s->io);
-    while (s->identity.incarnation == 0);
     report->incarnation = s->identity.incarnation;
     s->peers.n = 0;
     int status = peers_write(&s->peers, e);
@@ -142,7 +141,8 @@ static int recover(struct store *s, const struct store_config *config, const cha
     *out = (struct recover_report){.node = r.identity.node, .index = r.last + 1, .term = r.term + 1};
     if (r.last >= r.first) out->term = MAX(out->term, r.runs[r.n_runs - 1].term + 1);
     status = newest_conf(s, &r, &conf, e);
-    if (status == OK) status = alone(&r, address, &conf, &out->lost, e);
+    if (status == OK) s->identity.incarnation = identity_draw_incarnation(s->io);
+    if (status == OK) status = alone(&r, address, s->identity.incarnation, &conf, &out->lost, e);
     if (status == OK) writer_kick(s);
     if (status == OK) status = append(s, &r, &conf, out, e);
     if (status == OK) status = become_another(s, out, e);

@@ -12,6 +12,7 @@
 #include "store/window.h"
 
 #define PROGRESS_BYTES (4u << 20) /* between two calls of progress() */
+#define LIFE_SPREAD US_PER_S
 #define SANE_MAX (UINT64_C(1) << 62) /* no index, number or term of ours gets there */
 
 /* One segment file. */
@@ -173,6 +174,13 @@ static int add_files(struct recovery *r, const struct io_names *names, struct er
 
 /* ---- a new directory ---- */
 
+/* Later than the one before, and than any before that, if the clock is right. Of two lives that begin with copies of one
+ * directory, both must not be the same. */
+static uint64_t next_life(struct store *s)
+{
+    return MAX(io_wall(s->io), s->epoch.life + 1) + io_random(s->io) % LIFE_SPREAD;
+}
+
 /* What an interrupted creation has left goes. */
 static int clear_leftovers(struct recovery *r, const struct io_names *names, struct err *e)
 {
@@ -200,7 +208,7 @@ static int create(struct recovery *r, const struct io_names *names, const struct
     struct store *s = r->s;
     if (clear_leftovers(r, names, e) != OK) return e->code;
     s->identity = *identity;
-    s->epoch = (struct epoch){.life = MAX(io_wall(s->io), s->epoch.life + 1)};
+    s->epoch = (struct epoch){.life = next_life(s)};
     memcpy(s->keeper.header.cluster, s->identity.cluster, sizeof s->identity.cluster);
     s->keeper.header.node = s->identity.node;
 
@@ -567,7 +575,7 @@ static int secure(struct recovery *r, struct err *e)
         return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
     }
     r->epoch_before = s->epoch.life;
-    s->epoch = (struct epoch){.life = MAX(s->epoch.life + 1, io_wall(s->io)), .batch = writer_newest_batch(s)};
+    s->epoch = (struct epoch){.life = next_life(s), .batch = writer_newest_batch(s)};
     return epoch_update(s->io, s->dir, &s->epoch, e);
 }
 
@@ -607,14 +615,6 @@ static int create_new(struct recovery *r, const struct io_names *names, const st
     s->writer.next_batch = 1;
     s->writer.sealed = true;
     return writer_init(s, NULL) ? OK : err_set(e, ERR_NOMEM, "out of memory while creating %s", s->dir);
-}
-
-static uint64_t draw_incarnation(struct store *s)
-{
-    uint64_t drawn;
-    do drawn = io_random(s->io);
-    while (drawn == 0);
-    return drawn;
 }
 
 /* ---- a directory that is lost ---- */
@@ -658,6 +658,12 @@ static int replace(struct recovery *r, struct err *e)
     return status;
 }
 
+/* The first list names no other member. */
+static bool is_alone(const struct store_identity *identity)
+{
+    return identity->list[0] != 0 && strchr(identity->list, ' ') == NULL;
+}
+
 /* The directory is to be made anew: the mark first. lost: it held something, and *e says what is wrong with it. */
 static int begin_replacing(struct recovery *r, const struct store_identity *wanted, bool lost, struct err *e)
 {
@@ -666,7 +672,11 @@ static int begin_replacing(struct recovery *r, const struct store_identity *want
     struct err ignored;
     if (lost && identity_read(s->io, s->dir, &old, &ignored) == OK) identity = old;
     if (identity.node == 0) return e->code; /* nobody knows whose it is */
-    identity.incarnation = draw_incarnation(s);
+    if (lost && is_alone(&identity)) {
+        return err_wrap(e, "%s cannot be refilled by others, since its node is the only first member: repair it by hand, "
+                        "or remove the node from its cluster and let a new one join", s->dir);
+    }
+    identity.incarnation = identity_draw_incarnation(s->io);
     if (lost) forget(r);
     if (lost) memcpy(r->damaged, e->text, sizeof r->damaged);
     s->rejoin = (struct rejoin){
@@ -727,6 +737,14 @@ static int report(struct recovery *r, struct store_recovered *out, struct err *e
     return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
 }
 
+/* The mark is there, but not the new incarnation yet (store_rejoin). */
+static int finish_renaming(struct store *s, struct err *e)
+{
+    if (s->rejoin.step != REJOIN_MOVED || s->identity.incarnation == s->rejoin.identity.incarnation) return OK;
+    s->identity.incarnation = s->rejoin.identity.incarnation;
+    return identity_write(s->io, s->dir, &s->identity, e);
+}
+
 /* Does the mark tell of a replacing that has not come to its end? */
 static bool is_unfinished(const struct recovery *r)
 {
@@ -741,6 +759,7 @@ static int open_any(struct recovery *r, const struct store_config *config, const
     if (r->identity && s->rejoin.step != REJOIN_MOVING) {
         if (identity_read(s->io, s->dir, &s->identity, e) != OK) return e->code;
         if (identity_compare(s->dir, &s->identity, &wanted, e) != OK) return e->code;
+        if (finish_renaming(s, e) != OK) return e->code;
     }
     if (is_unfinished(r)) return replace(r, e);
     if (r->identity) return open_existing(r, names, e);
@@ -749,7 +768,7 @@ static int open_any(struct recovery *r, const struct store_config *config, const
                        "empty one", s->dir, r->stranger);
     }
     if (wanted.node == 0) return err_set(e, ERR_INVALID, "%s is new: a node's id is needed to create it", s->dir);
-    wanted.incarnation = draw_incarnation(s);
+    wanted.incarnation = identity_draw_incarnation(s->io);
     return config->rejoin ? OK : create_new(r, names, &wanted, e); /* or recovery_run does, with a mark */
 }
 

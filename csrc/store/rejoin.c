@@ -72,35 +72,80 @@ int rejoin_move(struct io *io, const char *dir, const struct rejoin *rejoin, boo
     return status == OK ? io_sync_dir(io, dir, e) : status;
 }
 
+/* ---- from now on another one ---- */
+
+static void rejoin_work(struct io_job *job)
+{
+    struct store *s = CONTAINER_OF(job, struct store, rejoin.job);
+    struct rejoin *r = &s->rejoin;
+    struct rejoin mark = {.step = REJOIN_MOVED, .number = r->number, .identity = r->identity};
+    r->status = rejoin_write(s->io, s->dir, &mark, &r->error);
+    if (r->status == OK) r->status = identity_write(s->io, s->dir, &r->identity, &r->error);
+}
+
+static void end_job(struct store *s)
+{
+    s->rejoin.busy = false;
+    if (!s->closing) s->rejoin.done(s->rejoin.ctx, s->rejoin.status);
+    store_settle(s);
+}
+
+static void rejoin_done(struct io_job *job)
+{
+    struct store *s = CONTAINER_OF(job, struct store, rejoin.job);
+    if (s->rejoin.status == OK) {
+        s->rejoin.step = REJOIN_MOVED;
+        s->identity = s->rejoin.identity;
+    }
+    end_job(s);
+}
+
+static void start_job(struct store *s, void (*work)(struct io_job *), void (*finish)(struct io_job *),
+                      void (*done)(void *ctx, int status), void *ctx)
+{
+    s->rejoin.busy = true;
+    s->rejoin.done = done;
+    s->rejoin.ctx = ctx;
+    s->rejoin.job.work = work;
+    s->rejoin.job.done = finish;
+    io_submit(s->io, IO_LANE_DISK, &s->rejoin.job);
+}
+
+void store_rejoin(struct store *s, void (*done)(void *ctx, int status), void *ctx)
+{
+    ASSERT(!s->closing && s->rejoin.step == 0 && !s->rejoin.busy);
+    s->rejoin.identity = s->identity;
+    s->rejoin.identity.incarnation = identity_draw_incarnation(s->io);
+    start_job(s, rejoin_work, rejoin_done, done, ctx);
+}
+
+uint64_t store_incarnation(const struct store *s)
+{
+    return s->identity.incarnation;
+}
+
 /* ---- admitted anew ---- */
 
 static void rejoined_work(struct io_job *job)
 {
     struct store *s = CONTAINER_OF(job, struct store, rejoin.job);
     char path[FORMAT_PATH_MAX];
-    struct err e;
+    struct err *e = &s->rejoin.error;
     format_path(path, s->dir, "rejoin");
-    s->rejoin.status = io_remove(s->io, path, &e);
+    s->rejoin.status = io_remove(s->io, path, e);
     if (s->rejoin.status == ERR_NOENT) s->rejoin.status = OK; /* an earlier attempt was half successful */
-    if (s->rejoin.status == OK) s->rejoin.status = io_sync_dir(s->io, s->dir, &e);
+    if (s->rejoin.status == OK) s->rejoin.status = io_sync_dir(s->io, s->dir, e);
 }
 
 static void rejoined_done(struct io_job *job)
 {
     struct store *s = CONTAINER_OF(job, struct store, rejoin.job);
-    s->rejoin.busy = false;
     if (s->rejoin.status == OK) s->rejoin.step = 0;
-    if (!s->closing) s->rejoin.done(s->rejoin.ctx, s->rejoin.status);
-    store_settle(s);
+    end_job(s);
 }
 
 void store_rejoined(struct store *s, void (*done)(void *ctx, int status), void *ctx)
 {
     ASSERT(!s->closing && s->rejoin.step != 0 && !s->rejoin.busy);
-    s->rejoin.busy = true;
-    s->rejoin.done = done;
-    s->rejoin.ctx = ctx;
-    s->rejoin.job.work = rejoined_work;
-    s->rejoin.job.done = rejoined_done;
-    io_submit(s->io, IO_LANE_DISK, &s->rejoin.job);
+    start_job(s, rejoined_work, rejoined_done, done, ctx);
 }

@@ -1,5 +1,6 @@
 /* A directory that is made anew in place of one that was lost: the same node, another incarnation, and a mark that
- * stays until the others have admitted it anew. What was there is set aside, not deleted.
+ * stays until the others have admitted it anew. What was there is set aside, not deleted. One that is an older copy of
+ * itself keeps what it holds - it is true, and only not all - and becomes another in the same way (store_rejoin).
  *
  * The mark is the file "rejoin", written first: from then on, whenever the directory is opened, what it says is
  * carried on. Body: step 8 (enum rejoin_step), number of the directory set aside 8 (0: there was nothing), then the
@@ -21,9 +22,10 @@ struct rejoin {
     uint64_t number;
     struct store_identity identity;
 
-    struct io_job job; /* removes the mark */
+    struct io_job job; /* writes the mark and then the identity, or removes the mark */
     bool busy;
     int status;
+    struct err error;
     void (*done)(void *ctx, int status);
     void *ctx;
 };

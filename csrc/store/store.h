@@ -84,7 +84,7 @@ struct store_recovered {
                                        (store_peer_judge) */
     bool rejoining;                 /* the directory replaces one that was lost: votes and acknowledged entries may be
                                        forgotten. The node must neither vote nor campaign nor count for a quorum until
-                                       the others have admitted it anew and store_rejoined is durable */
+                                       the others have admitted it anew; then store_rejoined */
     char set_aside[STORE_SET_ASIDE_MAX]; /* name of the directory, inside this one, where a repair just now has put what
                                        was here; empty: there was none */
     raft_term term;
@@ -276,6 +276,11 @@ enum store_peer_verdict store_peer_judge(const struct store *s, uint64_t node, u
 int store_remember_peer(struct store *s, uint64_t node, uint64_t incarnation, uint64_t epoch,
                         void (*done)(void *ctx, int status), void *ctx);
 
+/* The others say that this directory is not the one that they count on: it is an older copy of itself, or was made anew
+ * without a word. It keeps what it holds, and is another incarnation from now on (store_incarnation), rejoining, durably
+ * when done(ctx, status) says OK. Precondition: it is not rejoining, and nothing of the kind is under way. */
+void store_rejoin(struct store *s, void (*done)(void *ctx, int status), void *ctx);
+uint64_t store_incarnation(const struct store *s);
 /* The others have admitted this node anew: recovered.rejoining is over, durably when done(ctx, status) says OK.
  * Precondition: it was true, and this has not been called before, or has failed. */
 void store_rejoined(struct store *s, void (*done)(void *ctx, int status), void *ctx);

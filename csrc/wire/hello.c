@@ -1,7 +1,8 @@
 #include "wire/hello.h"
 
 /* Meta of a hello, in this order and little-endian. A newer protocol may add to the end. */
-#define HELLO_FIXED (2 + 2 + 16 + 5 * 8 + 1 + 1 + 3 * 2) /* versions, numbers, flag, channel, sizes of the texts */
+#define HELLO_FIXED (2 + 2 + 16 + 6 * 8 + 1 + 1 + 3 * 2) /* versions, numbers, flag, channel, sizes of the texts */
+#define REFUSAL_FIXED 4u /* the code, before the text */
 #define HELLO_META_MAX (HELLO_FIXED + HELLO_NAME_MAX + HELLO_LIST_MAX + HELLO_ADDRESS_MAX)
 
 _Static_assert(HELLO_META_MAX <= FRAME_BODY_MAX_STRANGER, "a hello must pass before it is accepted");
@@ -43,9 +44,10 @@ bool hello_write(struct buf *out, uint32_t group, const struct hello *h)
     put_u64(p + 36, h->incarnation);
     put_u64(p + 44, h->epoch);
     put_u64(p + 52, h->epoch_before);
-    p[60] = h->rejoining;
-    p[61] = h->channel;
-    p = put_text(p + 62, h->name, HELLO_NAME_MAX);
+    put_u64(p + 60, h->named);
+    p[68] = h->rejoining;
+    p[69] = h->channel;
+    p = put_text(p + 70, h->name, HELLO_NAME_MAX);
     p = put_text(p, h->list, HELLO_LIST_MAX);
     p = put_text(p, h->address, HELLO_ADDRESS_MAX);
     return frame_write(out, FRAME_HELLO, group, meta, (size_t)(p - meta));
@@ -67,6 +69,7 @@ static int read_fields(struct reader *r, struct hello *out, struct err *e)
     out->incarnation = reader_u64(r);
     out->epoch = reader_u64(r);
     out->epoch_before = reader_u64(r);
+    out->named = reader_u64(r);
     uint8_t rejoining = reader_u8(r);
     out->rejoining = rejoining == 1;
     out->channel = reader_u8(r);
@@ -96,24 +99,26 @@ int hello_read(const struct frame *f, struct hello *out, struct err *e)
 
 bool refusal_write(struct buf *out, uint32_t group, int code, const char *text)
 {
-    uint8_t meta[4 + ERR_TEXT_MAX];
+    uint8_t meta[REFUSAL_FIXED + ERR_TEXT_MAX];
     size_t size = MIN(strlen(text), (size_t)ERR_TEXT_MAX - 1);
     ASSERT(code < 0);
     put_u32(meta, (uint32_t)code);
-    memcpy(meta + 4, text, size);
-    return frame_write(out, FRAME_REFUSAL, group, meta, 4 + size);
+    memcpy(meta + REFUSAL_FIXED, text, size);
+    return frame_write(out, FRAME_REFUSAL, group, meta, REFUSAL_FIXED + size);
 }
 
 int refusal_read(const struct frame *f, struct refusal *out, struct err *e)
 {
-    if (f->type != FRAME_REFUSAL || f->entries_size != 0 || f->meta_size < 4)
+    if (f->type != FRAME_REFUSAL || f->entries_size != 0 || f->meta_size < REFUSAL_FIXED)
         return err_set(e, ERR_CORRUPT, "malformed refusal");
-    size_t size = MIN(f->meta_size - 4, sizeof out->text - 1);
-    uint32_t code = get_u32(f->meta);
-    bool known = code == (uint32_t)ERR_VERSION || code == (uint32_t)ERR_FOREIGN || code == (uint32_t)ERR_BUSY;
-    out->code = known ? (int)code : ERR_REFUSED;
+    size_t size = MIN(f->meta_size - REFUSAL_FIXED, sizeof out->text - 1);
+    static const int known[] = {ERR_VERSION, ERR_FOREIGN, ERR_BUSY, ERR_REPLACED, ERR_ROLLED_BACK};
+    out->code = ERR_REFUSED;
+    for (size_t i = 0; i < COUNT_OF(known); i++) {
+        if (get_u32(f->meta) == (uint32_t)known[i]) out->code = known[i];
+    }
     for (size_t i = 0; i < size; i++) {
-        uint8_t c = f->meta[4 + i];
+        uint8_t c = f->meta[REFUSAL_FIXED + i];
         out->text[i] = (char)(c < ' ' || c == 0x7f ? '?' : c);
     }
     out->text[size] = '\0';

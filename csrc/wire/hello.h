@@ -24,13 +24,15 @@ struct hello {
     uint64_t incarnation;            /* of the speaker's directory: drawn when it was created, never 0 */
     uint64_t epoch, epoch_before;    /* which life of that directory this is, never 0, and which was the one before: a
                                         directory that was replaced by an older copy does not know its last life */
+    uint64_t named;                  /* index of the newest configuration in the speaker's log, if that names this
+                                        directory as a voter's; else 0 */
     bool rejoining;                  /* the directory replaces one that was lost: it must not be counted on */
     uint8_t channel;                 /* enum hello_channel */
     char address[HELLO_ADDRESS_MAX + 1]; /* where the speaker can be dialled */
 };
 
 struct refusal {
-    int code; /* ERR_REFUSED, ERR_VERSION, ERR_FOREIGN, ERR_BUSY */
+    int code; /* ERR_REFUSED, ERR_VERSION, ERR_FOREIGN, ERR_BUSY, ERR_REPLACED, ERR_ROLLED_BACK */
     char text[ERR_TEXT_MAX];
 };
 

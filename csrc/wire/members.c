@@ -33,10 +33,19 @@ int members_add(struct members *m, raft_id id, const char *address, struct err *
         m->list[at] = m->list[at - 1];
         at--;
     }
-    m->list[at].id = id;
+    m->list[at] = (struct member){.id = id};
     memcpy(m->list[at].address, address, strlen(address) + 1);
     m->count++;
     return OK;
+}
+
+void members_name(struct members *m, raft_id id, uint64_t incarnation, bool returns)
+{
+    for (uint8_t i = 0; i < m->count; i++) {
+        if (m->list[i].id != id) continue;
+        m->list[i].incarnation = incarnation;
+        m->list[i].returns = returns;
+    }
 }
 
 const struct member *members_find(const struct members *m, raft_id id)

@@ -1,4 +1,4 @@
-/* The first members of a cluster: ids and addresses, and their one form as text, "1=host:port 2=host:port". */
+/* Members of a cluster: ids and addresses, of the first ones also as text, "1=host:port 2=host:port". */
 #ifndef RAFT_WIRE_MEMBERS_H
 #define RAFT_WIRE_MEMBERS_H
 
@@ -12,6 +12,8 @@
 struct member {
     raft_id id;
     char address[ADDRESS_MAX + 1];
+    uint64_t incarnation; /* of the directory that has its vote: see wire/conf.h. 0 = none is named */
+    bool returns;         /* a learner that has lost its directory, and gets its vote back when it has caught up */
 };
 
 struct members {
@@ -19,8 +21,10 @@ struct members {
     uint8_t count;
 };
 
-/* Adds one, keeping order. ERR_INVALID: id 0 or already there, address empty, too long or with spaces, too many. */
+/* Adds one, keeping order; no incarnation is named. ERR_INVALID: id 0 or already there, address empty, too long or with spaces, too many. */
 int members_add(struct members *m, raft_id id, const char *address, struct err *e);
+/* Which directory has the vote of a member, and is it to get it back? Precondition: it is there. */
+void members_name(struct members *m, raft_id id, uint64_t incarnation, bool returns);
 const struct member *members_find(const struct members *m, raft_id id); /* NULL: not a member */
 /* Text into out (terminated). ERR_INVALID: longer than size. */
 int members_format(const struct members *m, char *out, size_t size, struct err *e);

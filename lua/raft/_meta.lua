@@ -75,6 +75,7 @@ function core.unpack(data) end
 ---@field members { id: integer, address: string }[]
 ---@field join string[]? addresses of members to ask for a place, instead of members
 ---@field lease boolean
+---@field rejoin boolean make a directory anew that is lost, and ask the others to admit it
 ---@field priority integer
 ---@field listen string?
 ---@field election_timeout number

@@ -36,15 +36,16 @@ local function clock(us) return os.date("!%Y-%m-%d %H:%M:%S", us // 1000000) .. 
 
 local function plural(n, one, many) return ("%d %s"):format(n, n == 1 and one or many) end
 
-local MAY = { [1] = "voter", [2] = "leaving voter", [4] = "learner" }
+local MAY = { [1] = "voter", [2] = "leaving voter", [3] = "leaving and voter", [4] = "learner",
+  [6] = "leaving, learner", [12] = "learner that gets its vote back", [14] = "leaving, gets its vote back" }
 
 ---The members that the bytes of a configuration name (csrc/wire/conf.h).
 local function configuration(bytes)
   local list, _, n, at = {}, ("<I8B"):unpack(bytes)
   for i = 1, n do
     local id, may, address
-    id, may, address, at = ("<I8Bs1"):unpack(bytes, at)
-    list[i] = ("%d=%s%s"):format(id, address, may == 1 and "" or " (" .. (MAY[may] or "leaving and voter") .. ")")
+    id, may, _, address, at = ("<I8BI8s1"):unpack(bytes, at)
+    list[i] = ("%d=%s%s"):format(id, address, may == 1 and "" or " (" .. (MAY[may] or "unknown") .. ")")
   end
   return table.concat(list, ", ")
 end

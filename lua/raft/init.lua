@@ -47,6 +47,9 @@ local nodes = require "raft.node"
 ---@field snapshot? { bytes: integer?, entries: integer?, keep: integer?, background: boolean? }  after so many bytes or
 ---entries of log one is taken (0: not for that), of the log keep entries stay; background: in a child process
 ---@field on_apply_error? "continue"|"halt"  what an apply that raises does to the node; default "continue"
+---@field repair? "rejoin"          a directory that is damaged is set aside; one that was emptied, or is an old copy of
+---itself, is another one from then on: the node has no vote, is refilled by the leader, and gets its vote back when it
+---has caught up. For that the others must be a majority without it. Default: such a node is refused
 ---@field log? "debug"|"info"|"warn"|"error"|false|fun(level: string, text: string, fields: table)  default: "info"
 ---and above, to stderr
 

@@ -4,6 +4,7 @@ local loop = require "raft.loop"
 local options = require "raft.options"
 local machines = require "raft.machine"
 local memberships = require "raft.members"
+local progress = require "raft.progress"
 
 local push, wait, new_waiter, deadline, may_park = loop.push, loop.wait, loop.waiter, loop.deadline, loop.may_park
 local call_inside = loop.call
@@ -164,20 +165,47 @@ local function tell_members(self, s)
   emit(self, "members", { members = members, index = s.conf_index })
 end
 
+local function tell_down(self, id, reason)
+  self.log("warn", ("peer %d is down: %s"):format(id, reason), { id = id, reason = reason })
+  emit(self, "peer_down", { id = id, reason = reason })
+end
+
+---One of the two will not have the other: that does not pass by itself, as a connection that cannot be made may.
+local function is_objection(reason)
+  return reason:find "^refused:" or reason:find "^it has come back"
+end
+
+local function tell_peer(self, id, member)
+  local was, reason = self.peers[id] or false, member.down or "closed"
+  self.peers[id] = member.connected
+  if member.connected then
+    self.objections[id] = nil
+    if was then return end
+    self.log("info", ("peer %d is up"):format(id), { id = id })
+    emit(self, "peer_up", { id = id })
+  elseif is_objection(reason) then
+    if self.objections[id] ~= reason then tell_down(self, id, reason) end
+    self.objections[id] = reason
+  elseif was then
+    tell_down(self, id, reason)
+  end
+end
+
 local function tell_peers(self, s)
   for _, member in ipairs(s.members) do
-    local id = member.id
-    if id ~= s.id and member.connected ~= (self.peers[id] or false) then
-      self.peers[id] = member.connected
-      if member.connected then
-        self.log("info", ("peer %d is up"):format(id), { id = id })
-        emit(self, "peer_up", { id = id })
-      else
-        local reason = member.down or "closed"
-        self.log("warn", ("peer %d is down: %s"):format(id, reason), { id = id, reason = reason })
-        emit(self, "peer_down", { id = id, reason = reason })
-      end
-    end
+    if member.id ~= s.id then tell_peer(self, member.id, member) end
+  end
+end
+
+---@param s table what the core tells
+local function tell_rejoining(self, s)
+  local rejoining = s.rejoining or false
+  if rejoining == (self.rejoining or false) then return end
+  self.rejoining = rejoining
+  if rejoining then
+    self.log("warn", "the others do not count on this directory: no vote until they have admitted it", {})
+  else
+    self.log("info", "the others have admitted this directory", {})
   end
 end
 
@@ -209,11 +237,19 @@ local function tell_disk(self, s)
   end
 end
 
+---Nothing is in its log yet.
+local function tell_new(self, s)
+  if s.last > 0 or #s.members < 2 or not address_of(s, s.id) then return end
+  self.log("info", "an empty log: if the cluster is new, it begins when all of its members are up, " ..
+    describe_members(s), {})
+end
+
 ---The node is there once it has started and its first status has come; what its log held then is replayed.
 local function tell_started(self, s)
   local starting = self.starting
   if not starting or not self.accepted or s.phase == "starting" then return end
   self.starting, self.recovered = nil, s.last
+  tell_new(self, s)
   if self.joins and self.voter ~= false then memberships.become_voter(self) end
   push(starting, self)
 end
@@ -225,6 +261,7 @@ local function changed(self)
   tell_leader(self, s)
   tell_members(self, s)
   tell_peers(self, s)
+  tell_rejoining(self, s)
   tell_disk(self, s)
   tell_host(self, s)
   if s.fault then tell_fault(self, s.fault_text or s.fault) end
@@ -238,7 +275,9 @@ local function refusal(self)
   return nil, "the node is closed", "closed"
 end
 
-local function on_started(self, code, message)
+---@param note string? what was found in the directory
+local function on_started(self, code, message, note)
+  if note then self.log("warn", note, {}) end
   if code then
     self.ended = true
     push(self.starting, nil, message, code)
@@ -647,6 +686,7 @@ end
 ---@field leader_age number?      seconds since its last word
 ---@field ready boolean           a leader is known and serves
 ---@field changing boolean        a change of the members is open
+---@field rejoining? true          its directory was lost, or is an older copy: no vote until the others admit it
 ---@field transfer integer?       on the leader: to whom it is handing over
 ---@field tolerates integer       voters that may still fail, as far as this node sees
 ---@field first integer           in the log
@@ -733,7 +773,8 @@ local function new_callbacks(self, given, instance, apply)
       return restored, loaded
     end,
     snapshot = function(index, bytes, us, message, code) on_snapshot(self, index, bytes, us / 1e6, message, code) end,
-    started = function(code, message) on_started(self, code, message) end,
+    started = function(code, message, note) on_started(self, code, message, note) end,
+    progress = progress.new(self.log, core.now),
     changed = function() changed(self) end,
     halted = function(message) tell_fault(self, message) end,
     closed = function() self.ended = true end,
@@ -744,7 +785,7 @@ end
 local function new_node(o)
   local self = setmetatable({
     id = o.id, name = o.name, role = "follower", term = 0, timeout = o.timeout, open = {}, waits = {},
-    voter = o.voter, joins = o.join ~= nil, peers = {}, handlers = {}, snapshots = {},
+    voter = o.voter, joins = o.join ~= nil, peers = {}, objections = {}, handlers = {}, snapshots = {},
     ended = false, ready = false, host_slow = false,
   }, Node)
   for event in pairs(EVENTS) do self.handlers[event] = {} end
@@ -789,6 +830,7 @@ function node.new(given, callback)
     pending_bytes = o.pending_bytes, command_bytes = o.command_bytes, cache_bytes = o.cache_bytes,
     snapshot_bytes = o.snapshot.bytes, snapshot_entries = o.snapshot.entries, snapshot_keep = o.snapshot.keep,
     snapshot_apart = o.snapshot.background, join = o.join, lease = o.lease, priority = o.priority,
+    rejoin = o.repair == "rejoin",
   }, self.callbacks, o.on_apply_error == "halt")
   if not self.core then return answer(callback, nil, message, code) end
   local guard <close> = setmetatable({ node = false }, ABANDONED)

@@ -57,6 +57,7 @@ local KNOWN = {
   cache_bytes = { is_integer(0, 0xffffffff), "bytes below 4 GiB", 64 << 20 },
   snapshot = { function(v) return type(v) == "table" end, "a table { bytes, entries, keep, background }" },
   on_apply_error = { function(v) return v == "continue" or v == "halt" end, '"continue" or "halt"', "continue" },
+  repair = { function(v) return v == "rejoin" end, '"rejoin", or nil' },
   log = { function(v) return v == false or type(v) == "function" or LEVELS[v] end,
     '"debug", "info", "warn", "error", a function (level, text, fields), or false', "info" },
 }

@@ -26,7 +26,7 @@ describe("raft.node with bad options", function()
   end)
 
   it("refuses options of later versions as unknown", function()
-    for _, name in ipairs { "tls", "repair", "advertise" } do
+    for _, name in ipairs { "tls", "advertise" } do
       raises("unknown option " .. name, { [name] = true })
     end
   end)

@@ -155,9 +155,9 @@ function lab.greet(w, from, to, fields)
 end
 
 ---An outsider that is taken for member `from` by `to`, in both directions: out to say things, back to hear them.
-function lab.impostor(w, from, to)
+function lab.impostor(w, from, to, fields)
   w:listen(from, "node-" .. from .. ":7000") -- unless it does already
-  local out = lab.greet(w, from, to)
+  local out = lab.greet(w, from, to, fields)
   out:expect("hello", 10)
   local lines = {}
   local back = lab.wait(w, "being dialled", function()
@@ -168,9 +168,20 @@ function lab.impostor(w, from, to)
     end
   end)
   back:expect "hello"
-  back:send(lab.hello(from, to))
+  back:send(lab.hello(from, to, fields))
   w:run(0.01)
   return out, back
+end
+
+---Members 1 and 2 are servers, one of them leads; 3, a learner, is spoken for by the spec: world, leader, the other,
+---and the lines of 3 to and from the leader.
+function lab.pair()
+  local w = lab.start({ 1, 2 }, { list = { "node-1:7000", "node-2:7000" } })
+  local leader = lab.leader(w, { 1, 2 })
+  w:change(leader, { { "add", 3, "node-3:7000" } })
+  lab.wait(w, "member 3", function() return w:status(1).members[3] and w:status(2).members[3] end)
+  local out, back = lab.impostor(w, 3, leader, { list = "1=node-1:7000 2=node-2:7000" })
+  return w, leader, 3 - leader, out, back
 end
 
 return lab

@@ -72,12 +72,44 @@ describe("a node that is dialled", function()
   end)
 
   it("refuses a member that comes back with another directory, also after a restart of its own", function()
-    lab.greet(w, 2, 1, { incarnation = 777 }):expect "hello"
-    assert.matches("come back with another directory", refusal(lab.greet(w, 2, 1, { incarnation = 778 })))
-    w:crash(1)
-    w:start(1)
-    assert.matches("give it its old directory", refusal(lab.greet(w, 2, 1, { incarnation = 778 })))
-    lab.greet(w, 2, 1, { incarnation = 777 }):expect "hello"
+    local cluster = lab.cluster()
+    cluster:crash(2)
+    assert.matches("come back with another directory", refusal(lab.greet(cluster, 2, 1)))
+    cluster:crash(1)
+    cluster:start(1)
+    assert.matches("give it its last directory", refusal(lab.greet(cluster, 2, 1)))
+  end)
+
+  it("hears one whose directory is named by a later configuration than it knows, and takes no answers of it", function()
+    local cluster, one, other, third = lab.cluster()
+    cluster:crash(one) cluster:crash(third)
+    cluster:listen(one, ("node-%d:7000"):format(one))
+    local line = lab.greet(cluster, one, other, { named = 1000 })
+    line:expect "hello"
+    local ear = lab.line(cluster, one, nil, lab.wait(cluster, "being dialled", function()
+      return cluster:accepted(one)[1]
+    end))
+    ear:expect "hello"
+    ear:send(lab.hello(one, other, { named = 1000 }))
+    local asked = 0
+    for _ = 1, 200 do -- whatever it is asked: yes
+      cluster:run(0.02)
+      ear:answer_pings()
+      for _, frame in ipairs(ear.frames) do
+        local m = frame.type == lab.frame_type.message and wire.message_read(frame)
+        if m and m.type == 5 then
+          asked = asked + 1
+          line:send(wire.message { type = 6, from = one, to = other, term = m.term, pre = m.pre, reject = false })
+        end
+      end
+      ear.frames = {}
+      assert.not_equal("leader", cluster:status(other).role)
+    end
+    assert.is_true(asked > 2)
+    local term = cluster:status(other).term + 7
+    line:send(wire.message { type = 3, from = one, to = other, term = term, commit = 0, context = 1 })
+    cluster:run(0.02)
+    assert.same({ one, term }, { cluster:status(other).leader, cluster:status(other).term })
   end)
 
   it("closes a link on which garbage comes, before and after the hello", function()
@@ -312,11 +344,12 @@ describe("a node that dials", function()
     wait_down(2, "not a raft frame")
   end)
 
-  it("has nothing to do with a member that it knows with another directory", function()
-    lab.greet(w, 2, 1, { incarnation = 777 }):expect "hello"
+  it("has nothing to do with a member that comes with another directory than has its vote", function()
+    w = lab.cluster()
+    w:crash(2) w:crash(3)
     local line = dialled(2)
     line:expect "hello"
-    line:send(lab.hello(2, 1, { incarnation = 778 }))
+    line:send(lab.hello(2, 1))
     wait_down(2, "it has come back with another directory")
   end)
 

@@ -86,12 +86,10 @@ describe("a lack of memory at any moment", function()
     end
     local frame, busy, n, asked = wire.forward(many), 0, 1, 1
     while n <= asked do
-      local w = lab.start { 1, 2 }
-      local leader = lab.leader(w, { 1, 2 })
-      local out, back = lab.impostor(w, 3, leader)
+      local w, _, _, out, back = lab.pair()
       core.mem_fail_at(n)
       out:send(frame)
-      w:run(0.02)
+      w:run(0.05)
       -- Each allocation from the hundredth on, in every build: the first hundred are of the entries themselves.
       n, asked = n < 100 and math.min(n + STRIDE, 100) or n + 1, core.mem_asked()
       core.mem_fail_at(0)

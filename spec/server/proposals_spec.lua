@@ -66,10 +66,7 @@ describe("the leader", function()
 
   -- Members 1 and 2 are servers, one of them leads; 3 is spoken for by the spec.
   before_each(function()
-    w = lab.start { 1, 2 }
-    leader = lab.leader(w, { 1, 2 })
-    other = 3 - leader
-    out, back = lab.impostor(w, 3, leader)
+    w, leader, other, out, back = lab.pair()
   end)
 
   local function command(sequence, fields)

@@ -18,7 +18,7 @@ local function start(options)
   self.state.durable_term = self.state.term
   self.check:step(1, { type = "start", now = self.now, election_timeout = T, heartbeat = HEARTBEAT, log = log,
     lease = options.lease, drift = options.drift, conf = options.conf, term = self.state.term,
-    vote = self.state.vote, applied = self.state.applied }, self.state)
+    vote = self.state.vote, applied = self.state.applied, withhold = options.withhold }, self.state)
   return self
 end
 
@@ -205,6 +205,19 @@ describe("the relation of allowed steps", function()
   forbids("to stand when a majority would not vote", "9.6", function() return start():ask() end, function(s)
     s:message("vote_reply", { pre = true, reject = true, term = 0 }, { term = 1, vote = 1, asking = false,
       deadline = s.now + T })
+  end)
+  forbids("to stand when a majority of those would who all have to agree", "9.6",
+    function() return start({ conf = { voters = { 1, 2, 3 }, founding = true } }):ask() end, function(s)
+      s:message("vote_reply", { pre = true, term = 1 }, { term = 1, vote = 1, asking = false, deadline = s.now + T })
+    end)
+  forbids("a vote of who may have forgotten another one", "3.4",
+    function() return start { withhold = true, log = { 1 } } end, function(s)
+      s:message("vote", { term = 2, index = 1, log_term = 1 }, { term = 2, vote = 2, deadline = s.now + T })
+    end)
+  forbids("to campaign for who may have forgotten a vote", "3.4",
+    function() return start { withhold = true } end, function(s) s:ask() end)
+  forbids("to lead on for who may have forgotten a vote", "3.4", leader, function(s)
+    s:take({ type = "withhold", n = 1 })
   end)
   forbids("a real vote to count as a pre-vote", "3.3", function() return start { term = 1 }:ask() end, function(s)
     s:message("vote_reply", { term = 1 }, { term = 2, vote = 1, asking = false, deadline = s.now + T })

@@ -263,6 +263,61 @@ describe("a directory made anew", function()
     assert.equal("invalid", (refused(journal.new(1), { rejoin = true, node = 0 })))
   end)
 
+  it("is not made for the only first member: nobody could refill it", function()
+    local j = assert(journal.new(1, nil, { list = "1=a:1" }):open())
+    j:append { "a" }
+    j:run():close()
+    local image = j:image()
+    image["data/epoch"] = "garbage"
+    local code, message = refused(journal.new(1, nil, nil, image), { rejoin = true })
+    assert.equal("corrupt", code)
+    assert.matches("cannot be refilled by others.*only first member.*data/epoch: damaged", message)
+    assert.is_nil(j.disk:file "data/rejoin")
+  end)
+
+  it("keeps what it holds, under another incarnation, when the others do not count on it any more", function()
+    local j = assert(journal.new(1, nil, { list = "1=a:1 2=b:2" }):open())
+    j.log:remember(2, 1111, 50)
+    j:append({ "a", "b" }, { term = 1, vote = 1 })
+    j:run()
+    local before = j.found.incarnation
+    j.log:rejoin()
+    j:run()
+    assert.same({ 2, "ok" }, { j.log:remembered() })
+    j:crash()
+    for _ = 1, 2 do
+      assert(j:open())
+      assert.is_true(j.found.rejoining)
+      assert.is_false(j.found.created)
+      assert.same({ 2, 1, 1 }, { j.found.last, j.found.term, j.found.vote })
+      assert.not_equal(before, j.found.incarnation)
+      assert.equal(1111, j.log:peer(2))
+      j:crash()
+    end
+  end)
+
+  it("is another one for good, or not at all, after a crash at any operation", function()
+    local changed, kept = 0, 0
+    for operation = 1, 12 do
+      local j = assert(journal.new(operation, { torn = 500 }, { list = "1=a:1 2=b:2" }):open())
+      j:append { "a" }
+      j:run()
+      local before = j.found.incarnation
+      j.log:rejoin()
+      j.disk:die(operation)
+      pcall(function() j.disk:run(0.1) end)
+      j:crash()
+      assert(j:open())
+      local is = j.found.incarnation
+      assert.equal(is ~= before, j.found.rejoining)
+      changed, kept = changed + (is ~= before and 1 or 0), kept + (is == before and 1 or 0)
+      j:crash()
+      assert(j:open())
+      assert.same({ is, is ~= before, 1 }, { j.found.incarnation, j.found.rejoining, j.found.last })
+    end
+    assert.is_true(changed > 0 and kept > 0)
+  end)
+
   it("is not made for a directory of another node, or of something else", function()
     local image = rotten()
     assert.equal("foreign", (refused(journal.new(1, nil, nil, image), { name = "shop", rejoin = true })))
@@ -307,7 +362,7 @@ describe("a directory made anew", function()
         local copy = {}
         for name, old in pairs(image) do copy[name] = old end
         copy[path] = bytes or nil
-        local j = journal.new(3, nil, { name = "bank", rejoin = true }, copy)
+        local j = journal.new(3, nil, { name = "bank", list = "1=a:1 2=b:2", rejoin = true }, copy)
         local ok, message, code = j:open()
         if path == "data/identity" and not bytes or ok then
           assert(ok, message)

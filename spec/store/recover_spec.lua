@@ -52,7 +52,7 @@ describe("a directory that is made to go on alone", function()
 
   it("goes on behind a snapshot", function()
     local j = left_over()
-    local conf = ("<I8B"):pack(9, 2) .. ("<I8Bs1"):pack(1, 1, "a:1") .. ("<I8Bs1"):pack(7, 1, "g:7")
+    local conf = ("<I8B"):pack(9, 2) .. ("<I8BI8s1"):pack(1, 1, 0, "a:1") .. ("<I8BI8s1"):pack(7, 1, 0, "g:7")
     assert(j:publish({ index = 40, term = 9, time = 1 << 60 }, { { 1, conf } }))
     j:append({}, { reset = 40, reset_term = 9, term = 9, vote = 0 })
     j:run():close()

@@ -18,7 +18,7 @@ end
 ---The bytes of members { id, rights, address }, whatever they are.
 local function bytes(next_id, members, count)
   local parts = { string.pack("<I8I1", next_id, count or #members) }
-  for i, m in ipairs(members) do parts[i + 1] = string.pack("<I8I1s1", m[1], m[2], m[3]) end
+  for i, m in ipairs(members) do parts[i + 1] = string.pack("<I8I1I8s1", m[1], m[2], m[4] or 0, m[3]) end
   return table.concat(parts)
 end
 
@@ -55,8 +55,10 @@ describe("a configuration", function()
     refused(bytes(4, { { 1, 1, "a" }, { 1, 4, "b" } }))            -- twice
     refused(bytes(4, { { 0, 1, "a" } }))
     refused(bytes(3, { { 1, 1, "a" }, { 3, 1, "b" } }))            -- an id that was never given
-    for _, rights in ipairs { 0, 5, 7, 8, 9, 255 } do refused(bytes(4, { { 1, 1, "a" }, { 3, rights, "b" } })) end
-    for _, rights in ipairs { 1, 2, 3, 4, 6 } do
+    for _, rights in ipairs { 0, 5, 7, 8, 9, 10, 11, 13, 15, 16, 255 } do
+      refused(bytes(4, { { 1, 1, "a" }, { 3, rights, "b" } }))
+    end
+    for _, rights in ipairs { 1, 2, 3, 4, 6, 12, 14 } do
       assert(wire.conf_read(bytes(4, { { 1, 1, "a" }, { 3, rights, "b" } })))
     end
     for _, address in ipairs { "", "a b", "a\nb", "a\0b", "\127" } do refused(bytes(4, { { 1, 1, address } })) end

@@ -37,13 +37,13 @@ end
 
 lab.hello = {
   protocol_min = 1, protocol = 1, cluster = ("c"):rep(16), name = "bank", list = "1=a:1 2=b:2",
-  from = 1, to = 2, incarnation = 0x7fffffffffffffff, epoch = 7, epoch_before = 6,
+  from = 1, to = 2, incarnation = 0x7fffffffffffffff, epoch = 7, epoch_before = 6, named = 19,
   rejoining = true, channel = 2, address = "a:1",
 }
 
 ---A joint configuration: 3 is on its way from voter to learner, 9 is coming in.
 lab.conf = {
-  next_id = 12, members = { { 1, "a:1" }, { 2, "b:2" }, { 3, "c:3" }, { 9, ("h"):rep(255) } },
+  next_id = 12, members = { { 1, "a:1", 17 }, { 2, "b:2", -1 }, { 3, "c:3", 7, true }, { 9, ("h"):rep(255) } },
   voters = { 1, 2, 9 }, outgoing = { 1, 2, 3 }, learners = { 3 },
 }
 
