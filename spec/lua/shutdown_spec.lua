@@ -144,7 +144,7 @@ describe("a Lua state that closes", function()
       local function callbacks(started)
         local c = { machine = {}, started = started }
         for _, name in ipairs { "apply", "result", "raised", "done", "save", "load", "snapshot", "changed", "halted",
-          "closed", "failed" } do
+          "closed", "failed", "progress" } do
           c[name] = function() end
         end
         return c
