@@ -64,7 +64,7 @@ static const struct member *moved(const struct engine *e, raft_id id)
 static uint64_t vote_of(const struct engine *e, const struct conf *before, raft_id id)
 {
     const struct member *was = members_find(&before->members, id);
-    if (was != NULL && was->incarnation != 0 && conf_has_vote(before, id)) return was->incarnation;
+    if (was != NULL && was->incarnation != 0 && conf_is_voter(&before->raft, id)) return was->incarnation;
     return id == e->identity.node ? e->identity.incarnation : store_peer(e->store, id);
 }
 
@@ -72,7 +72,7 @@ static struct member describe(const struct engine *e, const struct conf *before,
 {
     const struct member *move = moved(e, id), *was = members_find(&before->members, id);
     struct member member = was != NULL ? *was : (struct member){.id = id};
-    bool voter = is_in(raft->voters, raft->n_voters, id);
+    bool voter = conf_is_voter(raft, id);
     if (move != NULL) memcpy(member.address, move->address, sizeof member.address);
     if (move != NULL && move->incarnation != 0) {
         member.incarnation = move->incarnation;

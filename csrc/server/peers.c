@@ -104,7 +104,7 @@ static struct links_standing on_standing(void *ctx, raft_id id)
     const struct engine *e = ctx;
     const struct conf_at *at = confs_latest(&e->confs);
     const struct member *member = members_find(&at->conf.members, id);
-    bool voter = member != NULL && conf_has_vote(&at->conf, id);
+    bool voter = member != NULL && conf_is_voter(&at->conf.raft, id);
     return (struct links_standing){.voter = voter, .incarnation = voter ? member->incarnation : 0, .index = at->index};
 }
 

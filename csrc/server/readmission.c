@@ -91,7 +91,7 @@ bool readmission_withholds(const struct engine *e, const struct conf *conf)
     if (e->disowned) return true;          /* not another one yet */
     if (e->rejoining) return !names(e, conf);
     return me != NULL && me->incarnation != 0 && me->incarnation != e->identity.incarnation &&
-           conf_has_vote(conf, me->id);
+           conf_is_voter(&conf->raft, me->id);
 }
 
 static void on_rejoined(void *ctx, int status)
@@ -110,7 +110,7 @@ static void follow_conf(struct engine *e, const struct raft_status *status)
     const struct conf *committed = &confs_at(&e->confs, status->commit)->conf;
     bool withhold = readmission_withholds(e, latest);
     if (withhold != status->withheld) raft_withhold(e->raft, withhold, io_now(e->io));
-    bool voter = names(e, latest) && conf_has_vote(latest, e->identity.node);
+    bool voter = names(e, latest) && conf_is_voter(&latest->raft, e->identity.node);
     links_name(e->links, voter ? e->conf_index : 0);
     if (!e->rejoining || e->renaming || !names(e, committed)) return;
     if (members_find(&committed->members, e->identity.node)->returns) return; /* it will be given its vote */

@@ -2,14 +2,6 @@
 
 enum { VOTER = 1, OUTGOING = 2, LEARNER = 4, RETURNS = 8 };
 
-static bool is_in(const raft_id *ids, uint8_t n, raft_id id)
-{
-    for (uint8_t i = 0; i < n; i++) {
-        if (ids[i] == id) return true;
-    }
-    return false;
-}
-
 struct conf conf_first(const struct members *list)
 {
     struct conf c = {.members = *list, .raft = members_conf(list), .next_id = 1};
@@ -18,12 +10,15 @@ struct conf conf_first(const struct members *list)
     return c;
 }
 
-bool conf_has_vote(const struct conf *c, raft_id id)
-{
-    return is_in(c->raft.voters, c->raft.n_voters, id) || is_in(c->raft.outgoing, c->raft.n_outgoing, id);
-}
-
 /* ---- writing ---- */
+
+static bool is_in(const raft_id *ids, uint8_t n, raft_id id)
+{
+    for (uint8_t i = 0; i < n; i++) {
+        if (ids[i] == id) return true;
+    }
+    return false;
+}
 
 static uint8_t rights_of(const struct raft_conf *raft, const struct member *member)
 {

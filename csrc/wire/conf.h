@@ -32,8 +32,6 @@ struct conf {
 
 /* The configuration that a cluster starts with: all of the list are voters, and found it. */
 struct conf conf_first(const struct members *list);
-/* Is it a voter, or one of the configuration that is being left? */
-bool conf_has_vote(const struct conf *c, raft_id id);
 /* Precondition: both halves hold the same ids. false: no memory, out unchanged. */
 bool conf_write(struct buf *out, const struct conf *c);
 /* ERR_CORRUPT: cut off, out of order, no address, a member that may nothing or two things that exclude each other. Whether
