@@ -342,10 +342,11 @@ static void strike_disk(struct sim_chaos *chaos)
 
 /* ---- disks that are lost ---- */
 
-/* May this one be lost too? */
+/* May this one be lost too? A cluster that has not begun needs all of its members. */
 static bool spares(const struct sim_chaos *chaos, const struct sim_victim *v)
 {
     int lost = 0;
+    if (sim_check_committed(chaos->cluster->check) == 0) return false;
     if ((chaos->kinds & SIM_MEMBERS) != 0) return false;
     for (int i = 0; i < nodes_of(chaos); i++) {
         const struct sim_victim *other = &chaos->victims[i];
