@@ -271,8 +271,8 @@ function loop.drain(node)
   local was = busy
   busy = true
   while not node.ended do
-    step_node(node)
-    if not node.ended then core.poll() end
+    local more = step_node(node)
+    if not node.ended then core.poll(more and 0 or nil) end   -- who has more to do is told of nothing new
     local signal = core.signal()
     if signal then os.exit(signal == "SIGINT" and 130 or 143) end   -- the second one: it cannot wait
   end

@@ -46,6 +46,25 @@ describe("a signal", function()
     assert.equal(0, code)
   end)
 
+  it("closes a node that has thousands of commands to apply yet", function()
+    local output, code = lab.child([[
+      local machine = { n = 0, apply = function(self)
+        self.n = self.n + 1
+        return self.n
+      end }
+      print(raft.run(function()
+        local node <close> = assert(raft.node(options { machine = machine }))
+        assert(node:wait "ready")
+        for _ = 1, 3000 do node:propose("x", function() end) end
+        os.execute("sleep 0.5")                   -- the loop stands still: what is committed meanwhile waits for it
+        raft.stop()
+        raft.sleep(3600)
+      end))
+    ]])
+    assert.equal("stop\n", output)
+    assert.equal(0, code)
+  end)
+
   it("kills when it comes again while the first was not heard", function()
     local _, _, signal = lab.child([[
       raft.run(function()
