@@ -288,32 +288,120 @@ int lua_calls_client(lua_State *L)
     return failed ? failed : call_wait(L, n, WAITER);
 }
 
-static int join_round(lua_State *L, enum lua_round_kind kind)
+/* Joins the next round of this kind; the waiter is argument 3. 0: it has; else the number of a failure's results. */
+static int join_round(lua_State *L, struct lua_node *n, enum lua_round_kind kind)
 {
-    enum { WAITER = 3 };
-    struct lua_node *n = lua_node_check(L);
     struct lua_round *r = &n->calls.rounds[kind];
     bool starts = r->number == 0;
     int code = lua_node_refusal(n);
     if (code == OK && starts) code = round_start(n, kind);
     if (code != OK) return lua_node_fail(L, code, round_text(kind, code));
-    lua_list_append(n->calls.line, starts ? &r->running : &r->next, call_begin(L, n, WAITER));
-    return call_wait(L, n, WAITER);
-}
-
-int lua_calls_read(lua_State *L)
-{
-    return join_round(L, LUA_ROUND_READ);
-}
-
-int lua_calls_lease(lua_State *L)
-{
-    return join_round(L, LUA_ROUND_LEASE);
+    lua_list_append(n->calls.line, starts ? &r->running : &r->next, call_begin(L, n, 3));
+    return 0;
 }
 
 int lua_calls_barrier(lua_State *L)
 {
-    return join_round(L, LUA_ROUND_BARRIER);
+    struct lua_node *n = lua_node_check(L);
+    int failed = join_round(L, n, LUA_ROUND_BARRIER);
+    return failed ? failed : call_wait(L, n, 3);
+}
+
+/* ---- reads ---- */
+
+enum { READ_TIMEOUT = 2, READ_WAITER, READ_FN }; /* arguments */
+
+static int add_traceback(lua_State *L)
+{
+    luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);
+    return 1;
+}
+
+/* Raises when there is neither a function nor a query that could be asked. */
+static void check_reader(lua_State *L, struct lua_node *n)
+{
+    if (lua_isfunction(L, READ_FN)) return;
+    lua_node_push_machine(L, n);
+    if (lua_getfield(L, -1, "query") != LUA_TFUNCTION)
+        luaL_error(L, "node:read: a function (machine, index, time) expected, got %s (the machine has no query)",
+                   luaL_typename(L, READ_FN));
+    lua_settop(L, READ_FN);
+}
+
+/* Pushes what is to be called, and its arguments, whose number it returns. */
+static int push_reader(lua_State *L, struct lua_node *n)
+{
+    bool given = lua_isfunction(L, READ_FN);
+    lua_node_push_machine(L, n);
+    if (given) lua_pushvalue(L, READ_FN);
+    else lua_getfield(L, -1, "query");
+    lua_insert(L, -2);
+    if (!given) lua_pushvalue(L, READ_FN);
+    lua_pushinteger(L, (lua_Integer)host_applied(n->host));
+    lua_pushnumber(L, (lua_Number)host_applied_time(n->host) / (lua_Number)US_PER_S);
+    return given ? 3 : 4;
+}
+
+/* Calls the reader, where nobody can wait. */
+static int look(lua_State *L, struct lua_node *n)
+{
+    lua_settop(L, READ_FN);
+    lua_pushcfunction(L, add_traceback);
+    int handler = READ_FN + 1, n_arguments = push_reader(L, n);
+    n->calls.line->inside++;
+    int status = lua_pcall(L, n_arguments, 2, handler);
+    n->calls.line->inside--;
+    if (status != LUA_OK) {
+        lua_pushnil(L);
+        lua_insert(L, -2);
+        lua_pushliteral(L, "query");
+        return 3;
+    }
+    if (!lua_isnil(L, -1)) return 2;
+    lua_pop(L, 1);
+    return 1;
+}
+
+/* The round has passed, or failed; the node may have ended since. */
+static int round_passed(lua_State *L, int status, lua_KContext context)
+{
+    struct lua_node **box = lua_touserdata(L, 1);
+    (void)status;
+    (void)context;
+    if (lua_isnil(L, READ_FN + 1)) return lua_gettop(L) - READ_FN;
+    if (*box == NULL) return lua_node_fail(L, ERR_CLOSED, lua_node_text(ERR_CLOSED));
+    return look(L, *box);
+}
+
+static int read(lua_State *L, enum lua_round_kind kind)
+{
+    struct lua_node *n = lua_node_check(L);
+    lua_settop(L, READ_FN);
+    if (lua_isnil(L, READ_WAITER)) check_reader(L, n);
+    int failed = join_round(L, n, kind);
+    if (failed) return failed;
+    if (!lua_isnil(L, READ_WAITER)) return call_wait(L, n, READ_WAITER);
+    n->calls.line->parked = L;
+    return lua_yieldk(L, 0, 0, round_passed);
+}
+
+int lua_calls_read(lua_State *L)
+{
+    return read(L, LUA_ROUND_READ);
+}
+
+int lua_calls_lease(lua_State *L)
+{
+    return read(L, LUA_ROUND_LEASE);
+}
+
+int lua_calls_look(lua_State *L)
+{
+    struct lua_node *n = lua_node_check(L);
+    lua_settop(L, READ_FN);
+    lua_pushvalue(L, 2);
+    lua_replace(L, READ_FN);
+    return look(L, n);
 }
 
 /* ---- time ---- */

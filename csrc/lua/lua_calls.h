@@ -22,10 +22,14 @@ bool lua_calls_done(struct lua_node *n, uint64_t sequence, const char *text, con
 /* Methods of a node. Those with a timeout (seconds) wait, in the running coroutine, if no waiter is given (a function,
  * or a box: then they return true at once): what they return is the answer, or nil, message, code. */
 int lua_calls_propose(lua_State *L); /* (cmd, timeout, waiter) */
-int lua_calls_client(lua_State *L);  /* (session, number, cmd, timeout, waiter); session 0: opens one, answers its id */
-int lua_calls_read(lua_State *L);    /* (timeout, waiter): an index: everything committed before the call is applied */
+/* (session, number, cmd, timeout, waiter); session 0: opens one, whose id is the answer */
+int lua_calls_client(lua_State *L);
+/* (timeout, waiter, fn): everything committed before the call is applied. A waiter gets an index; without one, what
+ * fn(machine, index, time) returns is the answer, or machine:query(fn, index, time) if it is no function. */
+int lua_calls_read(lua_State *L);
 int lua_calls_lease(lua_State *L);   /* the same; the leader's lease will do */
-int lua_calls_barrier(lua_State *L); /* the same; by an entry of the log */
+int lua_calls_barrier(lua_State *L); /* (timeout, waiter): the same, by an entry of the log; its index is the answer */
+int lua_calls_look(lua_State *L);    /* (fn): what a read without a waiter calls then, now */
 int lua_calls_expire(lua_State *L);  /* (): ends what is due; seconds until the next call may be, or nil */
 int lua_calls_end(lua_State *L);     /* (message, code): ends all that still wait */
 

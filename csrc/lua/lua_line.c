@@ -264,34 +264,13 @@ static int l_simulated(lua_State *L)
     return 1;
 }
 
-static int add_traceback(lua_State *L)
-{
-    luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);
-    return 1;
-}
-
-/* call(fn, ...): where nobody can wait: true and two results; or false and the message with a traceback */
-static int l_call(lua_State *L)
-{
-    struct lua_line *line = upvalue_line(L);
-    int n = lua_gettop(L) - 1;
-    lua_pushcfunction(L, add_traceback);
-    lua_insert(L, 1);
-    line->inside++;
-    int status = lua_pcall(L, n, 2, 1);
-    line->inside--;
-    lua_pushboolean(L, status == LUA_OK);
-    lua_replace(L, 1);
-    return lua_gettop(L);
-}
-
 /* line(ours, call, failed) -> functions. ours: a table that has the coroutines that may wait; call(waiter, ...): calls
  * or tells any other waiter; failed(co, error): a coroutine has raised, or (error nil) yielded by itself. */
 static int l_line(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"push", l_push}, {"ready", l_ready}, {"park", l_park}, {"inside", l_inside}, {"simulated", l_simulated},
-        {"call", l_call}, {NULL, NULL},
+        {NULL, NULL},
     };
     lua_settop(L, 3);
     lua_line_of(L);

@@ -739,6 +739,13 @@ struct lua_node *lua_node_check(lua_State *L)
     return *box;
 }
 
+void lua_node_push_machine(lua_State *L, struct lua_node *n)
+{
+    ASSERT(!n->stepping);
+    lua_pushvalue(n->thread, SLOT_MACHINE);
+    lua_xmove(n->thread, L, 1);
+}
+
 int lua_node_fail(lua_State *L, int code, const char *text)
 {
     struct err e;
@@ -1003,7 +1010,8 @@ void lua_node_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         {"propose", lua_calls_propose}, {"client", lua_calls_client}, {"read", lua_calls_read},
-        {"lease", lua_calls_lease},  {"barrier", lua_calls_barrier}, {"expire", lua_calls_expire},
+        {"lease", lua_calls_lease},  {"barrier", lua_calls_barrier}, {"look", lua_calls_look},
+        {"expire", lua_calls_expire},
         {"end_calls", lua_calls_end}, {"snapshot", node_snapshot},  {"cancel", node_cancel},
         {"ask", node_ask},           {"heard", node_heard},
         {"step", node_step},         {"stepping", node_stepping},   {"applying", node_applying},

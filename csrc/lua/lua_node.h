@@ -66,6 +66,8 @@ struct lua_node {
 
 /* The node that is argument 1 of a method of lua_node.c's class. Raises for anything else, and when it is destroyed. */
 struct lua_node *lua_node_check(lua_State *L);
+/* Pushes its machine. Precondition: it is not in a step. */
+void lua_node_push_machine(lua_State *L, struct lua_node *n);
 /* nil, message, code: a call was refused, or ended so. */
 int lua_node_fail(lua_State *L, int code, const char *text);
 /* What refuses a call before the host is asked; OK when nothing does. */

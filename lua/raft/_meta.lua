@@ -44,8 +44,6 @@ function core.free_address() end
 ---@field park fun(): any           waits, until it is pushed
 ---@field inside fun(): boolean     below a machine, where nobody can wait
 ---@field simulated fun(on: boolean?): boolean  below the body of raft.sim, where nobody can wait; what it was
----@field call fun(fn: function, ...: any): boolean, any, any  calls fn as inside a machine: true and two results, or
----false and a message with a traceback
 
 ---@param ours table<thread, boolean>  the coroutines that may wait
 ---@param call fun(waiter: function|table, ...: any)  calls or tells any other waiter
@@ -141,18 +139,25 @@ function node:propose(cmd, timeout, waiter) end
 ---@param waiter function|table|nil
 ---@return any
 function node:client(session, number, cmd, timeout, waiter) end
----Everything committed before is applied here: the answer is an index. All that come while a round to the leader is
----under way share the next one.
+---Everything committed before is applied here: a waiter gets an index. Without one, the answer is what fn(machine,
+---index, time) returns, or machine:query(fn, index, time) if it is no function. All that come while a round to the
+---leader is under way share the next one.
 ---@param timeout number
 ---@param waiter function|table|nil
+---@param fn any
 ---@return any
-function node:read(timeout, waiter) end
+function node:read(timeout, waiter, fn) end
 ---The same; the leader's lease will do.
 ---@param timeout number
 ---@param waiter function|table|nil
+---@param fn any
 ---@return any
-function node:lease(timeout, waiter) end
----The same, by an entry of the log.
+function node:lease(timeout, waiter, fn) end
+---What such a read calls then, now: its results, or nil, message, "query".
+---@param fn any
+---@return any
+function node:look(fn) end
+---Everything committed before is applied here, by an entry of the log: the answer is its index.
 ---@param timeout number
 ---@param waiter function|table|nil
 ---@return any

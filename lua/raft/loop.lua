@@ -75,9 +75,6 @@ local run_ready, ready, park, inside = line.run, line.ready, line.park, line.ins
 ---Can the running coroutine wait here, by a call of core's that parks it?
 loop.may_park = line.may_park
 
----Calls fn where nothing can wait, as in a machine: true and what it returns (two values), or false and a message.
-loop.call = line.call
-
 ---Puts somebody in line who is resumed, called or told with these values in this turn or the next.
 ---@param waiter thread|function|table
 local function push(waiter, a, b, c)

@@ -7,7 +7,6 @@ local memberships = require "raft.members"
 local progress = require "raft.progress"
 
 local push, wait, new_waiter, deadline, may_park = loop.push, loop.wait, loop.waiter, loop.deadline, loop.may_park
-local call_inside = loop.call
 local call_options = options.call
 
 ---@alias raft.role "follower"|"candidate"|"leader"|"learner"|"removed"
@@ -436,15 +435,7 @@ end
 ---Calls the function given to read, or else the machine's query with the question.
 local function look(self, fn)
   if self.ended then return refusal(self) end
-  local ok, a, b
-  if type(fn) == "function" then
-    ok, a, b = call_inside(fn, self.machine, self.core:applied())
-  else
-    ok, a, b = call_inside(self.machine.query, self.machine, fn, self.core:applied())
-  end
-  if not ok then return nil, a, "query" end
-  if b == nil then return a end
-  return a, b
+  return self.core:look(fn)
 end
 
 ---A read of what is here, however old; within: only if a leader was heard of so many seconds ago.
@@ -482,6 +473,9 @@ end
 ---@return raft.code? code
 ---@overload async fun(self: raft.Node, cmd: any, callback: fun(a: any, b: any, code: raft.code?))
 function Node:propose(cmd, opts, callback)
+  if opts == nil and callback == nil and may_park() and not self.ended then   -- as usual
+    return self.core:propose(cmd, self.timeout)
+  end
   local timeout
   if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:propose", opts, callback) end
   local waiter = (callback or not may_park()) and new_waiter(callback, "node:propose") or nil
@@ -507,6 +501,9 @@ end
 ---@return raft.code? code "query" when fn raised
 ---@overload async fun(self: raft.Node, fn: any, callback: fun(a: any, b: any, code: raft.code?))
 function Node:read(fn, opts, callback)
+  if opts == nil and callback == nil and may_park() and not self.ended then   -- as usual
+    return self.core:read(self.timeout, nil, fn)
+  end
   if type(fn) ~= "function" and type(self.machine.query) ~= "function" then
     error("node:read: a function (machine, index, time) expected, got " .. type(fn) .. " (the machine has no query)", 2)
   end
@@ -519,7 +516,7 @@ function Node:read(fn, opts, callback)
   if how and how.stale then return read_here(self, fn, how.stale, callback) end
   timeout = timeout or self.timeout
   local round = how and how.lease and self.core.lease or self.core.read
-  if not waiter then return read_then(self, fn, round(self.core, timeout)) end
+  if not waiter then return round(self.core, timeout, nil, fn) end
   if callback then
     return settle(waiter, callback, round(self.core, timeout, function(...) callback(read_then(self, fn, ...)) end))
   end
