@@ -295,7 +295,6 @@ static void pack_value(struct packing *k, const struct level *at, int index)
 const uint8_t *lua_packer_pack(lua_State *L, struct lua_packer *p, int index, const char *what, size_t *size)
 {
     struct packing k = {.L = L, .p = p, .what = what};
-    luaL_checkstack(L, 8, "packing");
     if (p->bytes.capacity > PACKER_KEEP) packer_empty(p);
     p->n_pairs = 0; /* a call before may have been left by an error */
     p->bytes.size = 0;
@@ -455,7 +454,6 @@ bool lua_unpack_value(lua_State *L, const uint8_t *data, size_t size)
 {
     struct unpacking u = {.L = L, .in = {.data = data, .size = size}};
     int top = lua_gettop(L);
-    luaL_checkstack(L, 6, "unpacking");
     bool good = unpack_value(&u);
     if (good && left(&u) > 0) good = fail(&u, "bytes are left over");
     if (good) return true;

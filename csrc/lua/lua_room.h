@@ -33,7 +33,8 @@ void lua_uv_open(lua_State *L);    /* lua_uv.c: core.world, the real world's io,
 /* lua_pack.c, for lua_node.c: packing without a Lua string in between. */
 struct lua_packer; /* a userdata-backed buffer, reused from call to call */
 struct lua_packer *lua_packer_new(lua_State *L);   /* pushes the userdata that owns it */
-/* The packed bytes of the value at index: valid until the next call on p. Raises as said above. */
+/* The packed bytes of the value at index: valid until the next call on p. Raises as said above. Precondition, also of
+ * the next one: a few free slots on the stack, as every C function has them. */
 const uint8_t *lua_packer_pack(lua_State *L, struct lua_packer *p, int index, const char *what, size_t *size);
 /* Pushes the value packed in data; false (and pushes a message instead) when data is no packed value. Raises only for
  * lack of memory. */
