@@ -95,8 +95,8 @@ return {
   {
     name = "half of the votes are enough",
     file = "csrc/core/quorum.c",
-    old = [[size_t granted = 0, refused = 0, majority = n / 2 + 1;]],
-    new = [[size_t granted = 0, refused = 0, majority = n / 2;]],
+    old = [[if (granted >= least) return QUORUM_WON;]],
+    new = [[if (granted + 1 >= least) return QUORUM_WON;]],
     harm = "two leaders in one term",
   },
   {
@@ -429,8 +429,8 @@ return {
   {
     name = "the epoch is not bumped at a start",
     file = "csrc/store/recovery.c",
-    old = [[.life = MAX(s->epoch.life + 1, io_wall(s->io)),]],
-    new = [[.life = s->epoch.life,]],
+    old = [[.life = next_life(s), .batch]],
+    new = [[.life = s->epoch.life, .batch]],
     harm = "sequences of two lives are the same: new commands are taken for applied ones",
   },
   {
@@ -487,9 +487,9 @@ return {
   },
   {
     name = "a wiped directory comes back under its old incarnation",
-    file = "csrc/store/recovery.c",
-    old = [[do drawn = io_random(s->io);]],
-    new = [[do drawn = s->io != NULL;]],
+    file = "csrc/store/identity.c",
+    old = [[do drawn = io_random(io);]],
+    new = [[do drawn = io != NULL;]],
     harm = "a voter that has forgotten its vote and its entries votes on",
   },
 
@@ -843,17 +843,20 @@ return {
     name = "a learner counts as a voter",
     area = "members",
     file = "csrc/core/quorum.c",
-    old = [[uint64_t reached = majority_reached(conf->voters, conf->n_voters, value, ctx);]],
-    new = [[raft_id all[3 * RAFT_MEMBERS_MAX];
-    uint64_t reached = majority_reached(all, conf_members(conf, all), value, ctx);]],
+    old = [[list_reached(conf->voters, conf->n_voters, deciding(conf, conf->n_voters), value, ctx);]],
+    new = [[0;
+    raft_id all[3 * RAFT_MEMBERS_MAX];
+    size_t n = conf_members(conf, all);
+    reached = list_reached(all, n, deciding(conf, n), value, ctx);]],
     harm = "an entry is committed that no majority of the voters has",
   },
   {
     name = "a joint configuration commits by one majority",
     area = "members",
     file = "csrc/core/quorum.c",
-    old = [[return MIN(reached, majority_reached(conf->outgoing, conf->n_outgoing, value, ctx));]],
-    new = [[return reached;]],
+    old = [[return MIN(reached, outgoing);]],
+    new = [[(void)outgoing;
+    return reached;]],
     harm = "the old members elect a leader without a committed entry",
   },
   {
@@ -986,9 +989,8 @@ return {
     name = "a member that was removed is sent to as before",
     area = "members",
     file = "csrc/core/peers.c",
-    old = [[if (!has_id(ids, n, r->peers[i].id)) continue;]],
+    old = [[if (!ids_have(ids, n, r->peers[i].id)) continue;]],
     new = [[(void)ids;
-        (void)has_id;
         (void)n;]],
     harm = "the leader serves one that must not hear of anything",
   },
@@ -996,8 +998,8 @@ return {
     name = "a node that was removed campaigns on",
     area = "members",
     file = "csrc/core/roles.c",
-    old = [[if (r->removed) return false;]],
-    new = [[]],
+    old = [[if (r->removed || r->withheld) return false;]],
+    new = [[if (r->withheld) return false;]],
     harm = "it disturbs the others with every election timeout",
   },
   {
@@ -1020,8 +1022,9 @@ return {
     name = "a change that is refused takes the addresses of the one before",
     area = "members",
     file = "csrc/server/changes.c",
-    old = [[if (rv != OK) return rv; /* the addresses of an earlier change may not be in its entry yet */]],
-    new = [[]],
+    old = [[int rv = raft_change(e->raft, changes, n, io_now(e->io), index, term);]],
+    new = [[e->n_moves = 0;
+    int rv = raft_change(e->raft, changes, n, io_now(e->io), index, term);]],
     harm = "a member without an address: the leader dies of it",
   },
   {
@@ -1126,8 +1129,8 @@ return {
     name = "a read does not wait until its index is applied here",
     area = "members",
     file = "csrc/server/host_asks.c",
-    old = [[if (ask->answer.code != OK || ask->answer.index <= h->applied) {]],
-    new = [[if (ask->answer.code != OK || ask->what.kind == ASK_READ) {]],
+    old = [[if (ask->answer.code != OK || ask->answer.index <= h->applied || removes(ask, h->node)) {]],
+    new = [[if (ask->answer.code != OK || ask->what.kind == ASK_READ || removes(ask, h->node)) {]],
     harm = "what was acknowledged before is not seen",
   },
   {
