@@ -183,9 +183,6 @@ struct raft_change {
 int raft_change(struct raft *r, const struct raft_change *changes, size_t n, uint64_t now, raft_index *index,
                 raft_term *term);
 
-#define RAFT_CATCH_UP_ROUNDS 10u /* a learner that has not caught up after so many rounds is too slow to become a voter:
-                                    its promotion should be given up (dissertation 4.2.1) */
-
 /* Leader: the peer has come back without its log (another incarnation of a learner): what it confirmed is void. */
 void raft_peer_lost(struct raft *r, raft_id peer);
 
@@ -318,7 +315,7 @@ struct raft_peer_status {
     uint64_t contact_us;      /* last message from it in this term; 0 = never */
     uint64_t rtt_us;          /* of the last heartbeat; 0 = not known */
     bool caught_up;           /* its last round of catching up took less than T */
-    uint32_t rounds;          /* that it has finished; see RAFT_CATCH_UP_ROUNDS */
+    uint32_t rounds;          /* of catching up that it has finished (dissertation 4.2.1) */
     int32_t priority;
 };
 bool raft_peer_status_get(const struct raft *r, raft_id peer, struct raft_peer_status *out);

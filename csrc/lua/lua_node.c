@@ -310,7 +310,8 @@ static struct news news_of(const struct server_status *s)
 {
     struct news now = {.term = s->term, .leader = s->leader, .role = s->role, .phase = s->phase,
                        .fault = s->fault, .ready = s->ready, .learner = s->learner, .removed = s->removed,
-                       .rejoining = s->rejoining, .conf_index = s->conf_index, .disk = s->disk};
+                       .rejoining = s->rejoining, .conf_index = s->conf_index, .disk = s->disk,
+                       .host_slow = s->host_slow};
     for (uint8_t i = 0; i < s->n_members; i++)
         if (s->members[i].connected) now.connected |= UINT32_C(1) << i;
     for (uint8_t i = 0; i < s->n_members; i++) {
@@ -327,9 +328,11 @@ static void on_changed(void *ctx, const struct server_status *status)
     struct lua_node *n = ctx;
     struct news now = news_of(status), *old = &n->news;
     bool same = now.term == old->term && now.leader == old->leader && now.role == old->role &&
-                now.phase == old->phase && now.connected == old->connected && now.objected == old->objected && now.fault == old->fault &&
+                now.phase == old->phase && now.connected == old->connected && now.objected == old->objected &&
+                now.fault == old->fault &&
                 now.ready == old->ready && now.learner == old->learner && now.removed == old->removed &&
-                now.rejoining == old->rejoining && now.conf_index == old->conf_index && now.disk == old->disk;
+                now.rejoining == old->rejoining && now.conf_index == old->conf_index && now.disk == old->disk &&
+                now.host_slow == old->host_slow;
     n->news = now;
     if (!same && !n->muted) tell(n, SLOT_CHANGED, 0, NULL);
 }

@@ -19,7 +19,7 @@ struct news {
     uint32_t connected; /* a bit a member */
     uint32_t objected;  /* likewise: one of the two will not have the other */
     int fault;
-    bool ready, learner, removed, rejoining;
+    bool ready, learner, removed, rejoining, host_slow;
     raft_index conf_index;
     const char *disk;
 };

@@ -53,8 +53,7 @@ function lab.machine(replies)
   return machine
 end
 
----Options of a node that is quick to elect itself. On a busy machine it may do so more than once: a disk that takes
----longer than an election timeout makes a leader step down.
+---Options of a node that is quick to elect itself.
 function lab.options(changes)
   local options = { id = 1, machine = lab.machine(), election_timeout = 0.1, heartbeat = 0.02, timeout = 30,
     log = false }

@@ -475,9 +475,12 @@ describe("a node's status", function()
   after_each(lab.clean)
 
   it("has its fields", lab.run(function()
-    local node <close> = lab.node { id = 3, name = "bank" }
+    local machine = lab.machine()
+    machine.version = 7
+    local node <close> = lab.node { id = 3, name = "bank", machine = machine }
     node:propose(1)
     local s = lab.leading(node)
+    assert.same({ 7, "number" }, { s.machine_version, type(s.host.lag) })
     assert.same({ 3, "bank", "leader", 3, true, 0 }, { s.id, s.name, s.role, s.leader, s.ready, s.tolerates })
     assert.equal(s.address, s.leader_address)
     assert.truthy(raft._VERSION:find(s.version, 1, true))
@@ -495,6 +498,23 @@ describe("a node's status", function()
       connected = s.members[1].connected } })
     assert.equal(1, #node:members())
     assert.truthy(tostring(node):find("^raft.node 3 %(%a+%)$"))
+  end))
+
+  it("is followed by an event when this program has left it alone for too long", lab.run(function()
+    local node <close> = lab.node { host_timeout = 0.2 }
+    local slow
+    node:on("slow", function(data) slow = slow or data.what == "host" and data end)
+    node:propose(1)
+    for _ = 1, 50 do
+      local done
+      node:propose(2, function() done = true end)
+      local over = os.clock() + 0.5
+      repeat until os.clock() > over
+      while not done do raft.sleep(0.01) end
+      if slow then break end
+    end
+    assert.truthy(slow.seconds >= 0.2)
+    assert.equal(1, (node:propose(1)))
   end))
 
   it("stays readable after close", lab.run(function()
