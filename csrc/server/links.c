@@ -32,7 +32,7 @@ struct dial {
     bool wanted;           /* there is something to be said */
     struct peer_link end;
     struct buf out;
-    uint64_t dial_at_us, backoff_us, ping_at_us;
+    uint64_t dial_at_us, backoff_us, ping_at_us, up_us;
     char down[ERR_TEXT_MAX];
 };
 
@@ -280,7 +280,8 @@ static void dial_lost(struct links *p, struct dial *d, const char *reason, bool 
     frame_reader_free(&d->end.reader);
     buf_free(&d->out);
     uint64_t doubled_us = MIN(MAX(2 * d->backoff_us, LINKS_BACKOFF_MIN_US), longest_us);
-    d->backoff_us = was_up ? LINKS_BACKOFF_MIN_US : doubled_us;
+    bool lasted = was_up && now >= d->up_us + p->config.heartbeat_us;
+    d->backoff_us = lasted ? LINKS_BACKOFF_FIRST_US : was_up ? LINKS_BACKOFF_MIN_US : doubled_us;
     d->dial_at_us = now + d->backoff_us / 2 + prng_below(&p->prng, d->backoff_us / 2 + 1);
     if (news) p->events.down(p->ctx, d->peer->member.id, d->channel, refused);
 }
@@ -335,7 +336,7 @@ static void dial_up(struct links *p, struct dial *d)
     d->state = DIAL_UP;
     d->down[0] = '\0';
     d->backoff_us = 0;
-    d->end.heard_us = io_now(p->config.io);
+    d->end.heard_us = d->up_us = io_now(p->config.io);
     d->ping_at_us = d->end.heard_us + p->config.heartbeat_us;
     p->events.up(p->ctx, d->peer->member.id, d->channel);
 }

@@ -32,6 +32,7 @@
 #define LINKS_GUESTS_MAX 8u                /* peers that are no members */
 #define LINKS_HANDSHAKE_US (5 * US_PER_S)  /* time for a hello */
 #define LINKS_BACKOFF_MIN_US (20 * US_PER_MS)
+#define LINKS_BACKOFF_FIRST_US (2 * US_PER_MS) /* after a link that lasted: if its process died, that is to be known */
 #define LINKS_PONGS_BYTES (64u << 10)      /* unsent bytes to one peer that pings and does not read: no pongs beyond */
 
 struct links;

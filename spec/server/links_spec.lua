@@ -387,6 +387,29 @@ describe("a node that dials", function()
     assert.is_true(w:status(1).members[2].connected)
   end)
 
+  it("dials at once when a link breaks that has lasted, and not so soon when it breaks again", function()
+    local function greet(line)
+      line:expect "hello"
+      line:send(lab.hello(2, 1))
+      return line
+    end
+    local function dialled_after(line)
+      local before, ms = #w:accepted(2), 0
+      w:hang_up(line.id)
+      repeat
+        w:run(0.001)
+        ms = ms + 1
+      until #w:accepted(2) == before
+      return ms
+    end
+    local line = greet(dialled(2))
+    for _ = 1, 2 do line:expect "ping" end
+    assert.truthy(dialled_after(line) <= 3)
+    line = greet(lab.line(w, 2, nil, w:accepted(2)[1]))
+    w:run(0.005)
+    assert.truthy(dialled_after(line) >= 10)
+  end)
+
   it("dials again and again, but not without pause", function()
     local events = w:run(60)
     assert.is_true(events < 20000, events)
