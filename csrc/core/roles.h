@@ -27,9 +27,9 @@ void role_wait(struct raft *r, uint64_t now);
 bool role_has_live_leader(const struct raft *r, uint64_t now);
 /* Leader: when a majority was last heard of. */
 uint64_t role_quorum_contact(const struct raft *r, uint64_t now);
-/* May this node campaign? Not while it withholds its votes. A voter by the latest configuration, or by one that may still be in force: a node that is
- * being removed, and alone has the entry that says so, must be able to lead until that is committed (dissertation
- * 4.2.2). */
+/* May this node campaign? Not while it withholds its votes. A voter by the latest configuration, or by one that may still
+ * be in force: a node that is being removed, and alone has the entry that says so, must be able to lead until that is
+ * committed (dissertation 4.2.2). */
 bool role_is_electable(const struct raft *r);
 
 #pragma GCC visibility pop

@@ -571,8 +571,8 @@ static int method_transfer_to(lua_State *L)
 {
     struct lua_raft *u = check_raft(L);
     raft_id chosen, except = (raft_id)luaL_checkinteger(L, 4);
-    struct raft_wish wish = {.match = (raft_index)luaL_checkinteger(L, 2), .applied = (raft_index)luaL_checkinteger(L, 3),
-                             .except = &except, .n_except = 1};
+    struct raft_wish wish = {.match = (raft_index)luaL_checkinteger(L, 2),
+                             .applied = (raft_index)luaL_checkinteger(L, 3), .except = &except, .n_except = 1};
     int rv = raft_transfer_to(u->raft, &wish, check_now(L, 5), &chosen);
     if (rv != OK) return push_result(L, rv);
     lua_pushinteger(L, (lua_Integer)chosen);

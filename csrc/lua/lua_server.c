@@ -482,6 +482,7 @@ static int servers_start(lua_State *L)
         .election_timeout_us = field(L, 3, "election_timeout_us", 200 * US_PER_MS),
         .heartbeat_us = field(L, 3, "heartbeat_us", 40 * US_PER_MS),
         .host_timeout_us = field(L, 3, "host_timeout_us", 10 * US_PER_S),
+        .lease = field(L, 3, "lease", 0) != 0,
         .pending = (uint32_t)field(L, 3, "pending", 256),
         .command_bytes = (uint32_t)field(L, 3, "command_bytes", 1u << 20),
         .cache_bytes = (uint32_t)field(L, 3, "cache_bytes", 16u << 20),

@@ -1,6 +1,6 @@
 /* What this node's host wants of the leader that is no entry of the log: from which index on a read may be answered, a
- * change of the members, a hand-over. The leader may be this node or another one; reads are asked again when it changes,
- * changes are not: whether they have been made is then not known. */
+ * change of the members, a hand-over. The leader may be this node or another one; reads are asked again when it
+ * changes, changes are not: whether they have been made is then not known. */
 #include "server/engine_state.h"
 
 #include "base/mem.h"

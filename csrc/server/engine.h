@@ -20,7 +20,7 @@ struct engine_config {
     struct members members;       /* first members; used while the directory is empty */
     const char *listen;           /* NULL = this member's address in the list */
     uint64_t election_timeout_us, heartbeat_us;
-    uint64_t host_timeout_us;     /* a host that has something to apply and gives nothing back for so long stands still */
+    uint64_t host_timeout_us;     /* a host that has something to apply and does not go on for so long stands still */
     uint32_t pending;             /* most proposals of this node open at once */
     uint32_t command_bytes;       /* largest payload */
     uint32_t cache_bytes;
@@ -44,11 +44,13 @@ struct engine *engine_new(const struct engine_config *config, struct channel *ch
  * the error, followed by io_stop). */
 int engine_start(struct engine *e);
 
-/* After REQUEST_CLOSE the engine (a leader hands over first) closes links and store, pushes NOTICE_CLOSED and calls io_stop. */
+/* After REQUEST_CLOSE the engine (a leader hands over first) closes links and store, pushes NOTICE_CLOSED and calls
+ * io_stop. */
 
 /* After its thread has ended (or after engine_start failed, or was never called). NULL is allowed. */
 void engine_free(struct engine *e);
-/* As engine_free, of an engine whose world has died with all links and jobs (a simulated crash): makes no call of io. */
+/* As engine_free, of an engine whose world has died with all links and jobs (a simulated crash): makes no call of
+ * io. */
 void engine_abandon(struct engine *e);
 
 /* The core, for checks in the simulator; NULL before start and after close. */

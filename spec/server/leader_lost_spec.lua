@@ -47,6 +47,17 @@ describe("a leader whose process dies", function()
     assert.equal("applied", propose(w, leader, "y"))
   end)
 
+  it("is replaced after the election timeout where it was promised a lease: it might live, and answer reads", function()
+    for _ = 1, 5 do
+      local w, leader, follower, other = lab.cluster { lease = 1 }
+      local term = w:status(leader).term
+      w:run(2 * T)
+      w:crash(leader)
+      assert.truthy(until_next(w, follower, term) > 0.8 * T)
+      assert.equal("applied", propose(w, other, "x"))
+    end
+  end)
+
   it("without a word, with its machine, is replaced after the election timeout", function()
     local w, leader, follower, other = lab.cluster()
     local term = w:status(leader).term
