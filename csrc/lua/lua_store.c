@@ -464,7 +464,12 @@ static int log_recovered(lua_State *L)
     lua_setfield(L, -2, "snapshot");
     set_confs(L, r);
     set_integer(L, "progress", log->progress);
-    set_integer(L, "epoch_before", r->epoch_before);
+    lua_newtable(L);
+    for (lua_Integer i = 0; i < (lua_Integer)STORE_LIVES && r->lives_before[i] != 0; i++) {
+        lua_pushinteger(L, (lua_Integer)r->lives_before[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "lives_before");
     set_bool(L, "rejoining", r->rejoining);
     set_text(L, "set_aside", r->set_aside);
     set_text(L, "damaged", r->damaged);
@@ -670,18 +675,24 @@ static int log_remembered(lua_State *L)
     return 2;
 }
 
-/* log:judge(node, incarnation, epoch, before) */
+/* log:judge(node, incarnation, epoch, { lives before, newest first }) */
 static int log_judge(lua_State *L)
 {
     static const char *const names[] = {"new", "known", "later", "rolled back", "replaced"};
+    uint64_t before[STORE_LIVES] = {0};
+    luaL_checktype(L, 5, LUA_TTABLE);
+    for (lua_Integer i = 0; i < (lua_Integer)STORE_LIVES; i++) {
+        lua_rawgeti(L, 5, i + 1);
+        before[i] = (uint64_t)luaL_optinteger(L, -1, 0);
+        lua_pop(L, 1);
+    }
     enum store_peer_verdict verdict =
         store_peer_judge(to_open_log(L)->store, (uint64_t)luaL_checkinteger(L, 2), (uint64_t)luaL_checkinteger(L, 3),
-                         (uint64_t)luaL_checkinteger(L, 4), (uint64_t)luaL_checkinteger(L, 5));
+                         (uint64_t)luaL_checkinteger(L, 4), before);
     lua_pushstring(L, names[verdict]);
     return 1;
 }
 
-/* Tells like remember(). */
 /* As log:remember, log:remembered tells of its end. */
 static int log_rejoin(lua_State *L)
 {
@@ -691,6 +702,7 @@ static int log_rejoin(lua_State *L)
     return 0;
 }
 
+/* Likewise. */
 static int log_rejoined(lua_State *L)
 {
     struct log *log = to_open_log(L);

@@ -325,7 +325,13 @@ static int write_hello(lua_State *L)
     h.to = get_integer(L, 1, "to");
     h.incarnation = get_integer(L, 1, "incarnation");
     h.epoch = get_integer(L, 1, "epoch");
-    h.epoch_before = get_integer(L, 1, "epoch_before");
+    lua_getfield(L, 1, "before");
+    for (lua_Integer i = 0; i < (lua_Integer)HELLO_LIVES && lua_istable(L, -1); i++) {
+        lua_rawgeti(L, -1, i + 1);
+        h.before[i] = (uint64_t)luaL_optinteger(L, -1, 0);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
     h.named = get_integer(L, 1, "named");
     lua_getfield(L, 1, "rejoining");
     h.rejoining = lua_toboolean(L, -1);
@@ -353,7 +359,12 @@ static int read_hello(lua_State *L)
     set_integer(L, "to", h.to);
     set_integer(L, "incarnation", h.incarnation);
     set_integer(L, "epoch", h.epoch);
-    set_integer(L, "epoch_before", h.epoch_before);
+    lua_newtable(L);
+    for (lua_Integer i = 0; i < (lua_Integer)HELLO_LIVES && h.before[i] != 0; i++) {
+        lua_pushinteger(L, (lua_Integer)h.before[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "before");
     set_integer(L, "named", h.named);
     lua_pushboolean(L, h.rejoining);
     lua_setfield(L, -2, "rejoining");

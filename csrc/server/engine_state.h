@@ -134,6 +134,7 @@ struct engine {
     struct store *store;
     struct store_identity identity;
     uint64_t epoch;
+    uint64_t before[STORE_LIVES];     /* lives of this directory */
     struct joining joining;
     struct confs confs;               /* in the log */
     struct members members;           /* by the one that governs */

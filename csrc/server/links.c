@@ -258,9 +258,10 @@ static struct hello my_hello(const struct links *p, raft_id to, enum hello_chann
     const struct store_identity *me = p->config.identity;
     struct hello h = {.protocol_min = HELLO_PROTOCOL_MIN, .protocol = HELLO_PROTOCOL, .from = me->node, .to = to,
                       .incarnation = me->incarnation, .epoch = p->config.epoch,
-                      .epoch_before = p->config.epoch_before, .named = p->named, .rejoining = p->config.rejoining,
+                      .named = p->named, .rejoining = p->config.rejoining,
                       .channel = (uint8_t)channel};
     memcpy(h.cluster, me->cluster, sizeof h.cluster);
+    memcpy(h.before, p->config.before, sizeof h.before);
     snprintf(h.name, sizeof h.name, "%s", me->name);
     snprintf(h.list, sizeof h.list, "%s", me->list);
     snprintf(h.address, sizeof h.address, "%s", p->address);
@@ -348,7 +349,7 @@ static int judge(const struct links *p, const struct hello *h)
     struct links_standing s = p->events.standing(p->ctx, h->from);
     if (!s.voter || s.incarnation == 0) return OK;
     if (h->incarnation != s.incarnation) return h->named > s.index ? OK : ERR_REPLACED;
-    enum store_peer_verdict v = store_peer_judge(p->config.store, h->from, h->incarnation, h->epoch, h->epoch_before);
+    enum store_peer_verdict v = store_peer_judge(p->config.store, h->from, h->incarnation, h->epoch, h->before);
     return v == STORE_PEER_ROLLED_BACK ? ERR_ROLLED_BACK : OK;
 }
 
@@ -361,7 +362,7 @@ static const char *fault_text(int code)
 /* What the directory before has said, and is still under way, is not heard any more: it is void. */
 static void tell_lost(struct links *p, const struct hello *h)
 {
-    enum store_peer_verdict v = store_peer_judge(p->config.store, h->from, h->incarnation, h->epoch, h->epoch_before);
+    enum store_peer_verdict v = store_peer_judge(p->config.store, h->from, h->incarnation, h->epoch, h->before);
     if (v != STORE_PEER_REPLACED && v != STORE_PEER_ROLLED_BACK) return;
     for (struct peer_link *l = p->accepted, *next; l != NULL; l = next) {
         next = l->next;
@@ -508,8 +509,8 @@ static struct peer_link *find_admitting(const struct links *p, raft_id id, enum 
 
 static bool is_known(const struct links *p, const struct links_life *life)
 {
-    return store_peer_judge(p->config.store, life->id, life->incarnation, life->epoch, life->epoch) ==
-           STORE_PEER_KNOWN;
+    static const uint64_t none[STORE_LIVES];
+    return store_peer_judge(p->config.store, life->id, life->incarnation, life->epoch, none) == STORE_PEER_KNOWN;
 }
 
 /* Who waits is answered; a member that dialled several times meanwhile, on its newest link of each channel alone. */

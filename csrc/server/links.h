@@ -79,7 +79,8 @@ struct links_config {
     struct io *io;
     const struct store *store;           /* knows incarnations */
     const struct store_identity *identity;
-    uint64_t epoch, epoch_before;        /* of this life */
+    uint64_t epoch;                      /* of this life */
+    const uint64_t *before;              /* STORE_LIVES: those before it */
     bool rejoining;                      /* see hello.h, as the next two functions */
     const char *address;                 /* where this node can be dialled, while it is no member; read during
                                             links_new only */

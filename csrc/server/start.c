@@ -173,7 +173,7 @@ static int start_links(struct engine *e, const struct store_recovered *recovered
                                   .store = e->store,
                                   .identity = &e->identity,
                                   .epoch = recovered->epoch,
-                                  .epoch_before = recovered->epoch_before,
+                                  .before = e->before,
                                   .rejoining = recovered->rejoining,
                                   .address = me != NULL ? me->address : listen,
                                   .election_timeout_us = e->config.election_timeout_us,
@@ -190,6 +190,7 @@ static int start_all(struct engine *e, const struct store_recovered *recovered, 
     struct channel *c = e->channel;
     e->identity = recovered->identity;
     e->epoch = recovered->epoch;
+    memcpy(e->before, recovered->lives_before, sizeof e->before);
     e->rejoining = recovered->rejoining;
     e->conf_news = true;
     c->node = e->identity.node;

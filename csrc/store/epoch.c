@@ -3,11 +3,19 @@
 #include "base/hash.h"
 #include "store/format.h"
 
-#define COPY_BYTES 40u
-#define HASHED 32u
+#define HASHED (32u + 8u * HELLO_LIVES)
+#define COPY_BYTES (HASHED + 8u)
 #define VERSION 1u
 
 static const uint8_t magic[8] = {'R', 'a', 'f', 't', 'L', 'i', 'f', 'e'};
+
+void epoch_begin_life(struct epoch *epoch, uint64_t life)
+{
+    ASSERT(life > epoch->life);
+    memmove(epoch->before + 1, epoch->before, sizeof epoch->before - sizeof epoch->before[0]);
+    epoch->before[0] = epoch->life;
+    epoch->life = life;
+}
 
 static void encode(uint8_t *p, const struct epoch *epoch)
 {
@@ -16,6 +24,7 @@ static void encode(uint8_t *p, const struct epoch *epoch)
     put_u32(p + 8, VERSION);
     put_u64(p + 16, epoch->life);
     put_u64(p + 24, epoch->batch);
+    for (size_t i = 0; i < HELLO_LIVES; i++) put_u64(p + 32 + 8 * i, epoch->before[i]);
     put_u64(p + HASHED, hash64(p, HASHED, 0));
 }
 
@@ -23,8 +32,12 @@ static void encode(uint8_t *p, const struct epoch *epoch)
 static void decode(const uint8_t *p, struct epoch *out, bool *newer_version)
 {
     if (memcmp(p, magic, sizeof magic) != 0 || get_u64(p + HASHED) != hash64(p, HASHED, 0)) return;
-    if (get_u32(p + 8) != VERSION) *newer_version = true;
-    else *out = (struct epoch){.life = get_u64(p + 16), .batch = get_u64(p + 24)};
+    if (get_u32(p + 8) != VERSION) {
+        *newer_version = true;
+        return;
+    }
+    *out = (struct epoch){.life = get_u64(p + 16), .batch = get_u64(p + 24)};
+    for (size_t i = 0; i < HELLO_LIVES; i++) out->before[i] = get_u64(p + 32 + 8 * i);
 }
 
 static bool is_newer(const struct epoch *a, const struct epoch *b)

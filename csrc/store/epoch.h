@@ -13,18 +13,24 @@
  *       12    4  zero
  *       16    8  life
  *       24    8  number of the newest durable batch that is no seal; 0 = none
- *       32    8  hash of bytes 0..31 */
+ *       32  128  lives before this one, newest first; 0 = none
+ *      160    8  hash of bytes 0..159 */
 #ifndef RAFT_STORE_EPOCH_H
 #define RAFT_STORE_EPOCH_H
 
 #include "base/io.h"
+#include "wire/hello.h"
 
 #pragma GCC visibility push(hidden)
 
 struct epoch {
     uint64_t life;  /* at least the wall clock when it began, us */
     uint64_t batch; /* the newest durable one that is no seal; 0 = none */
+    uint64_t before[HELLO_LIVES]; /* lives, newest first */
 };
+
+/* The next life of the same directory: life becomes the newest of those before. batch is left as it is. */
+void epoch_begin_life(struct epoch *epoch, uint64_t life);
 
 /* All block and name the file in their errors: ERR_FULL, ERR_IO, ERR_NOMEM. */
 

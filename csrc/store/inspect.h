@@ -20,7 +20,7 @@ struct inspect_visitor {
 struct inspection;
 
 /* Looks through all of dir. force: even while a node has it, whose last writes may then look torn or missing. *out:
- * what store_open would tell (epoch and epoch_before: of the last life); freed by store_recovered_free. *found is OK,
+ * what store_open would tell (epoch: of the last life); freed by store_recovered_free. *found is OK,
  * or what store_open would refuse it with: *out and *in then tell what could be read before that. ERR_LOCKED,
  * ERR_NOMEM, ERR_IO: there is no *in. */
 int inspect_open(struct inspection **in, struct io *io, const char *dir, bool force,

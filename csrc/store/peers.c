@@ -159,14 +159,23 @@ uint64_t store_peer(const struct store *s, uint64_t node)
     return known != NULL ? known->incarnation : 0;
 }
 
+/* Is it one of the lives that a directory has had? One that is older than all that are told of may be. */
+static bool had_life(const uint64_t before[STORE_LIVES], uint64_t epoch)
+{
+    for (size_t i = 0; i < STORE_LIVES; i++) {
+        if (before[i] == epoch) return true;
+    }
+    return epoch < before[STORE_LIVES - 1];
+}
+
 enum store_peer_verdict store_peer_judge(const struct store *s, uint64_t node, uint64_t incarnation, uint64_t epoch,
-                                         uint64_t before)
+                                         const uint64_t before[STORE_LIVES])
 {
     const struct peer_known *known = find(s->peers.known, s->peers.n, node);
     if (known == NULL) return STORE_PEER_NEW;
     if (known->incarnation != incarnation) return STORE_PEER_REPLACED;
     if (known->epoch == epoch) return STORE_PEER_KNOWN;
-    return before >= known->epoch ? STORE_PEER_LATER : STORE_PEER_ROLLED_BACK;
+    return had_life(before, known->epoch) ? STORE_PEER_LATER : STORE_PEER_ROLLED_BACK;
 }
 
 int store_remember_peer(struct store *s, uint64_t node, uint64_t incarnation, uint64_t epoch,

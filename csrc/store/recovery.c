@@ -33,7 +33,6 @@ struct recovery {
     bool identity;       /* there is one */
     bool created;        /* the directory is new, or made anew */
     bool is_void;        /* the log is: the snapshot is ahead of it */
-    uint64_t epoch_before; /* the life before this one */
     bool set_aside;      /* what was here has been, just now */
     struct block **confs; /* entries of that type, in the log */
     size_t n_confs, confs_capacity;
@@ -208,7 +207,7 @@ static int create(struct recovery *r, const struct io_names *names, const struct
     struct store *s = r->s;
     if (clear_leftovers(r, names, e) != OK) return e->code;
     s->identity = *identity;
-    s->epoch = (struct epoch){.life = next_life(s)};
+    s->epoch = (struct epoch){.life = next_life(s)}; /* of another directory than before, if there was one */
     memcpy(s->keeper.header.cluster, s->identity.cluster, sizeof s->identity.cluster);
     s->keeper.header.node = s->identity.node;
 
@@ -574,8 +573,8 @@ static int secure(struct recovery *r, struct err *e)
     if (newest == NULL && !writer_init(s, NULL)) {
         return err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);
     }
-    r->epoch_before = s->epoch.life;
-    s->epoch = (struct epoch){.life = next_life(s), .batch = writer_newest_batch(s)};
+    epoch_begin_life(&s->epoch, next_life(s));
+    s->epoch.batch = writer_newest_batch(s);
     return epoch_update(s->io, s->dir, &s->epoch, e);
 }
 
@@ -724,13 +723,13 @@ static int report(struct recovery *r, struct store_recovered *out, struct err *e
         .created = r->created,
         .identity = s->identity,
         .epoch = s->epoch.life,
-        .epoch_before = r->epoch_before,
         .rejoining = s->rejoin.step != 0,
         .term = s->term,
         .vote = s->vote,
         .snapshot = store_snapshot(s),
         .torn_bytes = r->torn,
     };
+    memcpy(out->lives_before, s->epoch.before, sizeof out->lives_before);
     memcpy(out->damaged, r->damaged, sizeof out->damaged);
     if (r->set_aside) rejoin_set_aside_name(out->set_aside, s->rejoin.number);
     if (report_log(r, out) == OK) return OK;
@@ -845,7 +844,6 @@ int recovery_look(struct store *s, const struct inspect_visitor *visitor, struct
     int status = io_list(s->io, s->dir, &names, e);
     if (status == OK) status = look(&r, &names, e);
     s->durable_last = s->writer.last = s->map.last;
-    r.epoch_before = s->epoch.life;
     int reported = report(&r, out, status == OK ? e : &ignored);
     if (status == OK) status = reported;
     hand_over(&r);

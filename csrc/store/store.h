@@ -28,6 +28,7 @@
 #include "base/io.h"
 #include "core/raft.h"
 #include "wire/entry.h"
+#include "wire/hello.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -36,6 +37,7 @@ struct store;
 #define STORE_NAME_MAX 64u
 #define STORE_LIST_MAX 2048u
 #define STORE_SET_ASIDE_MAX 40u
+#define STORE_LIVES HELLO_LIVES
 #define STORE_SEGMENT_MIN (64u << 10)
 #define STORE_SEGMENT_MAX (1u << 30)
 
@@ -79,7 +81,7 @@ struct store_recovered {
     bool created;                   /* the directory was empty and has just been made */
     struct store_identity identity; /* as stored */
     uint64_t epoch;                 /* which life of this node this is: durable, larger than any before it */
-    uint64_t epoch_before;          /* the life before; 0 = this is the first. Peers tell by it a directory that has
+    uint64_t lives_before[STORE_LIVES]; /* the lives before, newest first; 0 = none. Peers tell by them a directory that has
                                        been rolled back: it does not know of a life that they have seen
                                        (store_peer_judge) */
     bool rejoining;                 /* the directory replaces one that was lost: votes and acknowledged entries may be
@@ -267,10 +269,11 @@ enum store_peer_verdict {
                               that was seen here, and may have forgotten a vote and entries acknowledged in it */
     STORE_PEER_REPLACED,   /* another directory: the old one has been emptied or lost */
 };
-/* What to think of a peer that says this of itself (epoch, before: as recovered.epoch and .epoch_before there). An old
- * copy is told when the node had a life of its own since the copy was made, and a member that judges saw that life. */
+/* What to think of a peer that says this of itself (epoch, before: as recovered.epoch and .lives_before there). An old copy is
+ * told when the node had a life of its own since the copy was made, and a member that judges saw that life; however
+ * often it was started since, but for more than STORE_LIVES times. */
 enum store_peer_verdict store_peer_judge(const struct store *s, uint64_t node, uint64_t incarnation, uint64_t epoch,
-                                         uint64_t before);
+                                         const uint64_t before[STORE_LIVES]);
 /* Remembers one and its life, in place of what was known of it; done(ctx, status) on the engine's thread once it is
  * durable. ERR_NOMEM: not started. */
 int store_remember_peer(struct store *s, uint64_t node, uint64_t incarnation, uint64_t epoch,

@@ -1,7 +1,7 @@
 #include "wire/hello.h"
 
 /* Meta of a hello, in this order and little-endian. A newer protocol may add to the end. */
-#define HELLO_FIXED (2 + 2 + 16 + 6 * 8 + 1 + 1 + 3 * 2) /* versions, numbers, flag, channel, sizes of the texts */
+#define HELLO_FIXED (2 + 2 + 16 + (5 + HELLO_LIVES) * 8 + 1 + 1 + 3 * 2) /* versions, numbers, flag, channel, sizes of the texts */
 #define REFUSAL_FIXED 4u /* the code, before the text */
 #define HELLO_META_MAX (HELLO_FIXED + HELLO_NAME_MAX + HELLO_LIST_MAX + HELLO_ADDRESS_MAX)
 
@@ -43,11 +43,12 @@ bool hello_write(struct buf *out, uint32_t group, const struct hello *h)
     put_u64(p + 28, h->to);
     put_u64(p + 36, h->incarnation);
     put_u64(p + 44, h->epoch);
-    put_u64(p + 52, h->epoch_before);
-    put_u64(p + 60, h->named);
-    p[68] = h->rejoining;
-    p[69] = h->channel;
-    p = put_text(p + 70, h->name, HELLO_NAME_MAX);
+    for (size_t i = 0; i < HELLO_LIVES; i++) put_u64(p + 52 + 8 * i, h->before[i]);
+    p += 52 + 8 * HELLO_LIVES;
+    put_u64(p, h->named);
+    p[8] = h->rejoining;
+    p[9] = h->channel;
+    p = put_text(p + 10, h->name, HELLO_NAME_MAX);
     p = put_text(p, h->list, HELLO_LIST_MAX);
     p = put_text(p, h->address, HELLO_ADDRESS_MAX);
     return frame_write(out, FRAME_HELLO, group, meta, (size_t)(p - meta));
@@ -68,7 +69,7 @@ static int read_fields(struct reader *r, struct hello *out, struct err *e)
     out->to = reader_u64(r);
     out->incarnation = reader_u64(r);
     out->epoch = reader_u64(r);
-    out->epoch_before = reader_u64(r);
+    for (size_t i = 0; i < HELLO_LIVES; i++) out->before[i] = reader_u64(r);
     out->named = reader_u64(r);
     uint8_t rejoining = reader_u8(r);
     out->rejoining = rejoining == 1;

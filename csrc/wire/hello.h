@@ -12,6 +12,7 @@
 #define HELLO_NAME_MAX 64u      /* bytes of a cluster's name */
 #define HELLO_LIST_MAX 2048u    /* bytes of the list of first members, as text */
 #define HELLO_ADDRESS_MAX 255u
+#define HELLO_LIVES 16u         /* earlier lives of its directory that a node tells of */
 
 enum hello_channel { HELLO_CONTROL = 1, HELLO_BULK = 2 };
 
@@ -22,8 +23,9 @@ struct hello {
     char list[HELLO_LIST_MAX + 1];   /* first members, "1=host:port 2=host:port"; printed when clusters differ */
     uint64_t from, to;               /* member ids: the speaker's, and whom it takes the other for */
     uint64_t incarnation;            /* of the speaker's directory: drawn when it was created, never 0 */
-    uint64_t epoch, epoch_before;    /* which life of that directory this is, never 0, and which was the one before: a
-                                        directory that was replaced by an older copy does not know its last life */
+    uint64_t epoch;                  /* which life of that directory this is, never 0 */
+    uint64_t before[HELLO_LIVES];    /* and which were before it, newest first; 0 = there was none. A directory that was
+                                        replaced by an older copy does not know of its last life */
     uint64_t named;                  /* index of the newest configuration in the speaker's log, if that names this
                                         directory as a voter's; else 0 */
     bool rejoining;                  /* the directory replaces one that was lost: it must not be counted on */

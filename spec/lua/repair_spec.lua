@@ -123,6 +123,9 @@ describe("repair = rejoin", function()
     assert.is_truthy(nodes[1]:wait(function(s) return s.rejoining end, 30))
     local told = "warn: peer 1 is down: it has come back with an older copy of its directory"
     while not (nodes:lines(2) .. nodes:lines(3)):find(told, 1, true) do raft.sleep(0.01) end
+    nodes[1]:close()
+    assert(nodes:restart(1, { repair = "rejoin" }))
+    for id = 1, 3 do assert.is_truthy(admitted(nodes[id], 1)) end
   end))
 
   it("may be set from the first start on, and is nothing to a node alone whose log is damaged", lab.run(function()

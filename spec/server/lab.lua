@@ -103,7 +103,7 @@ end
 ---A hello of member `from` to `to`, as one of this cluster unless fields say otherwise.
 function lab.hello(from, to, fields)
   local it = { protocol_min = 1, protocol = 1, name = "bank", list = lab.list, from = from, to = to,
-    incarnation = 777, epoch = 7, epoch_before = 6, channel = 1, address = "node-" .. from .. ":7000" }
+    incarnation = 777, epoch = 7, before = { 6 }, channel = 1, address = "node-" .. from .. ":7000" }
   for k, v in pairs(fields or {}) do it[k] = v end
   it.cluster = it.cluster or wire.cluster_id(wire.members_parse(it.list), it.name)
   return wire.hello(it)

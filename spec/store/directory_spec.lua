@@ -146,16 +146,21 @@ end)
 describe("a peer's directory", function()
   it("is known by its incarnation and its lives", function()
     local j = assert(journal.new(1):open())
-    assert.equal("new", j.log:judge(2, 1111, 50, 40))
+    assert.equal("new", j.log:judge(2, 1111, 50, { 40 }))
     j.log:remember(2, 1111, 50)
     j:run()
+    local lives = {}
+    for i = 1, 16 do lives[i] = 70 + 17 - i end
     for _ = 1, 2 do
-      assert.equal("known", j.log:judge(2, 1111, 50, 40))
-      assert.equal("later", j.log:judge(2, 1111, 60, 50))  -- the life right after that one
-      assert.equal("later", j.log:judge(2, 1111, 90, 80))  -- lives between that were not seen here
-      assert.equal("rolled back", j.log:judge(2, 1111, 90, 40))  -- it does not know of the life that was seen
-      assert.equal("rolled back", j.log:judge(2, 1111, 45, 40))
-      assert.equal("replaced", j.log:judge(2, 2222, 60, 50))
+      assert.equal("known", j.log:judge(2, 1111, 50, { 40 }))
+      assert.equal("later", j.log:judge(2, 1111, 60, { 50, 40 }))  -- the life right after that one
+      assert.equal("later", j.log:judge(2, 1111, 90, { 80, 50 }))  -- lives between that were not seen here
+      assert.equal("rolled back", j.log:judge(2, 1111, 90, { 40 }))  -- it does not know of the life that was seen
+      assert.equal("rolled back", j.log:judge(2, 1111, 90, { 80, 40 }))  -- nor in its next life
+      assert.equal("rolled back", j.log:judge(2, 1111, 45, { 40 }))
+      assert.equal("rolled back", j.log:judge(2, 1111, 45, {}))
+      assert.equal("later", j.log:judge(2, 1111, 90, lives))  -- too long ago to be told of
+      assert.equal("replaced", j.log:judge(2, 2222, 60, { 50 }))
       j:crash()
       assert(j:open())
     end
@@ -165,7 +170,7 @@ describe("a peer's directory", function()
     local j = assert(journal.new(1):open())
     local watch = assert(journal.new(2, nil, { node = 2 }):open())
     local function judge()
-      return watch.log:judge(1, j.found.incarnation, j.found.epoch, j.found.epoch_before)
+      return watch.log:judge(1, j.found.incarnation, j.found.epoch, j.found.lives_before)
     end
     j:append { "a" }
     j:run():close()
@@ -183,7 +188,11 @@ describe("a peer's directory", function()
     local old = assert(journal.new(3, nil, nil, copy):open())
     assert.equal(j.found.incarnation, old.found.incarnation)
     j = old
-    assert.equal("rolled back", judge())
+    for _ = 1, 3 do  -- however often it is started
+      assert.equal("rolled back", judge())
+      j:close()
+      assert(j:open())
+    end
   end)
 end)
 

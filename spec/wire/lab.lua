@@ -37,7 +37,7 @@ end
 
 lab.hello = {
   protocol_min = 1, protocol = 1, cluster = ("c"):rep(16), name = "bank", list = "1=a:1 2=b:2",
-  from = 1, to = 2, incarnation = 0x7fffffffffffffff, epoch = 7, epoch_before = 6, named = 19,
+  from = 1, to = 2, incarnation = 0x7fffffffffffffff, epoch = 7, before = { 6, 5, 2 }, named = 19,
   rejoining = true, channel = 2, address = "a:1",
 }
 
