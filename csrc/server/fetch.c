@@ -117,6 +117,9 @@ void fetch_on_offer(struct engine *e, raft_id from, const struct transfer *t)
     if (t->file.index <= status.commit) {
         tell_leader(e, t->file.index, true);
     } else if (here > status.commit && here + 1 >= t->first) {
+        /* Another one must not become the newest while this one takes the place of the log. */
+        if (f->incoming != NULL) store_incoming_drop(f->incoming);
+        f->incoming = NULL;
         use_newest(e);
     } else if (f->incoming == NULL || !goes_on(e, t)) {
         begin(e, from, &t->file);

@@ -82,6 +82,15 @@ static void crash_turn(void *ctx)
     else later(v->chaos, start_turn, v);
 }
 
+/* What its disk held is gone. */
+static void lose(struct sim_victim *v)
+{
+    const struct sim_cluster *c = v->chaos->cluster;
+    v->member->rejoins = v->chaos->rejoins && c->config.program->change != NULL;
+    if (v->member->rejoins) sim_check_refilled(c->check, v->member->id);
+    else sim_check_lost(c->check, v->member->id);
+}
+
 /* A rotten disk is whole after all, or what it held is lost: its store must say so, and say where. */
 static void judge_rot(struct sim_victim *v)
 {
@@ -94,7 +103,7 @@ static void judge_rot(struct sim_victim *v)
     v->gone = true;
     sim_trace_add(m->cluster->config.trace, SIM_TRACE_NOTE, sim_world_now(m->cluster->world), m->id, "refused", 0, "%s",
                   e->text);
-    sim_check_lost(check, m->id);
+    lose(v);
     if (e->code == ERR_CORRUPT && strstr(e->text, m->dir) != NULL) return;
     sim_check_fail(check, m->id, "rot: told as %s: %s", err_name(e->code), e->text);
 }
@@ -124,7 +133,9 @@ void sim_chaos_start_member(struct sim_chaos *chaos, int id)
     struct sim_member *m = v->member;
     bool dies = !chaos->healed && (chaos->kinds & SIM_CRASHES) != 0 && likely(chaos, 150);
     bool fails = !chaos->healed && (chaos->kinds & SIM_DISKS) != 0 && likely(chaos, 50);
-    if (v->gone) return;
+    if (v->gone && !m->rejoins) return;
+    if (v->gone) v->wiped = true;
+    v->gone = false;
     sim_world_die(chaos->cluster->world, id, 0); /* what was planted in an earlier life */
     m->planted = v->full || v->rotten;
     if (dies) plant_death(v);
@@ -387,7 +398,7 @@ const char *sim_chaos_wipe(struct sim_chaos *chaos, int id)
     if (!is_known(chaos, v)) return "not all other nodes are up and have met this one";
     sim_member_crash(v->member);
     sim_world_wipe(chaos->cluster->world, id);
-    sim_check_lost(chaos->cluster->check, id);
+    lose(v);
     v->rotten = v->gone = false;
     v->wiped = true;
     return NULL;
@@ -410,6 +421,7 @@ static void renew(struct sim_victim *v)
     sim_world_wipe(v->chaos->cluster->world, m->id);
     sim_check_renew(v->chaos->cluster->check, m->id);
     m->raft_id = 0;
+    m->rejoins = false;
     later(v->chaos, start_turn, v);
 }
 
@@ -485,6 +497,7 @@ void sim_chaos_draw(struct sim_chaos *chaos, uint64_t seed, unsigned allowed, ui
         if (on) chaos->kinds |= kind & allowed;
     }
     chaos->lasts_us = magnitude(&prng, 50 * US_PER_MS, 7);
+    chaos->rejoins = (allowed | SIM_MEMBERS) == SIM_ALL && seed % 3 != 0;
     draw_rates(chaos, &prng);
 }
 
@@ -568,5 +581,5 @@ void sim_chaos_stop(struct sim_chaos *chaos)
 bool sim_chaos_lost(const struct sim_chaos *chaos, int id)
 {
     const struct sim_victim *v = &chaos->victims[id - 1];
-    return v->wiped || v->gone;
+    return (v->wiped || v->gone) && !v->member->rejoins;
 }

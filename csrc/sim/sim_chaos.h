@@ -47,8 +47,8 @@ struct sim_victim {
     struct sim_member *member;
     bool full;   /* its disk is */
     bool rotten; /* its disk is damaged, and it may not know yet */
-    bool wiped;  /* it has come back, or will, with an empty disk: the others refuse it */
-    bool gone;   /* its rot was found: it stays down */
+    bool wiped;  /* it has come back, or will, with an empty disk: the others refuse it, unless it rejoins */
+    bool gone;   /* its rot was found: it stays down, unless it rejoins */
 };
 
 /* Two members, and the way between them. */
@@ -70,6 +70,7 @@ struct sim_chaos {
     struct sim_pair pairs[SIM_NODES_MAX][SIM_NODES_MAX];
     bool bound;   /* reads rest on leases: clocks run apart by less than those allow */
     uint64_t jumped_us; /* when a clock has last jumped, if they are bound */
+    bool rejoins; /* who has lost its disk is started with the word to be admitted anew */
     bool healed; /* nothing strikes any more */
     bool over;   /* and nobody is started any more */
 };
@@ -92,7 +93,7 @@ void sim_chaos_start_members(struct sim_chaos *chaos, uint64_t us);
 void sim_chaos_start_member(struct sim_chaos *chaos, int id);
 /* Crashes a member and empties its disk. NULL, or why that would be more than a cluster promises to survive. */
 const char *sim_chaos_wipe(struct sim_chaos *chaos, int id);
-/* Its disk was wiped, or is refused for its rot: it takes no part any more. */
+/* Its disk was wiped, or is refused for its rot, and it does not rejoin: it takes no part any more. */
 bool sim_chaos_lost(const struct sim_chaos *chaos, int id);
 
 #pragma GCC visibility pop

@@ -462,12 +462,17 @@ void sim_check_lost(struct sim_check *c, int node)
     n->n_said = 0;
 }
 
-void sim_check_renew(struct sim_check *c, int node)
+void sim_check_refilled(struct sim_check *c, int node)
 {
     bool lost = node_of(c, node)->lost;
-    ASSERT(sim_check_is_out(c, node));
     sim_check_lost(c, node);
     node_of(c, node)->lost = lost;
+}
+
+void sim_check_renew(struct sim_check *c, int node)
+{
+    ASSERT(sim_check_is_out(c, node));
+    sim_check_refilled(c, node);
 }
 
 void sim_check_damaged(struct sim_check *c, int node)

@@ -74,6 +74,8 @@ void sim_check_recover(struct sim_check *c, int node, raft_term term, raft_id vo
  * them before. It may live on with an empty disk, and the end does not ask it for the others' state. Precondition: it
  * is down. */
 void sim_check_lost(struct sim_check *c, int node);
+/* The same, but it comes back to be filled again by the others: the end asks it for their state. */
+void sim_check_refilled(struct sim_check *c, int node);
 /* It is no member any more, and comes back as another one, with an empty disk. Preconditions: it is down, and
  * sim_check_is_out. */
 void sim_check_renew(struct sim_check *c, int node);

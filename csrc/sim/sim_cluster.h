@@ -67,6 +67,7 @@ struct sim_member {
     bool planted; /* a disk failure was planted in this life: it may stop itself */
     bool faulted; /* it did */
     bool paused;  /* its host does not step */
+    bool rejoins; /* it is started with the word to have a lost directory made anew */
 };
 
 /* Dials, drawn by the scenario. */

@@ -190,12 +190,12 @@ static void machine_start(struct sim_member *m)
         .host_timeout_us = HOST_TIMEOUTS * c->config.election_timeout_us,
         .pending = c->config.pending, .command_bytes = c->config.command_bytes,
         .cache_bytes = c->config.cache_bytes, .segment_bytes = c->config.segment_bytes, .spares = 2,
-        .keep = c->config.keep, .lease = c->config.lease,
+        .keep = c->config.keep, .lease = c->config.lease, .rejoin = m->rejoins,
     };
     char address[32];
     sim_member_address(m->id, address);
     config.listen = address;
-    if (m->raft_id != (raft_id)m->id) ask_others(m, &config);
+    if (m->raft_id != (raft_id)m->id && !m->rejoins) ask_others(m, &config);
     for (int id = 1; id <= (c->config.first > 0 ? c->config.first : c->config.nodes); id++) {
         char other[32];
         sim_member_address(id, other);
