@@ -27,6 +27,9 @@ local NODE, PACK, LOOP, SHUTDOWN = "spec/lua/node_spec.lua", "spec/lua/pack_spec
 local WORLD, MEMORY, STALL = "spec/uv/world_spec.lua", "spec/lua/memory_spec.lua", "spec/system/stall_spec.lua"
 local CLUSTER, INPUT = "spec/lua/cluster_spec.lua", "spec/system/bad_input_spec.lua"
 local QUEUES = "spec/base/queues_spec.lua"
+local FILES, INSTALL, FED = STORE .. "snapshot_spec.lua", STORE .. "install_spec.lua", SERVER .. "snapshot_spec.lua"
+local TAKEN, CLIENTS = "spec/lua/snapshot_spec.lua", SERVER .. "clients_spec.lua"
+local READMISSION, REPAIR = SERVER .. "readmission_spec.lua", "spec/lua/repair_spec.lua"
 
 ---Each trap: what goes wrong; then pairs of a file and the beginning of a test's name in it, or a test of its own.
 local function traps(about, list)
@@ -336,6 +339,55 @@ traps("reads", {
     READS, "does not hold against an election that the leader itself has asked for" },
 })
 
+traps("snapshots", {
+  { "one at or below the commit index is installed, so that the state goes back, or ignored without an answer",
+    SNAPSHOTS, "that is older than what is committed is ignored, and answered",
+    FILES, "is refused when there is a newer one, or the same" },
+  { "one that the log matches wipes the entries behind it", SNAPSHOTS, "that the log matches leaves it alone" },
+  { "committed entries are handed out while one waits to be stored",
+    SNAPSHOTS, "lets nothing be handed out as committed before it is stored" },
+  { "a peer stays in the snapshot state: the report is lost, or it has another one than was ordered",
+    SNAPSHOTS, "goes on when the report of its transfer is lost", SNAPSHOTS, "goes on when another snapshot than" },
+  { "it is sent to a dead peer over and over", SNAPSHOTS, "is not sent one over and over while it is dead" },
+  { "the log is compacted faster than a follower is fed, again and again",
+    SNAPSHOTS, "gets another one when its own became too old on the way", FED, "is fed the snapshot, and then what" },
+  { "the term of the entry before the first one is lost at compaction",
+    SNAPSHOTS, "keeps the term of the last entry that is gone", INSTALL, "finds a log whose first segments are gone" },
+  { "acknowledgements of entries before it count for those behind it", SNAPSHOTS, "voids the batches under way" },
+  { "it is installed while a log that contradicts it remains, and a crash leaves both",
+    INSTALL, "survives a crash at any operation of installing", INSTALL, "starts the log behind a snapshot",
+    SNAPSHOTS, "between the storing of a snapshot and the replacement of the log" },
+  { "one is taken while another one is installed, and one of the two is lost",
+    SNAPSHOTS, "and an own one that was being taken meanwhile", FILES, "of the same index as another one leaves" },
+  { "an empty or half-written one is taken for whole",
+    FILES, "is told from one that is damaged at any byte", FILES, "replaces the one before only when it is whole",
+    FILES, "is gone when the process ends before it is published" },
+  { "an unfinished one is removed while it is written, or a finished one while it is read",
+    FILES, "survives a crash at any operation: the old one or the new one", FILES, "keeps the file while newer ones" },
+  { "the state, sessions and members in it are of different indexes", FED, "is in snapshots",
+    FED, "brings the state back at the next start" },
+  { "taking one fails, and the log is released all the same", FED, "that fails leaves everything as it was",
+    TAKEN, "that raises leaves everything as it was" },
+  { "it stops the machine, or takes as much memory as the state", TAKEN, "does not stop a machine that goes on",
+    FILES, "takes memory for what is queued, not for what is in the file" },
+  { "what a leader began to send is lost with it", FED, "is fed also when its leader is replaced meanwhile",
+    FED, "is fed whatever breaks on the way", FILES, "takes bytes in any pieces, and says where to go on" },
+})
+
+traps("directories that are lost", {
+  { "an emptied directory votes again under its old id, for those that have never met the old one too",
+    READMISSION, "is not taken for a new one by a member that has never met it",
+    READMISSION, "is refused without the word that it shall rejoin" },
+  { "an older copy of a directory goes on as if nothing was missing",
+    READMISSION, "is told by its peers, and named; its node is silent", REPAIR, "is asked for by the others, by name" },
+  { "what a lost directory had confirmed counts for the new one",
+    READMISSION, "is refilled from the log, and gets its vote back", READMISSION, "of a learner is refilled from" },
+  { "it gets its vote back before it has what it may have acknowledged",
+    READMISSION, "makes no majority with what is left", READMISSION, "stays without a vote over restarts" },
+  { "who was away refuses a leader whose new directory it has not heard of",
+    READMISSION, "is followed by one that was away", LINKS, "hears one whose directory is named by a later" },
+})
+
 traps("the core and its storage", {
   { "the acknowledgement of an entry that was overwritten counts for the new one, also after A-B-A",
     STORAGE, "and the same entries again", STORAGE, "takes acknowledgements under way away from what it cut off" },
@@ -435,6 +487,18 @@ traps("sessions", {
 })
 
 -- ---- the network ----
+
+traps("sessions of programs outside", {
+  { "a retry through another server is applied once more", FED, "gets the first try's result from any node",
+    TAKEN, "gives a command that comes again the result of its first try", TAKEN, "remembers an error of apply" },
+  { "sessions expire at different commands on different nodes",
+    CLIENTS, "ends a session that was idle for an hour by the leader's clock",
+    CLIENTS, "makes room by ending the session that was idle for longest" },
+  { "they are lost in a snapshot", CLIENTS, "is the same table again, in the same order of use",
+    FED, "is in snapshots" },
+  { "one that has expired is taken for new, and its last command applied again",
+    FED, "that was never opened is told so", CLIENTS, "knows no session that was not opened" },
+})
 
 traps("the network", {
   { "lengths and counts of the wire overflow, or are believed before they are checked",
