@@ -29,6 +29,7 @@ local CLUSTER, INPUT = "spec/lua/cluster_spec.lua", "spec/system/bad_input_spec.
 local QUEUES = "spec/base/queues_spec.lua"
 local FILES, INSTALL, FED = STORE .. "snapshot_spec.lua", STORE .. "install_spec.lua", SERVER .. "snapshot_spec.lua"
 local TAKEN, CLIENTS = "spec/lua/snapshot_spec.lua", SERVER .. "clients_spec.lua"
+local FETCH = SERVER .. "fetch_spec.lua"
 local READMISSION, REPAIR = SERVER .. "readmission_spec.lua", "spec/lua/repair_spec.lua"
 
 ---Each trap: what goes wrong; then pairs of a file and the beginning of a test's name in it, or a test of its own.
@@ -370,7 +371,8 @@ traps("snapshots", {
     TAKEN, "that raises leaves everything as it was" },
   { "it stops the machine, or takes as much memory as the state", TAKEN, "does not stop a machine that goes on",
     FILES, "takes memory for what is queued, not for what is in the file" },
-  { "what a leader began to send is lost with it", FED, "is fed also when its leader is replaced meanwhile",
+  { "what a leader began to send is lost with it", FETCH, "goes on at that byte with the next leader",
+    FETCH, "goes on at the byte where the connection broke", FED, "is fed also when its leader is replaced meanwhile",
     FED, "is fed whatever breaks on the way", FILES, "takes bytes in any pieces, and says where to go on" },
 })
 

@@ -124,6 +124,7 @@ void fetch_on_offer(struct engine *e, raft_id from, const struct transfer *t)
     } else if (f->incoming == NULL || !goes_on(e, t)) {
         begin(e, from, &t->file);
     } else if (transfer_same(&f->file, &t->file)) {
+        if (f->from != from) f->asked = store_incoming_size(f->incoming); /* the one before was asked for the rest */
         f->from = from;
     }
     fetch_pump(e);

@@ -1,0 +1,104 @@
+-- Fetching a snapshot, from leaders that the spec speaks for: members 2 and 3.
+local core = require "raft.core"
+local lab = require "spec.server.lab"
+local wire = core.wire
+
+local T = { offer = 8, fetch = 9, chunk = 10 }
+local PIECE = 256 << 10
+
+describe("a snapshot that is fetched", function()
+  local w, file, bytes
+
+  ---Member id as the leader of this term: what it says on its control and bulk links, and hears on its own.
+  local function leader(id, term)
+    local out, back = lab.impostor(w, id, 1)
+    local bulk = lab.greet(w, id, 1, { channel = 2 })
+    bulk:expect "hello"
+    local it = {}
+    function it:beat()
+      out:send(wire.message { type = 3, from = id, to = 1, term = term, commit = 0, context = 1 })
+      back:answer_pings()
+      w:run(0.01)
+    end
+    ---Offsets that are asked for from now on, until none is for a while.
+    function it:wanted()
+      local offsets, quiet = {}, 0
+      while quiet < 5 do
+        self:beat()
+        quiet = quiet + 1
+        for _, frame in ipairs(back.frames) do
+          local t = frame.type == T.fetch and wire.transfer_read(frame)
+          if t then offsets[#offsets + 1], quiet = t.offset, 0 end
+        end
+        back.frames = {}
+      end
+      table.sort(offsets)
+      return offsets
+    end
+    function it:offer(first)
+      local t = { leader_term = term, first = first or file.index + 1, offset = 0, ok = false }
+      for k, v in pairs(file) do t[k] = v end
+      out:send(wire.transfer(T.offer, t))
+    end
+    function it:give(from, to)
+      for at = from, to - 1, PIECE do
+        local t = { offset = at, bytes = bytes:sub(at + 1, math.min(at + PIECE, to)) }
+        for k, v in pairs(file) do t[k] = v end
+        bulk:send(wire.transfer(T.chunk, t))
+        self:beat()
+      end
+    end
+    function it:hang_up()
+      for _, line in ipairs { out, back, bulk } do w:hang_up(line.id) end
+      w:run(0.05)
+    end
+    it:beat()
+    return it
+  end
+
+  before_each(function()
+    w = lab.start { 1 }
+    file = { index = 40, term = 1, id = 7 }
+    local conf = wire.conf { next_id = 4, voters = { 1, 2, 3 }, outgoing = {}, learners = {},
+      members = { { 1, "node-1:7000" }, { 2, "node-2:7000" }, { 3, "node-3:7000" } } }
+    local cluster = wire.cluster_id(wire.members_parse(lab.list), "bank")
+    bytes = core.snapshot { index = 40, term = 1, id = 7, cluster = cluster, { 1, conf }, { 9, ("x"):rep(3 << 20) } }
+    file.size = #bytes
+  end)
+
+  it("goes on at the byte where the connection broke", function()
+    local two = leader(2, 1)
+    two:offer()
+    assert.equal(0, two:wanted()[1])
+    two:give(0, 3 * PIECE + 1000)
+    two:wanted()
+    two:hang_up()
+    two = leader(2, 1)
+    two:offer()
+    assert.equal(3 * PIECE + 1000, two:wanted()[1])
+  end)
+
+  it("goes on at that byte with the next leader, if that has the same one", function()
+    local two = leader(2, 1)
+    two:offer()
+    two:wanted()
+    two:give(0, 2 * PIECE + 77)
+    two:hang_up()
+    local three = leader(3, 2)
+    three:offer()
+    assert.equal(2 * PIECE + 77, three:wanted()[1])
+  end)
+
+  it("begins anew when another one is offered, and the one before comes no more", function()
+    local two = leader(2, 1)
+    two:offer()
+    two:wanted()
+    two:give(0, PIECE)
+    two:hang_up()
+    w:run(1)
+    file.id = 8
+    local three = leader(3, 2)
+    three:offer()
+    assert.equal(0, three:wanted()[1])
+  end)
+end)
