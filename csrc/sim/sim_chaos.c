@@ -11,6 +11,7 @@ const char *const sim_chaos_names[SIM_KINDS + 1] = {"network", "partitions", "li
 #define LEADER_PERMILLE 300u           /* how often the leader is hit as such */
 #define DIE_OPS 60u                    /* who is to die does so within so many file operations, */
 #define DIE_US (50 * US_PER_MS)        /* and within this time */
+#define REPAIR_US (100 * US_PER_MS)    /* until somebody has read why a node does not start */
 #define FAIL_OPS 40u                   /* what is to fail is one of so many */
 #define FLAPS_MAX 20u
 #define HEALED_DISK_US (2 * US_PER_MS) /* what a good disk takes for a job, at most */
@@ -104,6 +105,7 @@ static void judge_rot(struct sim_victim *v)
     sim_trace_add(m->cluster->config.trace, SIM_TRACE_NOTE, sim_world_now(m->cluster->world), m->id, "refused", 0, "%s",
                   e->text);
     lose(v);
+    if (m->rejoins) sim_world_after(m->cluster->world, REPAIR_US, start_turn, v); /* also when this was the healing */
     if (e->code == ERR_CORRUPT && strstr(e->text, m->dir) != NULL) return;
     sim_check_fail(check, m->id, "rot: told as %s: %s", err_name(e->code), e->text);
 }

@@ -503,6 +503,7 @@ static void on_timeout_now(struct step *x, const struct raft_message *m)
     if (x->after->term == s->term) return;
     s->role = RAFT_CANDIDATE;
     stand(x);
+    s->called = s->term;
 }
 
 /* ---- replication: followers (3.5) ---- */
@@ -814,6 +815,10 @@ static void judge_vote(const struct step *x, const struct raft_message *m)
     if (m->pre ? m->term > c->term : !has_voted(x->s, m->term, x->s->id)) {
         wrong(x, "3.4", "it asks for %svotes in term %" PRIu64 ", for which it does not stand", m->pre ? "pre-" : "",
               m->term);
+    }
+    if (m->force != (!m->pre && m->term == x->s->called)) {
+        wrong(x, "3.10", "it asks for votes in term %" PRIu64 " %s the leader's name", m->term,
+              m->force ? "in" : "without");
     }
 }
 

@@ -84,6 +84,7 @@ struct server {
     uint64_t deadline_us; /* the end of its election timeout */
     raft_index verified; /* up to here its log is known to be the leader's */
     struct claim claims[2]; /* what it asked for votes with; [1]: for pre-votes */
+    raft_term called;       /* the last term in which it stands because the leader has called it (3.10) */
     bool asking;            /* candidate: only whether an election would be won (9.6) */
     bool own_vote;
     struct {
@@ -144,7 +145,8 @@ void relation_follow(struct step *x, raft_id leader);
 
 const struct raft_conf *relation_conf(const struct server *s); /* the one that governs */
 bool relation_is_voter(const struct raft_conf *conf, raft_id id); /* of either majority */
-/* May it be a voter, by a configuration that may be the last one to be committed (4.2.2), and has not forgotten a vote? */
+/* May it be a voter, by a configuration that may be the last one to be committed (4.2.2), and has not forgotten a
+ * vote? */
 bool relation_may_campaign(const struct server *s);
 /* The log begins with this configuration. */
 void relation_conf_first(struct step *x, raft_index index, const struct raft_conf *conf);

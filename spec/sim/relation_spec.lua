@@ -597,6 +597,8 @@ describe("the relation of allowed steps", function()
     local s = handing():wait(T - HEARTBEAT):message("heartbeat_reply", { index = 4 }):wait(HEARTBEAT)
     return s:take({ type = "tick" }, { transfer = 0 }):take({ type = "propose", n = 1 }, { added = { 3 } })
   end)
+  forbids("to ask for votes in the name of a leader that has not called", "3.10", function() return start():stand() end,
+    function(s) s:send { type = "vote", to = 2, force = true } end)
   forbids("to hand over to who lacks entries", "3.10", function()
     return settled():take({ type = "transfer", peer = 3 }, { transfer = 3 })
   end, function(s) s:send { type = "timeout_now", to = 3 } end)

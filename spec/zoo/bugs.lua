@@ -429,8 +429,8 @@ return {
   {
     name = "the epoch is not bumped at a start",
     file = "csrc/store/recovery.c",
-    old = [[.life = next_life(s), .batch]],
-    new = [[.life = s->epoch.life, .batch]],
+    old = [[epoch_begin_life(&s->epoch, next_life(s));]],
+    new = [[epoch_begin_life(&s->epoch, s->epoch.life);]],
     harm = "sequences of two lives are the same: new commands are taken for applied ones",
   },
   {
@@ -795,14 +795,6 @@ return {
     harm = "entries are applied twice after a restart",
   },
   {
-    name = "the older of two snapshots stays, and the newer one is removed",
-    area = "snapshots",
-    file = "csrc/store/snapshots.c",
-    old = [[while (*at != NULL && (*at)->what.index > kept->what.index) at = &(*at)->next;]],
-    new = [[while (*at != NULL && (*at)->what.index < kept->what.index) at = &(*at)->next;]],
-    harm = "after a restart a part of the log is gone",
-  },
-  {
     name = "a snapshot that is being read is removed",
     area = "snapshots",
     file = "csrc/store/snapshots.c",
@@ -1132,14 +1124,6 @@ return {
     old = [[if (ask->answer.code != OK || ask->answer.index <= h->applied || removes(ask, h->node)) {]],
     new = [[if (ask->answer.code != OK || ask->what.kind == ASK_READ || removes(ask, h->node)) {]],
     harm = "what was acknowledged before is not seen",
-  },
-  {
-    name = "a read is asked anew of no later leader",
-    area = "members",
-    file = "csrc/server/asks.c",
-    old = [[if (sent && ask->what.kind == ASK_READ) wait_again(e, ask);]],
-    new = [[]],
-    harm = "its caller waits for ever",
   },
 
   -- ---- links ----
