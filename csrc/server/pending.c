@@ -2,7 +2,7 @@
 
 #include "base/mem.h"
 
-#define PATIENCE_DOUBLINGS_MAX 12u
+#define PATIENCE_DOUBLINGS_MAX 6u
 
 int pending_init(struct pending *p, uint32_t capacity)
 {
@@ -71,16 +71,20 @@ void pending_resend(struct pending *p, uint64_t sequence)
 
 void pending_resend_all(struct pending *p)
 {
-    for (uint64_t i = p->lowest; i < p->next; i++) pending_resend(p, i);
+    for (uint64_t i = p->lowest; i < p->next; i++) {
+        pending_resend(p, i);
+        p->ring[i & p->mask].late = 0;
+    }
 }
 
 void pending_resend_late(struct pending *p, uint64_t now, uint64_t patience_us)
 {
     for (uint64_t i = p->lowest; i < p->next; i++) {
-        const struct proposal *proposal = pending_find(p, i);
+        struct proposal *proposal = pending_find(p, i);
         if (proposal == NULL || !proposal->sent) continue;
-        uint32_t doublings = MIN(proposal->copies > 0 ? proposal->copies - 1 : 0, PATIENCE_DOUBLINGS_MAX);
-        if (now - proposal->sent_us >= patience_us << doublings) pending_resend(p, i);
+        if (now - proposal->sent_us < patience_us << MIN(proposal->late, PATIENCE_DOUBLINGS_MAX)) continue;
+        pending_resend(p, i);
+        proposal->late++;
     }
 }
 

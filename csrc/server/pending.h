@@ -13,6 +13,7 @@ struct proposal {
     struct block *block; /* NULL: not in the table */
     uint32_t copies;
     bool sent;           /* on the way to the present leader */
+    uint32_t late;       /* times it was sent again to it because nothing was heard */
     uint64_t sent_us;
 };
 
@@ -36,9 +37,11 @@ void pending_remove(struct pending *p, uint64_t sequence);
 struct proposal *pending_unsent(struct pending *p, uint64_t *sequence);
 /* The proposal's present copy is lost or was refused: it is to be sent again. */
 void pending_resend(struct pending *p, uint64_t sequence);
+/* So are all: another leader, or another link to it. */
 void pending_resend_all(struct pending *p);
 /* Those of which nothing was heard are to be sent again: after patience_us, then after twice as long each time, since
- * copies that wait in a log (for a slow disk, a busy host) are not lost, and each one makes the log longer. */
+ * copies that wait in a log (for a slow disk, a busy host) are not lost, and each one makes the log longer. What went
+ * to other leaders, or on links that broke, says nothing about this one: it does not count. */
 void pending_resend_late(struct pending *p, uint64_t now, uint64_t patience_us);
 /* Makes the proposal's block one that was never stamped, so that it can be proposed once more. ERR_NOMEM. */
 int pending_renew(struct proposal *proposal);

@@ -279,6 +279,19 @@ describe("a follower", function()
     assert.is_true(copies >= 4 and copies <= 10, copies)
   end)
 
+  it("does not wait longer for this leader because earlier ones have lost what it sent", function()
+    local sequence = w:propose(1, "x")
+    run(0.05)
+    for term = 51, 62 do
+      local newest = wire.message { type = 3, from = 2, to = 1, term = term, commit = 0, context = 1 }
+      run(0.05, function() out:send(newest) end)
+    end
+    assert.equal(13, count_of(sequence, forwarded()))
+    local newest = wire.message { type = 3, from = 2, to = 1, term = 62, commit = 0, context = 1 }
+    run(5, function() out:send(newest) end)
+    assert.is_true(count_of(sequence, forwarded()) >= 1)
+  end)
+
   it("says that it is not the leader to whom forwards to it, even if its own disk is full", function()
     w:fill(1, true)
     for index = 1, 10 do
