@@ -70,7 +70,8 @@ struct sim_chaos {
     struct sim_pair pairs[SIM_NODES_MAX][SIM_NODES_MAX];
     bool bound;   /* reads rest on leases: clocks run apart by less than those allow */
     uint64_t jumped_us; /* when a clock has last jumped, if they are bound */
-    bool rejoins; /* who has lost its disk is started with the word to be admitted anew */
+    bool rejoins; /* who has lost its disk is started with the word to be admitted anew: in two seeds of three that
+                     bring all kinds; where kinds are named it stays lost, as their specs want to see */
     bool healed; /* nothing strikes any more */
     bool over;   /* and nobody is started any more */
 };
