@@ -1,3 +1,5 @@
+if os.getenv "RAFT_BUILD" == "tsan" then return end -- one thread
+
 -- Random walks: what the lab checks at each step (spec/core/lab.lua) holds on every one of them.
 local walk = require "spec.core.walk"
 
