@@ -43,9 +43,11 @@ describe("the example", function()
   end)
 
   it("bank.lua ends by itself when it is told how often to deposit", function()
-    local one, two = example("bank.lua", "1", "6"), example("bank.lua", "2", "6")
+    local one, two, three = example("bank.lua", "1", "6"), example("bank.lua", "2", "6"), example("bank.lua", "3")
     assert.equal(0, (one:wait()))
     assert.equal(0, (two:wait()))
+    three:kill("sigint")
+    three:wait()
   end)
 
   it("bank.lua says how it is used", function()
