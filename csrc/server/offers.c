@@ -56,7 +56,7 @@ void offers_make(struct engine *e, raft_id to)
     o = find(e, to);
     if (o == NULL) {
         for (o = e->offers; o->view != NULL;) {
-            if (++o == e->offers + COUNT_OF(e->offers)) return; /* some are still being ended: the next tick tries again */
+            if (++o == e->offers + COUNT_OF(e->offers)) return; /* some are still being ended: the next tick gives it back */
         }
         *o = (struct offer){.engine = e, .to = to, .view = store_view_open(e->store), .wanted_us = io_now(e->io)};
         if (o->view == NULL) return;
@@ -137,11 +137,21 @@ void offers_on_fetched(struct engine *e, raft_id from, const struct transfer *t)
 
 /* ---- time ---- */
 
-/* Does the core still want that peer to have one? */
-static bool is_wanted(const struct offer *o)
+/* Does the core wait until that peer has one? */
+static bool is_wanted(const struct engine *e, raft_id to)
 {
     struct raft_peer_status peer;
-    return raft_peer_status_get(o->engine->raft, o->to, &peer) && strcmp(peer.state, "snapshot") == 0;
+    return raft_peer_status_get(e->raft, to, &peer) && strcmp(peer.state, "snapshot") == 0;
+}
+
+/* What the core has ordered and nobody offers: there was no place or no memory for it, an older offer to the same peer
+ * was still being ended, or the file has rotted. The core is told, and orders again when it next hears of the peer. */
+static void give_back_orders(struct engine *e)
+{
+    for (uint8_t i = 0; i < e->members.count; i++) {
+        raft_id id = e->members.list[i].id;
+        if (find(e, id) == NULL && is_wanted(e, id)) raft_snapshot_sent(e->raft, id, false);
+    }
 }
 
 void offers_tick(struct engine *e, uint64_t now)
@@ -151,10 +161,11 @@ void offers_tick(struct engine *e, uint64_t now)
         struct offer *o = &e->offers[i];
         if (o->view == NULL || o->ending) continue;
         bool idle = now >= o->wanted_us + patience_us;
-        bool wanted = is_wanted(o);
+        bool wanted = is_wanted(e, o->to);
         if (idle && !wanted && now >= o->wanted_us + FORGOTTEN_US) end(o);
         else if (idle && wanted && now >= o->offered_us + patience_us) tell(o);
     }
+    give_back_orders(e);
 }
 
 uint64_t offers_deadline(const struct engine *e)
