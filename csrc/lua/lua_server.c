@@ -120,7 +120,7 @@ static int clients_command(lua_State *L)
     clients_expire(c, time_us);
     enum client_verdict verdict = clients_admit(c, check_number(L, 2), sequence, time_us, &client);
     lua_pushstring(L, verdicts[verdict]);
-    if (verdict == CLIENT_NEW && clients_keep(client, sequence, result, size) != OK) luaL_error(L, "out of memory");
+    if (verdict == CLIENT_NEW && clients_keep(c, client, sequence, result, size) != OK) luaL_error(L, "out of memory");
     if (verdict != CLIENT_REPEAT || client->result == NULL) return 1;
     lua_pushlstring(L, (const char *)client->result, client->result_size);
     return 2;
@@ -161,7 +161,7 @@ static int clients_new(lua_State *L)
     static const luaL_Reg methods[] = {{"open", clients_begin}, {"command", clients_command}, {"write", clients_save},
                                        {"read", clients_load},  {"count", clients_count},     {NULL, NULL}};
     struct clients *c = lua_newuserdatauv(L, sizeof *c, 0);
-    *c = (struct clients){0};
+    clients_init(c, (struct client_limits){0});
     if (luaL_newmetatable(L, CLIENTS_CLASS)) {
         lua_pushcfunction(L, clients_gc);
         lua_setfield(L, -2, "__gc");

@@ -36,22 +36,36 @@ static void end(struct clients *c, struct client *client)
     unlink_client(c, client);
     c->count--;
     memmove(c->list + at, c->list + at + 1, (c->count - at) * sizeof *c->list);
+    c->bytes -= client->result_size;
     mem_free(client->result);
     mem_free(client);
+}
+
+void clients_init(struct clients *c, struct client_limits limits)
+{
+    if (limits.sessions == 0) limits.sessions = CLIENTS_MAX;
+    if (limits.idle_us == 0) limits.idle_us = CLIENT_IDLE_US;
+    *c = (struct clients){.limits = limits};
 }
 
 void clients_free(struct clients *c)
 {
     while (c->oldest != NULL) end(c, c->oldest);
     mem_free(c->list);
-    *c = (struct clients){0};
+    *c = (struct clients){.limits = c->limits};
+}
+
+const struct client *clients_find(const struct clients *c, uint64_t id)
+{
+    size_t at = place_of(c, id);
+    return at < c->count && c->list[at]->id == id ? c->list[at] : NULL;
 }
 
 /* ---- entries ---- */
 
 void clients_expire(struct clients *c, uint64_t time_us)
 {
-    while (c->oldest != NULL && time_us >= c->oldest->time_us + CLIENT_IDLE_US) end(c, c->oldest);
+    while (c->oldest != NULL && time_us >= c->oldest->time_us + c->limits.idle_us) end(c, c->oldest);
 }
 
 /* The newest session, at its place; NULL: no memory. */
@@ -73,7 +87,7 @@ static struct client *add(struct clients *c, uint64_t id, uint64_t time_us)
 int clients_open(struct clients *c, uint64_t id, uint64_t time_us)
 {
     ASSERT(c->count == 0 || c->list[c->count - 1]->id < id);
-    struct client *idle = c->count == CLIENTS_MAX ? c->oldest : NULL;
+    struct client *idle = c->count == c->limits.sessions ? c->oldest : NULL;
     if (add(c, id, time_us) == NULL) return ERR_NOMEM;
     if (idle != NULL) end(c, idle);
     return OK;
@@ -92,9 +106,9 @@ enum client_verdict clients_admit(struct clients *c, uint64_t id, uint64_t seque
     return sequence == (*client)->sequence ? CLIENT_REPEAT : CLIENT_NEW;
 }
 
-int clients_keep(struct client *client, uint64_t sequence, const void *result, size_t size)
+int clients_keep(struct clients *c, struct client *client, uint64_t sequence, const void *result, size_t size)
 {
-    ASSERT(sequence > client->sequence);
+    ASSERT(sequence > client->sequence && client == c->newest);
     uint8_t *kept = NULL;
     if (size <= CLIENT_RESULT_MAX) {
         kept = mem_alloc(MAX(size, 1));
@@ -102,9 +116,12 @@ int clients_keep(struct client *client, uint64_t sequence, const void *result, s
         memcpy(kept, result, size);
     }
     mem_free(client->result);
+    c->bytes -= client->result_size;
     client->result = kept;
     client->result_size = kept != NULL ? (uint32_t)size : 0;
     client->sequence = sequence;
+    c->bytes += client->result_size;
+    while (c->bytes > CLIENTS_BYTES_MAX) end(c, c->oldest); /* never this one: it is the newest, and small enough */
     return OK;
 }
 
@@ -139,7 +156,7 @@ static int client_read(struct clients *c, struct reader *from)
     size_t at = place_of(c, id);
     bool twice = at < c->count && c->list[at]->id == id;
     bool shape = kept == 1 ? size <= CLIENT_RESULT_MAX : kept == 0 && size == 0;
-    if (from->bad || id == 0 || twice || !shape || c->count == CLIENTS_MAX) return ERR_CORRUPT;
+    if (from->bad || id == 0 || twice || !shape || c->count == c->limits.sessions) return ERR_CORRUPT;
     struct client *client = add(c, id, time_us);
     if (client == NULL) return ERR_NOMEM;
     client->sequence = sequence;
@@ -148,6 +165,7 @@ static int client_read(struct clients *c, struct reader *from)
     if (client->result == NULL) return ERR_NOMEM;
     memcpy(client->result, result, size);
     client->result_size = size;
+    c->bytes += size;
     return OK;
 }
 

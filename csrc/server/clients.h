@@ -3,8 +3,8 @@
  *
  * Part of the replicated state: it changes only by entries of the log, in their order, and is therefore the same on every
  * node at the same index. A session does one thing after the other: it keeps the sequence of its last command and that
- * one's result. It ends when it has been idle for CLIENT_IDLE_US by the leader's clock, or, when there are CLIENTS_MAX,
- * as the one that has been idle for longest. */
+ * one's result. It ends when it has been idle for too long by the leader's clock; or, when there are too many of them or
+ * their results take too much, as the one that has been idle for longest. */
 #ifndef RAFT_SERVER_CLIENTS_H
 #define RAFT_SERVER_CLIENTS_H
 
@@ -16,6 +16,13 @@
 #define CLIENTS_MAX 16384u
 #define CLIENT_IDLE_US (3600 * US_PER_S)
 #define CLIENT_RESULT_MAX (64u << 10) /* bytes of a result that is kept */
+#define CLIENTS_BYTES_MAX (64u << 20) /* of all of them */
+
+/* What ends sessions. The same on every node of a cluster: it shapes what they all have to agree on. */
+struct client_limits {
+    uint32_t sessions; /* at most; 0 = CLIENTS_MAX */
+    uint64_t idle_us;  /* after so long; 0 = CLIENT_IDLE_US */
+};
 
 struct client {
     uint64_t id;
@@ -27,12 +34,15 @@ struct client {
 };
 
 struct clients {
+    struct client_limits limits;
     struct client **list;          /* sorted by id */
     size_t count, capacity;
+    uint64_t bytes;                /* of results */
     struct client *oldest, *newest;
 };
 
-void clients_free(struct clients *c);
+void clients_init(struct clients *c, struct client_limits limits);
+void clients_free(struct clients *c); /* empty, with the same limits */
 
 /* Ends sessions that have been idle for too long. Called for each entry, before anything else. */
 void clients_expire(struct clients *c, uint64_t time_us);
@@ -48,8 +58,11 @@ enum client_verdict {
 /* Judges a command; a session that is still there counts as used now. *client: for NEW and REPEAT. */
 enum client_verdict clients_admit(struct clients *c, uint64_t id, uint64_t sequence, uint64_t time_us,
                                   struct client **client);
-/* Remembers what the command came to. ERR_NOMEM: nothing changed; the caller must not go on without it. */
-int clients_keep(struct client *client, uint64_t sequence, const void *result, size_t size);
+/* Remembers what the command came to; others may have to end for it. ERR_NOMEM: nothing changed; the caller must not go
+ * on without it. Precondition: clients_admit has just said NEW of it. */
+int clients_keep(struct clients *c, struct client *client, uint64_t sequence, const void *result, size_t size);
+/* The session with that id, NULL: there is none. It does not count as used. */
+const struct client *clients_find(const struct clients *c, uint64_t id);
 
 /* The table as bytes, the same for the same table, for a snapshot: u32 number, then from the one that has been idle for
  * longest: u64 id, sequence, time_us, u8 kept, u32 size, result. false: no memory, out may hold a part. */

@@ -20,6 +20,7 @@ struct host *host_new(struct channel *channel, const struct host_machine *machin
     h->calls = calls;
     h->calls_mask = ring - 1;
     h->config = *config;
+    clients_init(&h->clients, config->clients);
     return h;
 }
 
@@ -65,6 +66,29 @@ void host_call_end(struct host *h, uint64_t sequence, int code, raft_index index
     h->machine.done(h->ctx, sequence, code, index, 0);
 }
 
+void host_call_repeat(struct host *h, uint64_t sequence, const struct client *client)
+{
+    if (!call_is_open(h, sequence)) return;
+    call_close(h, sequence);
+    h->machine.repeat(h->ctx, sequence, client->result, client->result_size);
+}
+
+/* The client's session and the number of its command in an entry, from its beginning. */
+static void read_client(struct reader *from, uint64_t *client, uint64_t *command)
+{
+    *client = reader_u64(from);
+    *command = reader_u64(from);
+}
+
+static struct call call_of(const struct block *block)
+{
+    struct entry e = entry_view(block);
+    struct call call = {.open = true, .type = e.type, .bytes = block->size};
+    struct reader from = {.data = e.payload, .size = e.payload_size};
+    if (e.type == RAFT_ENTRY_CLIENT) read_client(&from, &call.client, &call.command);
+    return call;
+}
+
 static int propose(struct host *h, struct block *block, uint64_t *sequence)
 {
     if (!h->started || h->closing || h->halted) return h->halted ? ERR_FAULT : ERR_CLOSED;
@@ -72,13 +96,12 @@ static int propose(struct host *h, struct block *block, uint64_t *sequence)
                 h->pending_bytes + block->size <= h->config.pending_bytes;
     if (!fits) return ERR_BUSY;
     entry_set_session(block, h->node, h->epoch, h->next, (uint32_t)(h->next - h->lowest));
-    uint32_t bytes = block->size; /* the block is the engine's once it is pushed */
-    bool barrier = entry_view(block).type == RAFT_ENTRY_BARRIER;
+    struct call call = call_of(block); /* the block is the engine's once it is pushed */
     if (!channel_request(h->channel, (struct ring_item){.kind = REQUEST_PROPOSE, .pointer = block})) return ERR_BUSY;
-    *call_at(h, h->next) = (struct call){.open = true, .barrier = barrier, .bytes = bytes};
+    *call_at(h, h->next) = call;
     *sequence = h->next++;
     h->pending++;
-    h->pending_bytes += bytes;
+    h->pending_bytes += call.bytes;
     return OK;
 }
 
@@ -133,15 +156,16 @@ static void apply_kept(struct host *h, const struct entry *e, uint64_t ours, str
 {
     h->result.size = 0;
     apply_command(h, e, ours, &h->result);
-    if (!h->halted && clients_keep(client, sequence, h->result.data, h->result.size) != OK) host_halt(h);
+    if (!h->halted && clients_keep(&h->clients, client, sequence, h->result.data, h->result.size) != OK) host_halt(h);
 }
 
 /* Something of a program outside the cluster: u64 its session (0: it wants one), u64 sequence, the command. */
 static void apply_client(struct host *h, const struct entry *e, uint64_t ours)
 {
     struct reader from = {.data = e->payload, .size = e->payload_size};
-    uint64_t id = reader_u64(&from), sequence = reader_u64(&from);
+    uint64_t id, sequence;
     struct client *client = NULL;
+    read_client(&from, &id, &sequence);
     if (from.bad) { /* of a broken proposer: the same nothing on every node */
         host_call_end(h, ours, ERR_INVALID, e->index);
     } else if (id == 0) {
@@ -156,9 +180,8 @@ static void apply_client(struct host *h, const struct entry *e, uint64_t ours)
             apply_kept(h, &command, ours, client, sequence);
         } else if (verdict == CLIENT_EXPIRED) {
             host_call_end(h, ours, ERR_EXPIRED, e->index);
-        } else if (ours != 0) {
-            call_close(h, ours);
-            h->machine.repeat(h->ctx, ours, client->result, client->result_size);
+        } else {
+            host_call_repeat(h, ours, client);
         }
     }
 }

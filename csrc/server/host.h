@@ -11,6 +11,7 @@
 #define RAFT_SERVER_HOST_H
 
 #include "server/channel.h"
+#include "server/clients.h"
 #include "store/snapshot.h"
 #include "wire/entry.h"
 
@@ -42,8 +43,9 @@ struct host_machine {
     void (*repeat)(void *ctx, uint64_t sequence, const uint8_t *result, size_t size);
     /* An open call ended without an apply of its own: OK (a barrier has been passed, or a client session opened, at
      * index), or the code of NOTICE_REFUSED, ERR_CLOSED (never handed over), ERR_UNKNOWN (open when the node closed),
-     * ERR_REFUSED (fenced by a later life of this node), ERR_NO_RESULT (a snapshot has overtaken it), ERR_EXPIRED (the
-     * client's session is gone). Or an ask did: with what the leader has told. id: of the new member, or leader. */
+     * ERR_REFUSED (fenced by a later life of this node), ERR_NO_RESULT (a snapshot has overtaken it: it was applied, or
+     * a client session opened), ERR_EXPIRED (the client's session is gone, or has gone on, at index). Or an ask did:
+     * with what the leader has told. id: of the new member, or leader. */
     void (*done)(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id);
     /* Before that: so many of so many bytes of the directory were read. NULL: not wanted. */
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
@@ -68,6 +70,7 @@ struct host_config {
     uint64_t snapshot_bytes;   /* takes a snapshot when so many bytes of commands have been applied since the last one ... */
     uint64_t snapshot_entries; /* ... or so many entries; 0, 0: only when host_snapshot is called */
     bool snapshot_apart;       /* in a child process */
+    struct client_limits clients;
 };
 
 /* Arguments are copied; channel outlives the host. NULL: no memory. */

@@ -134,14 +134,24 @@ static enum host_verdict load_part(struct host *h, const struct restore_part *pa
     return part->last ? h->machine.load(h->ctx, HOST_LOAD_END, NULL, 0) : HOST_GO_ON;
 }
 
-/* What this node proposed and the snapshot holds was applied, but nobody here saw how. */
+/* Nobody here saw how it ended; of a client's last command the table tells. */
+static void settle(struct host *h, uint64_t sequence, const struct call *call)
+{
+    const struct client *client = clients_find(&h->clients, call->client);
+    int code = call->type == RAFT_ENTRY_BARRIER ? OK : ERR_NO_RESULT;
+    if (call->client == 0) host_call_end(h, sequence, code, h->applied);
+    else if (client != NULL && client->sequence == call->command) host_call_repeat(h, sequence, client);
+    else host_call_end(h, sequence, ERR_EXPIRED, h->applied);
+}
+
+/* What this node proposed and the snapshot holds has passed. */
 static void settle_calls(struct host *h)
 {
     for (uint64_t sequence = h->lowest; sequence < h->next; sequence++) {
         const struct call *call = &h->calls[sequence & h->calls_mask];
         if (!call->open || !sessions_has(&h->sessions, h->node, h->epoch, sequence)) continue;
         channel_request(h->channel, (struct ring_item){.kind = REQUEST_SETTLED, .value = sequence});
-        host_call_end(h, sequence, call->barrier ? OK : ERR_NO_RESULT, h->applied);
+        settle(h, sequence, call);
     }
 }
 

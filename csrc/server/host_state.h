@@ -3,7 +3,6 @@
 #ifndef RAFT_SERVER_HOST_STATE_H
 #define RAFT_SERVER_HOST_STATE_H
 
-#include "server/clients.h"
 #include "server/host.h"
 #include "server/sessions.h"
 
@@ -11,8 +10,10 @@
 
 /* An open call: a proposal or a barrier of this node whose end the caller has not been told. */
 struct call {
-    bool open, cancelled, barrier;
+    bool open, cancelled;
+    uint8_t type;             /* of its entry */
     uint32_t bytes;
+    uint64_t client, command; /* of a program outside: its session (0: it wants one), and the command's number there */
 };
 
 struct host {
@@ -69,6 +70,8 @@ void host_asks_free(struct host *h);
 void host_halt(struct host *h);
 /* Ends an open call, and tells; nothing when it is not open. */
 void host_call_end(struct host *h, uint64_t sequence, int code, raft_index index);
+/* The same with what the client's last command came to. */
+void host_call_repeat(struct host *h, uint64_t sequence, const struct client *client);
 
 /* host_snapshot.c */
 /* Between two entries: is it time for a snapshot? */

@@ -61,6 +61,20 @@ describe("the table of clients", function()
     assert.same({ "repeat", ("x"):rep(65536) }, { clients:command(7, 2, 0, "") })
   end)
 
+  it("makes room for results by ending the sessions that were idle for longest", function()
+    local most, large = 1024, ("x"):rep(65536)   -- 64 MiB
+    for id = 1, most + 1 do clients:open(id, id) end
+    for id = 1, most do clients:command(id, 1, most + id, large) end
+    assert.equal(most + 1, clients:count())
+    clients:command(most + 1, 1, 2 * most + 1, "x")
+    assert.equal(most, clients:count())
+    assert.same({ "expired" }, { clients:command(1, 1, 2 * most + 1, "") })
+    assert.same({ "repeat", "x" }, { clients:command(most + 1, 1, 2 * most + 1, "") })
+    clients:command(2, 2, 2 * most + 2, "in the place of a large one")
+    clients:command(most + 1, 2, 2 * most + 2, large:sub(100))
+    assert.equal(most, clients:count())
+  end)
+
   describe("in a snapshot", function()
     local function fill()
       for _, id in ipairs { 3, 8, 9, 20 } do clients:open(id, id) end

@@ -236,6 +236,33 @@ describe("a client's session", function()
     same_state(w, { leader, other, slow })
   end)
 
+  it("is answered from the table of a snapshot that has overtaken the answer, if that has it", function()
+    local w, leader, other, slow = lab.cluster(SMALL)
+    local last, gone_on = open(w, leader), open(w, leader)
+    w:run(0.1)
+    w:cut(leader, slow, true) w:cut(other, slow, true)   -- what it proposes arrives, and it hears nothing more
+    local calls = { repeats = w:client(slow, last, 1, "last"), expired = w:client(slow, gone_on, 1, "first"),
+      opened = w:client(slow, 0, 0, ""), plain = w:propose(slow, "plain") }
+    lab.wait(w, "the leader to have them", function() return (w:state(leader)):find("plain\n", 1, true) end)
+    assert.same({ "apply", "second" }, command(w, other, gone_on, 2, "second"))
+    write(w, leader, "a", 300, 500)
+    for _, id in ipairs { leader, other } do
+      assert.is_true(w:snapshot(id))
+      event(w, id, "snapshot")
+    end
+    lab.events(w, slow)
+    w:cut(leader, slow, false) w:cut(other, slow, false)
+    same_state(w, { leader, other, slow }, 30)
+    local ends = {}
+    for _, e in ipairs(lab.events(w, slow)) do
+      for name, call in pairs(calls) do
+        if e.sequence == call then ends[name] = { e.what, e.text } end
+      end
+    end
+    assert.same({ repeats = { "repeat", "last" }, expired = { "done", "expired" }, opened = { "done", "no_result" },
+      plain = { "done", "no_result" } }, ends)
+  end)
+
   it("that was never opened is told so", function()
     local w, leader = lab.cluster()
     assert.same({ "done", "expired" }, command(w, leader, 99, 1, "x"))

@@ -594,7 +594,8 @@ return {
     file = "csrc/server/host.c",
     old = [[else if (e->type != RAFT_ENTRY_EMPTY) apply_proposed(h, e);]],
     new = [[else if (e->type != RAFT_ENTRY_EMPTY) apply_proposed(h, e);
-    else if (call_is_open(h, h->lowest) && call_at(h, h->lowest)->barrier) host_call_end(h, h->lowest, OK, e->index);]],
+    else if (call_is_open(h, h->lowest) && call_at(h, h->lowest)->type == RAFT_ENTRY_BARRIER)
+        host_call_end(h, h->lowest, OK, e->index);]],
     harm = "a barrier is passed before what was acknowledged when it began: a stale read",
   },
   {
