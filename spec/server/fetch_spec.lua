@@ -9,6 +9,16 @@ local PIECE = 256 << 10
 describe("a snapshot that is fetched", function()
   local w, file, bytes
 
+  ---A snapshot of the entries up to index, of a state that says so: what an offer tells of it, and its bytes.
+  local function snapshot(index, id)
+    local conf = wire.conf { next_id = 4, voters = { 1, 2, 3 }, outgoing = {}, learners = {},
+      members = { { 1, "node-1:7000" }, { 2, "node-2:7000" }, { 3, "node-3:7000" } } }
+    local cluster = wire.cluster_id(wire.members_parse(lab.list), "bank")
+    local text = core.snapshot { index = index, term = 1, id = id, cluster = cluster, { 1, conf },
+      { 2, ("<I4"):pack(0) }, { 3, ("<I4"):pack(0) }, { 4, ("of %d %s\n"):format(index, ("x"):rep(3 << 20)) } }
+    return { index = index, term = 1, id = id, size = #text }, text
+  end
+
   ---Member id as the leader of this term: what it says on its control and bulk links, and hears on its own.
   local function leader(id, term)
     local out, back = lab.impostor(w, id, 1)
@@ -58,12 +68,7 @@ describe("a snapshot that is fetched", function()
 
   before_each(function()
     w = lab.start { 1 }
-    file = { index = 40, term = 1, id = 7 }
-    local conf = wire.conf { next_id = 4, voters = { 1, 2, 3 }, outgoing = {}, learners = {},
-      members = { { 1, "node-1:7000" }, { 2, "node-2:7000" }, { 3, "node-3:7000" } } }
-    local cluster = wire.cluster_id(wire.members_parse(lab.list), "bank")
-    bytes = core.snapshot { index = 40, term = 1, id = 7, cluster = cluster, { 1, conf }, { 9, ("x"):rep(3 << 20) } }
-    file.size = #bytes
+    file, bytes = snapshot(40, 7)
   end)
 
   it("goes on at the byte where the connection broke", function()
@@ -87,6 +92,39 @@ describe("a snapshot that is fetched", function()
     local three = leader(3, 2)
     three:offer()
     assert.equal(2 * PIECE + 77, three:wanted()[1])
+  end)
+
+  it("is given up when one that is here already will do: one at a time takes the place of the log", function()
+    local first, first_bytes = file, bytes
+    local two = leader(2, 1)
+    two:offer()
+    two:wanted()
+    two:give(0, file.size - 1)
+    w:stall(1, true)
+    two:give(file.size - 1, file.size)
+    two:hang_up()
+    lab.wait(w, "nobody to lead", function() return w:status(1).leader == 0 end)
+    w:stall(1, false)     -- all of it is here, and nobody stands for it
+    w:run(0.5)
+    file, bytes = snapshot(80, 8)
+    local three = leader(3, 2)
+    three:offer(60)       -- it needs what is not in the first
+    three:wanted()
+    three:give(0, file.size - 1)
+    w:stall(1, true)
+    three:offer(41)       -- and now it does not
+    three:beat()
+    three:give(file.size - 1, file.size)
+    w:stall(1, false)
+    local events = {}
+    for _ = 1, 200 do
+      three:beat()
+      for _, e in ipairs(lab.events(w, 1)) do events[#events + 1] = e.what end
+    end
+    file, bytes = first, first_bytes
+    local state, applied = w:state(1)
+    assert.same({ "of 40", 40 }, { state:sub(1, 5), applied })
+    assert.equal("restored", table.concat(events, " "):match "restored.*")
   end)
 
   it("begins anew when another one is offered, and the one before comes no more", function()
