@@ -205,6 +205,28 @@ static int l_check_refuse(lua_State *L)
     return 0;
 }
 
+/* check:digest(node) -> of its state */
+static int l_check_digest(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)sim_check_state(check_arg(L), node_arg(L)).digest);
+    return 1;
+}
+
+/* check:answer(node, value, index, digest) -> is this the first time? */
+static int l_check_answer(lua_State *L)
+{
+    bool first = sim_check_answer(check_arg(L), node_arg(L), number_arg(L, 3), number_arg(L, 4), number_arg(L, 5));
+    lua_pushboolean(L, first);
+    return 1;
+}
+
+/* check:expired(node, value, index) */
+static int l_check_expired(lua_State *L)
+{
+    sim_check_expired(check_arg(L), node_arg(L), number_arg(L, 3), number_arg(L, 4));
+    return 0;
+}
+
 /* check:barrier(node, began) */
 static int l_check_barrier(lua_State *L)
 {
@@ -503,6 +525,7 @@ void lua_check_open(lua_State *L)
         {"says_stored", l_check_says_stored}, {"says_vote", l_check_says_vote}, {"hash", l_check_hash},
         {"propose", l_check_propose}, {"lost", l_check_lost},         {"damaged", l_check_damaged},
         {"disk", l_check_disk},       {"disks", l_check_disks},       {"step", l_check_step},
+        {"digest", l_check_digest},   {"answer", l_check_answer},     {"expired", l_check_expired},
         {NULL, NULL},
     };
     if (luaL_newmetatable(L, CHECK_CLASS)) {

@@ -72,7 +72,8 @@ static void set_trace(lua_State *L, struct sim_trace *trace)
     buf_free(&text);
 }
 
-/* core.sim{ seed=, nodes=, seconds=, faults=, clients=, trace= } -> report: one scenario of a simulated cluster. */
+/* core.sim{ seed=, nodes=, seconds=, faults=, clients=, visitors=, trace= } -> report: one scenario of a
+ * simulated cluster. */
 static int l_sim(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -82,6 +83,7 @@ static int l_sim(lua_State *L)
         .seed = (uint64_t)field_integer(L, 1, "seed", 1, LUA_MININTEGER, LUA_MAXINTEGER),
         .nodes = (int)field_integer(L, 1, "nodes", 3, 1, SIM_NODES_MAX),
         .clients = (int)field_integer(L, 1, "clients", 3, 1, SIM_CLIENTS_MAX),
+        .visitors = (int)field_integer(L, 1, "visitors", 0, 0, SIM_VISITORS_MAX),
         .seconds = (uint64_t)field_integer(L, 1, "seconds", 20, 0, 1000000),
         .faults = field_faults(L, 1),
     };
@@ -108,6 +110,8 @@ static int l_sim(lua_State *L)
     set_integer(L, "changes", report.changes);
     set_integer(L, "snapshots", report.snapshots);
     set_integer(L, "restores", report.restores);
+    set_integer(L, "repeats", report.repeats);
+    set_integer(L, "ended", report.ended);
     set_seconds(L, "simulated", report.simulated_us);
     set_seconds(L, "recovery", report.recovery_us);
     set_seconds(L, "timeout", report.timeout_us);

@@ -49,6 +49,7 @@ struct fate {
     enum outcome outcome;
     raft_index began; /* the highest index acknowledged anywhere when it was proposed */
     raft_index index; /* where it was applied; 0 = nowhere yet */
+    raft_index ended; /* from there on its session is over, or has gone on; 0 = it has not, as far as was told */
 };
 
 struct sim_check {
@@ -587,6 +588,10 @@ static void check_value(struct sim_check *c, int node, raft_index index, uint64_
         sim_check_fail(c, node, "exactly once: value %" PRIu64 ", refused for certain, is applied at index %" PRIu64,
                        value, index);
     }
+    if (fate_of(c, value)->ended != 0 && index > fate_of(c, value)->ended) {
+        sim_check_fail(c, node, "exactly once: value %" PRIu64 " is applied at index %" PRIu64
+                       ", its session has ended or gone on at index %" PRIu64, value, index, fate_of(c, value)->ended);
+    }
     n->values = grown(n->values, &n->values_size, &n->values_capacity, value / 8 + 1, 1);
     n->values[value / 8] |= (uint8_t)(1u << value % 8);
 }
@@ -618,6 +623,12 @@ struct sim_state sim_check_state(const struct sim_check *c, int node)
 {
     const struct check_node *n = node_of(c, node);
     return (struct sim_state){.applied = n->applied, .time_us = n->applied_us, .digest = n->state};
+}
+
+struct sim_state sim_check_state_at(const struct sim_check *c, raft_index index)
+{
+    const struct slot *slot = index > 0 && index <= c->n_slots ? &c->slots[index - 1] : NULL;
+    return (struct sim_state){.applied = index, .digest = slot != NULL ? slot->state : 0};
 }
 
 void sim_check_restored(struct sim_check *c, int node, struct sim_state state)
@@ -682,6 +693,35 @@ void sim_check_overtaken(struct sim_check *c, int node, uint64_t value)
     else sim_check_fail(c, node, "exactly once: value %" PRIu64 " is in no state, and was told to be", value);
 }
 
+raft_index sim_check_index_of(const struct sim_check *c, uint64_t value)
+{
+    return value <= c->n_fates ? c->fates[value - 1].index : 0;
+}
+
+bool sim_check_answer(struct sim_check *c, int node, uint64_t value, raft_index index, uint64_t digest)
+{
+    const struct fate *fate = fate_of(c, value);
+    if (index == 0 || index != fate->index || digest != slot_at(c, index)->state) {
+        sim_check_fail(c, node, "exactly once: value %" PRIu64 ", applied at index %" PRIu64
+                       ", is answered with what came of index %" PRIu64, value, fate->index, index);
+    } else if (fate->outcome == CALL_OPEN) {
+        sim_check_acknowledge(c, node, index, value);
+        return true;
+    } else if (!has_value(node_of(c, node), value)) {
+        sim_check_fail(c, node, "exactly once: value %" PRIu64 " is answered once more, and not in its state", value);
+    }
+    return false;
+}
+
+void sim_check_expired(struct sim_check *c, int node, uint64_t value, raft_index index)
+{
+    struct fate *fate = fate_of(c, value);
+    fate->ended = fate->ended == 0 ? index : MIN(fate->ended, index);
+    if (fate->index <= index) return;
+    sim_check_fail(c, node, "exactly once: the session of value %" PRIu64 " is said to have ended or gone on at index %"
+                   PRIu64 ", and it is applied at index %" PRIu64, value, index, fate->index);
+}
+
 raft_index sim_check_acknowledged(const struct sim_check *c)
 {
     return c->acknowledged;
@@ -699,6 +739,11 @@ void sim_check_barrier(struct sim_check *c, int node, raft_index began)
 raft_index sim_check_committed(const struct sim_check *c)
 {
     return c->committed;
+}
+
+raft_term sim_check_committed_term(const struct sim_check *c, raft_index index)
+{
+    return index > 0 && index <= c->n_slots ? c->slots[index - 1].committed : 0;
 }
 
 /* Is this node to have all that there is? */

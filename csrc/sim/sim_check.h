@@ -11,7 +11,8 @@
  *  durability            committed: on the disks of a majority; what was on a disk is there again after a crash, and
  *                        is in its bytes before; what a node promises to others is on its disk
  *  order                 a commit index, an applied index, a term and the leader's time never fall; one vote a term
- *  exactly once          no value is applied twice; what was refused for certain is never applied
+ *  exactly once          no value is applied twice; what was refused for certain is never applied; who asks again in
+ *                        a session is told the same again, or that the session has ended: then it is applied no more
  *  linearizability       what is proposed, or a barrier that begins, after something was acknowledged comes after it */
 #ifndef RAFT_SIM_SIM_CHECK_H
 #define RAFT_SIM_SIM_CHECK_H
@@ -104,6 +105,13 @@ void sim_check_acknowledge(struct sim_check *c, int node, raft_index index, uint
 void sim_check_refuse(struct sim_check *c, int node, uint64_t value); /* certainly never to be applied */
 /* A snapshot has overtaken it: it was applied, elsewhere, and is in the state here. */
 void sim_check_overtaken(struct sim_check *c, int node, uint64_t value);
+/* A value that its visitor asks for until it is told: it was applied at index, and came to that state. However often it
+ * is told, that has to be the same, and true on the node that tells it. Is this the first time? */
+bool sim_check_answer(struct sim_check *c, int node, uint64_t value, raft_index index, uint64_t digest);
+/* Its visitor is told by the entry at index that the session has ended, or gone on: it is applied before, or never. */
+void sim_check_expired(struct sim_check *c, int node, uint64_t value, raft_index index);
+/* Where it was applied; 0: nowhere yet. */
+raft_index sim_check_index_of(const struct sim_check *c, uint64_t value);
 
 /* The state of a node's machine, to be kept in a snapshot and to be restored from it. */
 struct sim_state {
@@ -111,6 +119,8 @@ struct sim_state {
     uint64_t time_us, digest;
 };
 struct sim_state sim_check_state(const struct sim_check *c, int node);
+/* The same after the command at that index, on every node; its digest is 0 when none was applied there yet. */
+struct sim_state sim_check_state_at(const struct sim_check *c, raft_index index);
 /* It is what every node's state was after that command, and no older than this node's own. */
 void sim_check_restored(struct sim_check *c, int node, struct sim_state state);
 /* The highest index acknowledged anywhere so far, and a barrier that began then and has been passed now. */
@@ -118,6 +128,7 @@ raft_index sim_check_acknowledged(const struct sim_check *c);
 void sim_check_barrier(struct sim_check *c, int node, raft_index began);
 
 raft_index sim_check_committed(const struct sim_check *c); /* the highest index committed anywhere */
+raft_term sim_check_committed_term(const struct sim_check *c, raft_index index); /* 0: nothing is, there */
 /* The end: the same state on every member, with all that was acknowledged and nothing that was refused. */
 void sim_check_end(struct sim_check *c);
 

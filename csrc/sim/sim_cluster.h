@@ -36,9 +36,11 @@ struct sim_program {
 /* An open call of the machine in C. */
 struct sim_call {
     uint64_t sequence;
-    uint64_t value;   /* 0 = a barrier, a read, a transfer, a change of members */
+    uint64_t value;   /* 0 = a barrier, a read, a transfer, a change of members, a visitor that wants a session */
     bool changes;     /* that */
     raft_index began; /* what was acknowledged when a barrier or a read began */
+    void (*told)(void *ctx, uint64_t value, int code, raft_index index); /* of a visitor (sim_visit); else NULL */
+    void *ctx;
 };
 
 struct sim_member {
@@ -79,6 +81,7 @@ struct sim_cluster_config {
     uint32_t pending, command_bytes, cache_bytes;
     uint64_t segment_bytes;
     uint64_t snapshot_bytes, snapshot_entries, keep; /* as host_config and engine_config have them */
+    struct client_limits clients; /* of visitors; 0, 0: there are none */
     bool lease; /* reads may rest on leases: clocks are as good as they ask for */
     uint32_t state_bytes; /* by which the machine in C makes its snapshots larger, so that they travel in pieces */
     uint32_t host_entries; /* most that a host applies in one step */
@@ -96,6 +99,7 @@ struct sim_cluster {
     struct sim_member members[SIM_NODES_MAX]; /* member id at id - 1 */
     uint64_t next_value;
     uint64_t events, acknowledged, crashes, leaders, snapshots, restores, changes;
+    uint64_t repeats, ended; /* visitors told what a first try came to; that their session has ended or gone on */
     raft_term newest_term; /* that had a leader */
 };
 

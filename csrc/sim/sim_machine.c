@@ -1,10 +1,13 @@
 #include "sim/sim_machine.h"
 
 #include "base/mem.h"
+#include "sim/sim_queue.h"
+#include "sim/sim_sessions.h"
 #include "sim/sim_trace.h"
 #include "store/store.h"
 
 #define VALUE_BYTES 8u
+#define VISIT_HEAD 16u /* session and sequence, before a visitor's value */
 #define PENDING_BYTES (64u << 20)
 #define HOST_TIMEOUTS 5u /* election timeouts for which a host may take nothing */
 #define CLUSTER_NAME "sim"
@@ -24,11 +27,33 @@ static bool call_take(struct sim_member *m, uint64_t sequence, struct sim_call *
     return false;
 }
 
+static void trace_answer(const struct sim_member *m, raft_index index, uint64_t value)
+{
+    sim_trace_add(m->cluster->config.trace, SIM_TRACE_COMMAND, sim_world_now(m->cluster->world), m->id, "value", index,
+                  "%" PRIu64, value);
+}
+
+/* What a visitor is told, and may be told again. */
+static void put_result(const struct sim_member *m, uint64_t value, struct buf *result)
+{
+    static const uint8_t filler[CLIENT_RESULT_MAX];
+    uint8_t bytes[SIM_RESULT_BYTES];
+    sim_result_put(bytes, value, sim_check_state(m->cluster->check, m->id));
+    sim_buf_append(result, bytes, sizeof bytes);
+    if (sim_result_is_large(value)) sim_buf_append(result, filler, sizeof filler);
+}
+
+static void answer(struct sim_member *m, const struct sim_call *call, raft_index index, uint64_t digest)
+{
+    if (sim_check_answer(m->cluster->check, m->id, call->value, index, digest)) m->cluster->acknowledged++;
+    trace_answer(m, index, call->value);
+    call->told(call->ctx, call->value, OK, index);
+}
+
 static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
                                   struct buf *result)
 {
     struct sim_member *m = ctx;
-    (void)result;
     struct sim_check *check = m->cluster->check;
     if (command->payload_size < VALUE_BYTES) {
         sim_check_fail(check, m->id, "index %" PRIu64 " is no command of ours", command->index);
@@ -36,17 +61,39 @@ static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64
     }
     uint64_t value = get_u64(command->payload);
     sim_check_apply(check, m->id, command->index, value, time_us);
+    if (result != NULL) put_result(m, value, result);
     struct sim_call call;
     if (sequence == 0 || !call_take(m, sequence, &call)) return HOST_GO_ON;
     if (call.value != value) {
         sim_check_fail(check, m->id, "call %" PRIu64 " of value %" PRIu64 " is answered with value %" PRIu64,
                        sequence, call.value, value);
     }
+    if (call.told != NULL) {
+        answer(m, &call, command->index, sim_check_state(check, m->id).digest);
+        return HOST_GO_ON;
+    }
     sim_check_acknowledge(check, m->id, command->index, value);
     m->cluster->acknowledged++;
-    sim_trace_add(m->cluster->config.trace, SIM_TRACE_COMMAND, sim_world_now(m->cluster->world), m->id, "value",
-                  command->index, "%" PRIu64, value);
+    trace_answer(m, command->index, value);
     return HOST_GO_ON;
+}
+
+static void on_repeat(void *ctx, uint64_t sequence, const uint8_t *result, size_t size)
+{
+    struct sim_member *m = ctx;
+    struct sim_check *check = m->cluster->check;
+    struct sim_call call;
+    if (!call_take(m, sequence, &call)) return;
+    bool large = sim_result_is_large(call.value);
+    if (call.told == NULL || large != (result == NULL) || size != (large ? 0 : SIM_RESULT_BYTES) ||
+        (!large && get_u64(result) != call.value)) {
+        sim_check_fail(check, m->id, "exactly once: value %" PRIu64 " is answered with the result of another command",
+                       call.value);
+        return;
+    }
+    m->cluster->repeats++;
+    raft_index index = large ? sim_check_index_of(check, call.value) : get_u64(result + 8);
+    answer(m, &call, index, large ? sim_check_state_at(check, index).digest : get_u64(result + 16));
 }
 
 /* What may come of a question to the leader, besides what may come of a proposal. */
@@ -62,6 +109,20 @@ static bool is_refusal(int code)
            code == ERR_FAULT || code == ERR_REFUSED;
 }
 
+static void visit_done(struct sim_member *m, const struct sim_call *call, int code, raft_index index)
+{
+    struct sim_check *check = m->cluster->check;
+    bool expired = code == ERR_EXPIRED && call->value != 0;
+    bool opens = (code == OK || code == ERR_NO_RESULT) && call->value == 0;
+    m->cluster->ended += expired;
+    if (expired) {
+        sim_check_expired(check, m->id, call->value, index);
+    } else if (!opens && !is_refusal(code) && code != ERR_TIMEOUT && code != ERR_UNKNOWN) {
+        sim_check_fail(check, m->id, "value %" PRIu64 " of a visitor ended with %s", call->value, err_name(code));
+    }
+    call->told(call->ctx, call->value, code, index);
+}
+
 static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, raft_id id)
 {
     (void)id;
@@ -70,7 +131,9 @@ static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, ra
     struct sim_call call;
     if (!call_take(m, sequence, &call)) return;
     m->cluster->changes += code == OK && call.changes;
-    if (code == OK && call.value == 0) {
+    if (call.told != NULL) {
+        visit_done(m, &call, code, index);
+    } else if (code == OK && call.value == 0) {
         sim_check_barrier(check, m->id, call.began);
     } else if (code == ERR_NO_RESULT && call.value != 0) {
         sim_check_overtaken(check, m->id, call.value);
@@ -181,8 +244,8 @@ static void ask_others(const struct sim_member *m, struct engine_config *config)
 static void machine_start(struct sim_member *m)
 {
     static const struct host_machine machine = {
-        .apply = on_apply, .done = on_done, .started = on_started, .changed = on_changed, .closed = on_closed,
-        .save = on_save, .load = on_load, .snapshot = on_snapshot};
+        .apply = on_apply, .repeat = on_repeat, .done = on_done, .started = on_started, .changed = on_changed,
+        .closed = on_closed, .save = on_save, .load = on_load, .snapshot = on_snapshot};
     struct sim_cluster *c = m->cluster;
     struct engine_config config = {
         .dir = m->dir, .name = CLUSTER_NAME, .id = m->raft_id,
@@ -204,7 +267,8 @@ static void machine_start(struct sim_member *m)
     }
     struct host_config host = {.pending = config.pending, .pending_bytes = PENDING_BYTES,
                                .snapshot_bytes = c->config.snapshot_bytes,
-                               .snapshot_entries = c->config.snapshot_entries, .snapshot_apart = true};
+                               .snapshot_entries = c->config.snapshot_entries, .snapshot_apart = true,
+                               .clients = c->config.clients};
     sim_member_open(m, &config, &host, &machine, m);
     sim_member_run(m);
 }
@@ -252,6 +316,24 @@ int sim_member_propose(struct sim_member *m, uint32_t bytes)
     int rv = host_propose(m->host, block, &call.sequence);
     if (rv == OK) call_add(m, call);
     else sim_check_refuse(c->check, m->id, call.value);
+    return rv;
+}
+
+int sim_member_visit(struct sim_member *m, const struct sim_visit *visit)
+{
+    struct sim_call call = {.value = visit->value, .told = visit->told, .ctx = visit->ctx};
+    uint32_t bytes = visit->session == 0 ? 0 : MAX(visit->bytes, VALUE_BYTES);
+    if (!m->running) return ERR_CLOSED;
+    struct block *block = entry_reserve(RAFT_ENTRY_CLIENT, VISIT_HEAD + bytes);
+    ASSERT(block != NULL);
+    uint8_t *payload = block->bytes + ENTRY_HEADER;
+    memset(payload, (int)(visit->value & 0xff), VISIT_HEAD + bytes);
+    put_u64(payload, visit->session);
+    put_u64(payload + 8, visit->sequence);
+    if (bytes > 0) put_u64(payload + VISIT_HEAD, visit->value);
+    entry_seal(block);
+    int rv = host_propose(m->host, block, &call.sequence);
+    if (rv == OK) call_add(m, call);
     return rv;
 }
 

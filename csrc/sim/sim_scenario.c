@@ -21,6 +21,7 @@ struct scenario {
     struct sim_cluster cluster;
     struct sim_clients clients;
     struct sim_clients probe; /* asks often once all is healed: other clients of this seed may hardly ever */
+    struct sim_visitors visitors;
     struct sim_chaos chaos;
     const struct sim_options *options;
     raft_index committed_before;  /* the healing */
@@ -62,6 +63,7 @@ static struct sim_cluster_config draw_config(struct scenario *s, struct prng *pr
         .program = &sim_machine,
         .trace = options->trace,
     };
+    config.clients = sim_visitors_draw(&s->visitors, options->seed, options->visitors);
     config.heartbeat_us = timeout_us / between(prng, 4, 10);
     config.pending = (uint32_t)between(prng, 8, 512);
     config.cache_bytes = (uint32_t)between(prng, 4096, 262144);
@@ -187,7 +189,7 @@ static void check_quiet(struct scenario *s)
 {
     struct sim_cluster *c = &s->cluster;
     for (int id = 1; id <= c->config.nodes; id++) sim_clients_crowd(&s->clients, sim_cluster_member(c, id));
-    s->clients.stopped = true;
+    s->clients.stopped = s->visitors.stopped = true;
     if (!run(s, SETTLE_US, is_settled)) fail_unsettled(s, "after healing, with nothing new to do,");
 }
 
@@ -214,7 +216,7 @@ static void check_recovery(struct scenario *s, struct sim_report *report)
     report->recovery_us = MAX(report->recovery_us, sim_world_now(c->world) - began_us);
     if (!run(s, SETTLE_US, has_replayed)) fail_unsettled(s, "after healing");
     await_progress(s, "acknowledged", has_recovered);
-    s->clients.stopped = s->probe.stopped = true;
+    s->clients.stopped = s->visitors.stopped = s->probe.stopped = true;
     if (!run(s, SETTLE_US, is_settled)) fail_unsettled(s, "after healing");
     sim_watch_disks(c);
     sim_check_end(c->check);
@@ -245,9 +247,10 @@ static void play(struct scenario *s, struct sim_report *report)
     sim_clients_start(&s->clients, s->options->clients);
     s->probe = (struct sim_clients){.cluster = c, .pause_us = PROBE_PAUSE_US, .stopped = true};
     sim_clients_start(&s->probe, 1);
+    sim_visitors_start(&s->visitors, c);
     for (uint64_t i = 0; i < rounds; i++) {
         if (i > 0) sim_chaos_resume(&s->chaos);
-        s->clients.stopped = false;
+        s->clients.stopped = s->visitors.stopped = false;
         run(s, s->options->seconds * US_PER_S / rounds, NULL);
         sim_chaos_heal(&s->chaos);
         check_recovery(s, report);
@@ -285,6 +288,8 @@ int sim_scenario_run(const struct sim_options *options, struct sim_report *repor
         report->changes = c->changes;
         report->snapshots = c->snapshots;
         report->restores = c->restores;
+        report->repeats = c->repeats;
+        report->ended = c->ended;
         report->timeout_us = config.election_timeout_us;
         report->simulated_us = sim_world_now(c->world);
         sim_cluster_free(c);

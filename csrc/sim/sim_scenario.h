@@ -10,12 +10,13 @@
 
 #include "sim/sim_chaos.h"
 #include "sim/sim_client.h"
+#include "sim/sim_visitor.h"
 
 #pragma GCC visibility push(hidden)
 
 struct sim_options {
     uint64_t seed;
-    int nodes, clients;
+    int nodes, clients, visitors;
     uint64_t seconds; /* of faults, over all rounds */
     unsigned faults; /* kinds that may be on; SIM_ALL: each seed has its choice, else all that are named are on */
     struct sim_trace *trace; /* NULL, or where to record what happens; changes nothing of the run */
@@ -27,6 +28,7 @@ struct sim_report {
     uint64_t hash, events, commands, elections, crashes, simulated_us;
     uint64_t changes; /* of members, that were made */
     uint64_t snapshots, restores; /* taken by nodes themselves; received in the place of a log */
+    uint64_t repeats, ended; /* see sim_cluster */
     uint64_t timeout_us;  /* shortest election timeout of this seed */
     uint64_t recovery_us; /* from a healing to the first commit, at most */
     bool lease;     /* reads rest on leases, and clocks keep to what those ask for */

@@ -2,9 +2,11 @@
 
 #include "base/mem.h"
 #include "server/engine_state.h"
+#include "server/host_state.h"
 #include "sim/sim_queue.h"
 #include "sim/sim_reader.h"
 #include "sim/sim_relation.h"
+#include "sim/sim_sessions.h"
 #include "sim/sim_trace.h"
 #include "wire/message.h"
 
@@ -21,6 +23,7 @@ struct watched {
     char dir[64];
     uint32_t cache_bytes;
     raft_index hashed; /* entries up to here have told what their bytes hash to */
+    raft_index judged; /* its table of visitors' sessions was judged with so much applied */
     struct sim_found found; /* on its disk */
     raft_term *added;  /* terms of the entries that the present step has added */
     size_t added_capacity;
@@ -29,6 +32,7 @@ struct watched {
 struct sim_watch {
     struct sim_cluster *cluster;
     struct sim_relation *relation;
+    struct sim_sessions *sessions; /* NULL where there are no visitors */
     struct prng prng;
     uint64_t disks_at_us; /* the next look at the disks */
     struct watched members[SIM_NODES_MAX]; /* member id at id - 1 */
@@ -37,14 +41,15 @@ struct sim_watch {
 struct sim_watch *sim_watch_new(struct sim_cluster *c)
 {
     struct sim_watch *w = mem_zero(1, sizeof *w);
-    struct sim_relation *relation = sim_relation_new(c->check, c->config.nodes);
-    if (w == NULL || relation == NULL) {
-        mem_free(w);
-        sim_relation_free(relation);
+    if (w == NULL) return NULL;
+    bool visited = c->config.clients.sessions > 0;
+    w->relation = sim_relation_new(c->check, c->config.nodes);
+    if (visited) w->sessions = sim_sessions_new(c->check, c->config.clients);
+    if (w->relation == NULL || (visited && w->sessions == NULL)) {
+        sim_watch_free(w);
         return NULL;
     }
     w->cluster = c;
-    w->relation = relation;
     w->prng.state = ~c->config.seed;
     w->disks_at_us = prng_below(&w->prng, DISKS_APART_US);
     return w;
@@ -58,6 +63,7 @@ void sim_watch_free(struct sim_watch *w)
         sim_found_free(&w->members[i].found);
     }
     sim_relation_free(w->relation);
+    sim_sessions_free(w->sessions);
     mem_free(w);
 }
 
@@ -230,6 +236,7 @@ void sim_watch_open(struct sim_member *m, struct engine_config *config)
     struct watched *n = &w->members[m->id - 1];
     n->watch = w;
     n->member = m;
+    n->judged = 0;
     n->tap = (struct raft_tap){.ctx = n, .step = on_step};
     snprintf(n->dir, sizeof n->dir, "%s", config->dir);
     config->tap = &n->tap;
@@ -270,6 +277,8 @@ static void tell_hashes(struct watched *n, const struct raft *r)
         uint64_t hash = get_u64(entry->block->bytes); /* of the header, which holds the payload's */
         if (hash == 0) return;
         sim_check_hash(check, id, n->hashed + 1, hash);
+        struct entry e = entry_view(entry->block);
+        if (n->watch->sessions != NULL) sim_sessions_entry(n->watch->sessions, &e);
     }
 }
 
@@ -287,10 +296,19 @@ static void check_bounds(const struct sim_member *m)
                        PRIu32 " may be", open, host_pending(m->host), e->config.pending);
     }
     uint64_t members = e->confs.count > 0 ? e->confs.list[e->confs.count - 1].conf.next_id - 1 : 0; /* that ever were */
-    if (host_sessions(m->host) > members) {
-        sim_check_fail(check, m->id, "memory: %" PRIu32 " sessions of %" PRIu64 " members", host_sessions(m->host),
-                       members);
+    uint64_t most = members + m->cluster->config.clients.sessions;
+    if (host_sessions(m->host) > most) {
+        sim_check_fail(check, m->id, "memory: %" PRIu32 " sessions, of at most %" PRIu64, host_sessions(m->host), most);
     }
+}
+
+/* What it holds while a snapshot is being restored, or after it has stopped, is nothing that was agreed on. */
+static void judge_sessions(struct watched *n)
+{
+    const struct host *h = n->member->host;
+    if (n->watch->sessions == NULL || h->restoring || h->halted || h->applied == n->judged) return;
+    n->judged = h->applied;
+    sim_sessions_judge(n->watch->sessions, n->member->id, h->applied, &h->clients);
 }
 
 void sim_watch_event(struct sim_member *m)
@@ -302,6 +320,7 @@ void sim_watch_event(struct sim_member *m)
     if (r == NULL) return;
     tell_hashes(&w->members[m->id - 1], r);
     check_bounds(m);
+    judge_sessions(&w->members[m->id - 1]);
     if (c->config.trace == NULL) return;
     struct raft_status status;
     raft_status_get(r, &status);

@@ -309,6 +309,50 @@ describe("the checker of simulated clusters", function()
     check:barrier(2, 2)
   end)
 
+  -- The value 2, applied by nodes 1 and 2 at index 2, and told to its visitor by node 1.
+  local function visited(check)
+    second(check)
+    check:propose(2)
+    for node = 1, 2 do check:apply(node, 2, 2, 6000) end
+    assert.is_true(check:answer(1, 2, 2, check:digest(1)))
+  end
+
+  it("lets a visitor be told the same once more, by whoever has applied it", function()
+    local check = healthy()
+    visited(check)
+    assert.is_false(check:answer(2, 2, 2, check:digest(1)))
+    check:expired(2, 2, 2)
+    check:apply(3, 2, 2, 6000)
+    check:finish()
+    assert.is_nil(check:failure())
+  end)
+
+  broken({ "a visitor that is told another state than the first time", "exactly once" }, function(check)
+    visited(check)
+    check:answer(2, 2, 2, check:digest(1) + 1)
+  end)
+
+  broken({ "a visitor that is told another index", "exactly once" }, function(check)
+    visited(check)
+    check:answer(2, 2, 1, check:digest(1))
+  end)
+
+  broken({ "a visitor that is told by a node what it has not applied", "exactly once" }, function(check)
+    visited(check)
+    check:answer(3, 2, 2, check:digest(1))
+  end)
+
+  broken({ "a session that has ended and whose command is applied later", "exactly once" }, function(check)
+    second(check)
+    check:expired(1, 2, 1)
+    check:apply(1, 2, 2, 6000)
+  end)
+
+  broken({ "a session that is said to have ended before a command of it was applied", "exactly once" }, function(check)
+    visited(check)
+    check:expired(3, 2, 1)
+  end)
+
   broken({ "states that differ in the end", "convergence" }, function(check)
     second(check)
     check:apply(1, 2, 2, 6000)

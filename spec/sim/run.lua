@@ -158,7 +158,7 @@ end
 local function run_all(opts)
   local seed, over, workers, failed = opts.from, false, {}, {}
   local sums = { seeds = 0, simulated = 0, events = 0, commands = 0, elections = 0, crashes = 0, changes = 0,
-    restores = 0, cpu = 0, slowest = "none", slowest_s = 0 }
+    restores = 0, repeats = 0, ended = 0, cpu = 0, slowest = "none", slowest_s = 0 }
   local function account(options, report)
     if not report.ok then failed[#failed + 1] = { options = options, report = report } end
     if report.died then return end
@@ -238,6 +238,8 @@ local function smaller(options, report)
   end
   if options.nodes > 3 then add("nodes", options.nodes > 5 and 5 or 3) end
   if options.clients > 1 then add("clients", 1) end
+  if (options.visitors or 0) > 0 then add("visitors", 0) end
+  if (options.visitors or 0) > 1 then add("visitors", 1) end
   if options.seconds > 4 then add("seconds", options.seconds // 2) end
   return list
 end

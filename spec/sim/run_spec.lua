@@ -20,7 +20,8 @@ describe("the runner of seeds", function()
   it("tells the seed that has failed, and draws the smallest run that fails in the same way", function()
     local text, code = run "seeds=20 from=1 with='seconds=20 nodes=5 faults=crashes,lies'"
     assert.matches("\nseed %d+, 5 nodes, 20 s, commit %S+:\n  seed %d+: at ", text)
-    assert.matches("replay: make sim FROM=%d+ SEEDS=1 WITH='nodes=5 seconds=20 clients=%d faults=crashes,lies'\n", text)
+    assert.matches("replay: make sim FROM=%d+ SEEDS=1 WITH='nodes=5 seconds=20 clients=%d visitors=%d "
+      .. "faults=crashes,lies'\n", text)
     local seconds, picture = text:match "smaller.-WITH='nodes=%d seconds=(%d+).-\n  picture: (%S+)"
     assert.is_true(tonumber(seconds) < 20, text)
     local file <close> = assert(io.open(picture))

@@ -665,6 +665,101 @@ return {
     harm = "a notice lies in the queue, and nobody is woken for it",
   },
 
+  -- ---- sessions of programs outside ----
+  {
+    name = "the sessions of programs outside are missing from a snapshot",
+    area = "snapshots",
+    file = "csrc/server/host_snapshot.c",
+    old = [[snapshot_write_record(w, SNAPSHOT_CLIENTS, clients.data, clients.size);]],
+    new = [[]],
+    harm = "after a restart a node tells programs that their sessions have ended, and does not apply what others do",
+  },
+  {
+    name = "sessions of programs outside end by the clock of each node",
+    area = "snapshots",
+    file = "csrc/server/host.c",
+    old = [[clients_expire(&h->clients, h->applied_time_us);]],
+    new = [[clients_expire(&h->clients, io_wall(h->channel->io));]],
+    harm = "a command is applied on some nodes and not on others",
+  },
+  {
+    name = "a command whose result is too large to be kept is new again",
+    area = "snapshots",
+    file = "csrc/server/clients.c",
+    old = [[client->sequence = sequence;
+    c->bytes]],
+    new = [[if (kept != NULL) client->sequence = sequence;
+    c->bytes]],
+    harm = "a program that asks again has its command applied again",
+  },
+  {
+    name = "a program is answered with what the commands of others came to",
+    area = "snapshots",
+    file = "csrc/server/host.c",
+    old = [[h->result.size = 0;]],
+    new = [[if (h->result.size > 1000) h->result.size = 0;]],
+    harm = "who asks again takes another command's result for its own",
+  },
+  {
+    name = "a session is looked for where its command is proposed",
+    area = "snapshots",
+    file = "csrc/server/host.c",
+    old = [[struct call call = call_of(block);]],
+    new = [[struct call call = call_of(block);
+    if (call.client != 0 && clients_find(&h->clients, call.client) == NULL) {
+        put_u64(block->bytes + ENTRY_HEADER + 8, 0);
+        entry_seal(block);
+    }]],
+    harm = "a node that is behind tells a program that its session has ended, and an earlier try is applied after that",
+  },
+  {
+    name = "a client's command that a snapshot has overtaken counts as applied",
+    area = "snapshots",
+    file = "csrc/server/host_snapshot.c",
+    old = [[if (call->client == 0) host_call_end]],
+    new = [[if (true) host_call_end]],
+    harm = "a program is told that its command was applied, and it was turned away",
+  },
+  {
+    name = "in a table that was restored the session used last is the first to end",
+    area = "snapshots",
+    file = "csrc/server/clients.c",
+    old = [[client->sequence = sequence;
+    if (kept == 0) return OK;]],
+    new = [[client->sequence = sequence;
+    if (client->older != NULL) {
+        unlink_client(c, client);
+        client->older = NULL;
+        client->newer = c->oldest;
+        c->oldest = c->oldest->older = client;
+    }
+    if (kept == 0) return OK;]],
+    harm = "nodes end different sessions to make room, and then apply different commands",
+  },
+  {
+    name = "in a table that was restored every session was used just now",
+    area = "snapshots",
+    file = "csrc/server/clients.c",
+    old = [[struct client *client = add(c, id, time_us);
+    if (client == NULL) return ERR_NOMEM;
+    client->sequence = sequence;]],
+    new = [[struct client *client = add(c, id, c->newest != NULL ? c->newest->time_us + 1 : time_us);
+    if (client == NULL) return ERR_NOMEM;
+    client->sequence = sequence;]],
+    harm = "a session lives longer on nodes that were restarted, and they apply what others turn away",
+  },
+  {
+    name = "a session that is asked for the same again does not count as used",
+    area = "snapshots",
+    file = "csrc/server/clients.c",
+    old = [[(*client)->time_us = time_us;
+    unlink_client(c, *client);]],
+    new = [[if (sequence == (*client)->sequence) return CLIENT_REPEAT;
+    (*client)->time_us = time_us;
+    unlink_client(c, *client);]],
+    harm = "a program that has nothing but bad luck loses its session",
+  },
+
   -- ---- snapshots ----
   {
     name = "a snapshot is restored over a newer state",
