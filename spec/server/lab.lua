@@ -174,9 +174,11 @@ function lab.impostor(w, from, to, fields)
 end
 
 ---Members 1 and 2 are servers, one of them leads; 3, a learner, is spoken for by the spec: world, leader, the other,
----and the lines of 3 to and from the leader.
-function lab.pair()
-  local w = lab.start({ 1, 2 }, { list = { "node-1:7000", "node-2:7000" } })
+---and the lines of 3 to and from the leader. options: of w:start.
+function lab.pair(options)
+  local all = { list = { "node-1:7000", "node-2:7000" } }
+  for name, value in pairs(options or {}) do all[name] = value end
+  local w = lab.start({ 1, 2 }, all)
   local leader = lab.leader(w, { 1, 2 })
   w:change(leader, { { "add", 3, "node-3:7000" } })
   lab.wait(w, "member 3", function() return w:status(1).members[3] and w:status(2).members[3] end)
