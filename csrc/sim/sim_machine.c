@@ -138,6 +138,7 @@ static void on_done(void *ctx, uint64_t sequence, int code, raft_index index, ra
     } else if (code == ERR_NO_RESULT && call.value != 0) {
         sim_check_overtaken(check, m->id, call.value);
         m->cluster->acknowledged++;
+        trace_answer(m, index, call.value);
     } else if (code == OK) {
         sim_check_fail(check, m->id, "value %" PRIu64 " has passed at index %" PRIu64 " without an apply", call.value,
                        index);
