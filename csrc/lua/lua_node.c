@@ -822,6 +822,7 @@ static int node_step(lua_State *L)
         refresh_applied(L, n->thread);
         n->stepping = true;
         n->calls.line->inside++;
+        n->stepped_us = io_now(n->server->io);
         more = host_step(n->host, (uint32_t)entries);
         n->calls.line->inside--;
         n->stepping = false;

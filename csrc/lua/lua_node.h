@@ -52,6 +52,7 @@ struct lua_node {
     uint32_t command_bytes;
     bool snapshot_apart;
     uint64_t born_us;
+    uint64_t stepped_us; /* when the last step began */
     struct news news;
     struct lua_calls calls;
     bool tells_handed; /* there is a callback `handed` */

@@ -1,3 +1,4 @@
+local core = require "raft.core"
 local lab = require "spec.lua.lab"
 local raft = require "raft"
 
@@ -382,6 +383,22 @@ describe("timeouts", function()
     while open > 0 do raft.sleep(0.005) end
     assert.equal(0, node:status().pending)
   end))
+
+  it("tell what became of a call, however long this program was busy when that became known", function()
+    local node <close> = lab.node { cluster = lab.addresses(2) }   -- no second one: no leader
+    local function be_busy(seconds)
+      local over = core.now() + seconds
+      while core.now() < over do end
+    end
+    local code
+    node:propose(1, { timeout = 0.01 }, function(_, _, why) code = why end)
+    raft.after(0.02, function() be_busy(1.2) end)
+    be_busy(0.03)
+    raft.step()      -- asks what became of the call, and then is busy until long after the answer has come
+    raft.timeout()   -- nothing has looked for the answer yet
+    while not code do raft.sleep(0.005) end
+    assert.equal("no_leader", code)
+  end)
 
   it("leave alone what was answered before", lab.run(function()
     local node <close> = lab.node()
