@@ -41,6 +41,7 @@ struct raft_progress {
     uint64_t contact_us;    /* its last message in this term */
     uint64_t answered_us;   /* when the newest heartbeat that it has answered was sent; 0 = none in this term */
     uint64_t round;         /* newest round of heartbeats that it has answered */
+    uint64_t back;          /* its link went down: it cannot be reached before it has answered this round */
     uint64_t rtt_us;
     raft_index applied;     /* as of its last answer to a heartbeat, like the next one */
     int32_t priority;
@@ -50,11 +51,17 @@ struct raft_progress {
     uint64_t inflight_bytes;
 };
 
-/* A new leader, or a new member, knows nothing of the peer yet; last: the leader's log. */
+/* A new leader, or a new member, knows nothing of the peer yet, but for whether it can be reached; last: the leader's
+ * log. */
 void progress_reset(struct raft_progress *p, raft_index last, uint64_t now);
 void progress_become_probe(struct raft_progress *p, raft_index next); /* forgets what is on the way */
 void progress_become_replicate(struct raft_progress *p);
 void progress_become_snapshot(struct raft_progress *p, raft_index snapshot);
+/* Its link is not down, as far as is known. */
+static inline bool progress_is_reachable(const struct raft_progress *p)
+{
+    return p->round >= p->back;
+}
 /* May another message be sent now? */
 bool progress_is_paused(const struct raft_progress *p, uint32_t window_bytes);
 /* Entries next .. last were sent. Precondition: not paused. */

@@ -355,10 +355,13 @@ int raft_propose(struct raft *r, struct raft_entry *entries, size_t n, raft_inde
 void raft_unreachable(struct raft *r, raft_id peer)
 {
     struct raft_progress *p = state_peer(r, peer);
-    if (p == NULL || r->role != RAFT_LEADER) return;
-    progress_become_probe(p, p->match + 1);
-    p->probe_sent = true; /* until it answers a heartbeat: there is nobody to hear a probe */
-    if (r->transfer == peer) r->transfer = 0;
+    if (p == NULL) return;
+    p->back = r->round + 1;
+    if (r->role == RAFT_LEADER) {
+        progress_become_probe(p, p->match + 1);
+        p->probe_sent = true; /* until it answers a heartbeat: there is nobody to hear a probe */
+        if (r->transfer == peer) r->transfer = 0;
+    }
     tell(r, (struct raft_input){RAFT_INPUT_UNREACHABLE, .peer = peer}, OK);
 }
 

@@ -114,7 +114,8 @@ int raft_propose(struct raft *r, struct raft_entry *entries, size_t n, raft_inde
 int raft_persisted(struct raft *r, uint64_t seq, uint64_t now);
 /* Entries up to index (handed out as committed, or those of a snapshot to `restore`) are applied; never falls. */
 void raft_applied(struct raft *r, raft_index index);
-/* Nothing more can be sent to this peer (its link went down): what was on the way is taken as lost. */
+/* Nothing more can be sent to this peer (its link went down): what was on the way is taken as lost. Until it answers a
+ * later heartbeat nobody hands over to it. */
 void raft_unreachable(struct raft *r, raft_id peer);
 /* A message about entries older than the window, of which `named` was the last, has been sent only now, and with
  * entries only up to `last` (reading them took its time, and may have given less). */
@@ -200,8 +201,9 @@ void raft_withhold(struct raft *r, bool withhold, uint64_t now);
  * It waits until the target has all entries, and tells it to campaign (dissertation 3.10). *chosen is the target.
  * Meanwhile proposals and changes are refused with ERR_TRANSFERRING. It ends when another leader is heard of, and fails
  * when the target becomes unreachable or is no voter any more, or after T (raft_status.transfer is 0 again).
- * ERR_NOT_LEADER; ERR_TRANSFERRING: another transfer is going on; ERR_NO_MEMBER: no other voter has that id, or with 0:
- * none has been heard of within T; ERR_CORRUPT. */
+ * ERR_NOT_LEADER; ERR_TRANSFERRING: another transfer is going on; ERR_LAGGING: nothing reaches this voter now (it is
+ * down, or has come back with another directory, and withholds its votes), and proposals shall not wait for it in vain;
+ * ERR_NO_MEMBER: no other voter has that id, or with 0: none that is reached has been heard of within T; ERR_CORRUPT. */
 int raft_transfer(struct raft *r, raft_id target, uint64_t now, raft_id *chosen);
 
 /* Who suits. All zero: any voter. */

@@ -25,7 +25,7 @@ raft_id transfer_best(const struct raft *r, const struct raft_wish *wish, uint64
     const struct raft_progress *best = NULL;
     for (size_t i = 0; i < r->n_peers; i++) {
         const struct raft_progress *p = &r->peers[i];
-        if (!is_candidate(r, p->id) || !suits(wish, p)) continue;
+        if (!is_candidate(r, p->id) || !progress_is_reachable(p) || !suits(wish, p)) continue;
         if (now >= p->contact_us + r->config.election_timeout_us) continue;
         if (best == NULL || is_better(r, p, best)) best = p;
     }
@@ -38,6 +38,7 @@ int transfer_start(struct raft *r, raft_id target, uint64_t now)
     if (!is_candidate(r, target)) return ERR_NO_MEMBER;
     if (r->transfer != 0 && r->transfer != target) return ERR_TRANSFERRING;
     if (r->transfer == target) return OK; /* it goes on already, and not for longer */
+    if (!progress_is_reachable(state_peer(r, target))) return ERR_LAGGING;
     r->transfer = target;
     r->transfer_until_us = now + r->config.election_timeout_us;
     r->transfer_told = false;

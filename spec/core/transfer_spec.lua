@@ -142,6 +142,48 @@ describe("a transfer", function()
     assert.equal("no_leader", code)
   end)
 
+  it("is not tried with one that nothing reaches: its link went down, or it has no vote until it is admitted anew",
+    function()
+      local c = cluster()
+      c.nodes[1].core:unreachable(2)
+      local _, text, code = transfer(c, 2)
+      assert.truthy(text:find("lagging", 1, true))
+      assert.equal("busy", code)
+      assert(c.nodes[1].core:propose(1))                    -- nobody waits for it in vain
+      assert.equal(3, transfer(c, 0))
+      c.nodes[1].core:unreachable(3)
+      assert.is_nil((transfer(c, 0)))
+      c:advance(2 * HEARTBEAT)                              -- both answer
+      assert.equal(2, transfer(c, 0))
+    end)
+
+  it("is not tried with one that was out of reach before this node led, and has not answered it yet", function()
+    local n = lab.node { id = 1, voters = { 1, 2, 3 } }
+    n.core:unreachable(2)
+    assert(n.core:campaign(n.clock.now))
+    for _ = 1, 2 do
+      for _, m in ipairs(n:flush()) do
+        assert(n:step { type = "vote_reply", from = m.to, term = m.term, pre = m.pre })
+      end
+    end
+    n:flush()
+    assert(n:step { type = "heartbeat_reply", from = 3, term = 1, context = 1 })
+    assert.equal(3, (n.core:transfer(0, n.clock.now)))
+  end)
+
+  it("is not tried with one for an answer to what was said before its link went down", function()
+    local n = lab.leader {}
+    n:tick()
+    local beats = of_type(n:flush(), "heartbeat")
+    n.core:unreachable(2)
+    assert(n:step { type = "heartbeat_reply", from = 2, term = 1, context = beats[1].context, round = beats[1].round })
+    assert.is_nil((n.core:transfer(2, n.clock.now)))
+    n:tick()
+    beats = of_type(n:flush(), "heartbeat")
+    assert(n:step { type = "heartbeat_reply", from = 2, term = 1, context = beats[1].context, round = beats[1].round })
+    assert.equal(2, (n.core:transfer(2, n.clock.now)))
+  end)
+
   it("to another one, while one is going on, is refused; to the same one it goes on", function()
     local c = cluster()
     c.cut[2] = true

@@ -117,7 +117,55 @@ describe("a leader whose vote is to be taken", function()
   end)
 end)
 
+---Asks for a hand-over: how that ends, and who leads then.
+local function transfer(w, id, target)
+  local recorder = lab.recorder(w, id)
+  return lab.ended(w, recorder, assert(w:transfer(id, target))), w:status(id).leader
+end
+
+---Waits until the leader's link to it is down: that is before it has been silent for an election timeout.
+local function cut_off(w, leader, id)
+  local s = 0
+  while w:status(leader).members[id].connected do
+    w:run(0.001)
+    s = s + 0.001
+  end
+  assert(s < T / 2, s)
+end
+
 describe("leadership", function()
+  it("is not handed over to one that is down, however good its log was", function()
+    local w, leader, follower, other = lab.cluster()
+    local down, up = math.min(follower, other), math.max(follower, other)
+    w:run(T) -- both have all that there is
+    w:crash(down)
+    cut_off(w, leader, down)
+    assert.same({ "ok", up }, { transfer(w, leader, 0) })
+  end)
+
+  it("is not kept from those who want to propose for the sake of one that is down", function()
+    local w, leader, follower = lab.cluster()
+    w:crash(follower)
+    cut_off(w, leader, follower)
+    assert.same({ "busy", leader }, { transfer(w, leader, follower) })
+    assert.equal("applied", propose(w, leader, "a"))
+    assert.is_true(w:start(follower))
+    lab.wait(w, "the hand-over", function() return transfer(w, leader, follower) == "ok" end)
+  end)
+
+  it("is not handed over to one that has lost its directory, before it has its vote again", function()
+    local w, leader, follower, other = lab.cluster()
+    local lost, whole = math.min(follower, other), math.max(follower, other)
+    w:run(T)
+    w:crash(lost)
+    w:wipe(lost)
+    assert.is_true(w:start(lost, { rejoin = 1 }))
+    cut_off(w, leader, lost)
+    assert.same({ "ok", whole }, { transfer(w, leader, 0) })
+    lab.wait(w, "its vote", function() return transfer(w, whole, lost) == "ok" end)
+    assert.equal(lost, lab.leader(w, { 1, 2, 3 }))
+  end)
+
   it("is handed over to whom has it already without ado", function()
     local w, leader, follower = lab.cluster()
     local term = w:status(leader).term

@@ -244,8 +244,8 @@ return {
   {
     name = "a new leader keeps what followers had confirmed to an earlier term of its own",
     file = "csrc/core/progress.c",
-    old = [[.vote = p->vote, .next = last + 1};]],
-    new = [[.vote = p->vote, .match = MIN(p->match, last), .next = last + 1};]],
+    old = [[.back = p->back, .next = last + 1};]],
+    new = [[.back = p->back, .match = MIN(p->match, last), .next = last + 1};]],
     harm = "entries are committed that a follower has cut off meanwhile",
   },
   {
