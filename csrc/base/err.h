@@ -30,7 +30,7 @@
     X(ERR_CHANGING, -20, "conflict")   /* another change of members is not finished yet */                             \
     X(ERR_NOT_READY, -21, "busy")      /* the leader has not committed an entry of its own term yet */                 \
     X(ERR_TRANSFERRING, -22, "busy")   /* the leader is handing over to another member */                              \
-    X(ERR_LAGGING, -23, "busy")        /* the member has not caught up yet */                                          \
+    X(ERR_LAGGING, -23, "busy")        /* the member has not caught up, or is away */                                  \
     X(ERR_NO_MEMBER, -24, "conflict")  /* no such member, or not one of that kind */                                   \
     X(ERR_ALREADY, -25, "conflict")    /* it is so already */                                                          \
     X(ERR_NO_VOTERS, -26, "conflict")  /* nobody would be left to vote */                                              \

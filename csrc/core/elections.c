@@ -13,12 +13,13 @@ static enum quorum_vote vote_of(const void *ctx, raft_id id)
 
 enum election { PRE_VOTE, REAL, FORCED };
 
-/* Asks all other voters. Requests of a real election wait until this node's own (term, vote) is durable: else it could
+/* Asks all other voters; whether it would be elected, learners too: they have no say, but may be the only ones left who
+ * know that this node was removed. Requests of a real election wait until this node's own (term, vote) is durable: else it could
  * win on the others' votes, append, crash, forget the term and win it once more with another entry. */
 static void request_votes(struct raft *r, enum election election)
 {
     for (size_t i = 0; i < r->n_peers; i++) {
-        if (!conf_is_voter(state_conf(r), r->peers[i].id)) continue;
+        if (election != PRE_VOTE && !conf_is_voter(state_conf(r), r->peers[i].id)) continue;
         struct raft_message m = state_message(r, RAFT_VOTE, r->peers[i].id);
         m.pre = election == PRE_VOTE;
         m.force = election == FORCED;
@@ -101,12 +102,23 @@ void election_on_leader_lost(struct raft *r, uint64_t now)
     r->election_at_us = MIN(r->election_at_us, at_us);
 }
 
-/* The committed configuration is without this member: it should know. */
-static raft_index without(const struct raft *r, raft_id id)
+/* The committed configuration is without this one: it should know. */
+static bool was_removed(const struct raft *r, raft_id id)
 {
     const struct raft_conf_at *latest = log_conf(&r->log);
-    if (latest->index > r->log.commit || conf_is_empty(&latest->conf)) return 0;
-    return conf_is_member(&latest->conf, id) ? 0 : latest->index;
+    return latest->index <= r->log.commit && !conf_is_empty(&latest->conf) && !conf_is_member(&latest->conf, id);
+}
+
+/* A log that is committed up to (index, term) is without this node. Is the latest configuration here a part of it, or
+ * void by it? Only such a word is news. Indexes alone do not tell: a leader that was cut off may have made its log, and
+ * a change in it, as long as it liked. */
+static bool is_overtaken(const struct raft_log *log, raft_index index, raft_term term)
+{
+    raft_index conf = log_conf(log)->index;
+    if (index == 0) return false;
+    if (conf <= log->commit) return index >= conf;
+    raft_term conf_term = log_term(log, conf);
+    return term > conf_term || (term == conf_term && index >= conf);
 }
 
 void election_on_vote(struct raft *r, const struct raft_message *m, uint64_t now)
@@ -129,7 +141,10 @@ void election_on_vote(struct raft *r, const struct raft_message *m, uint64_t now
     struct raft_message reply = state_message(r, RAFT_VOTE_REPLY, m->from);
     reply.pre = m->pre;
     reply.reject = !granted;
-    reply.index = granted ? 0 : without(r, m->from);
+    if (!granted && was_removed(r, m->from)) {
+        reply.index = r->log.commit;
+        reply.log_term = log_term(&r->log, r->log.commit);
+    }
     if (granted && m->pre) reply.term = m->term; /* hypothetical, as the question was */
     outbox_put(&r->outbox, &reply, granted && m->pre ? 0 : r->vote_after);
     r->dirty = true;
@@ -138,8 +153,7 @@ void election_on_vote(struct raft *r, const struct raft_message *m, uint64_t now
 void election_on_vote_reply(struct raft *r, const struct raft_message *m, uint64_t now)
 {
     if (m->reject && m->term > r->term) role_follow(r, m->term, 0, now);
-    bool later = m->index > 0 && m->index >= log_conf(&r->log)->index; /* than what is known here */
-    if (m->reject && later && !role_has_live_leader(r, now)) {
+    if (m->reject && is_overtaken(&r->log, m->index, m->log_term) && !role_has_live_leader(r, now)) {
         role_follow(r, r->term, r->leader, now);
         r->removed = true;
         return;

@@ -235,7 +235,9 @@ static size_t count_confs(const struct raft_message *m)
 static bool place_is_sane(const struct raft_message *m)
 {
     if (m->type == RAFT_VOTE) return (m->index == 0) == (m->log_term == 0) && m->log_term < m->term;
-    if (m->type == RAFT_APPEND) return (m->index == 0) == (m->log_term == 0) && m->log_term <= m->term;
+    if (m->type == RAFT_APPEND || m->type == RAFT_VOTE_REPLY) {
+        return (m->index == 0) == (m->log_term == 0) && m->log_term <= m->term;
+    }
     if (m->type == RAFT_SNAPSHOT) return m->index > 0 && m->log_term > 0 && m->log_term <= m->term;
     if (m->type == RAFT_APPEND_REPLY && m->reject) {
         return m->hint <= m->index && (m->hint == 0) == (m->log_term == 0) && m->log_term <= m->term;

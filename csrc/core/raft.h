@@ -297,8 +297,8 @@ struct raft_status {
     bool corrupt;
     bool voter, learner;      /* what it is by the latest configuration; a voter on its way to learner is both */
     bool withheld;            /* it grants no votes: see raft_withhold */
-    bool removed;             /* a member has told this node that it was removed. It does not campaign any more; a
-                                 leader that takes it for a member proves otherwise */
+    bool removed;             /* a member has told this node, in this life, that it was removed. It does not campaign
+                                 any more; a leader that takes it for a member proves otherwise */
     bool joint;               /* the latest configuration is a joint one */
     bool changing;            /* a change of members is open */
     raft_index conf_index;    /* of the latest configuration */

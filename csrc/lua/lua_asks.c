@@ -44,12 +44,12 @@ const char *lua_asks_text(int code)
     case ERR_CHANGING: return "another change of the members is not finished yet";
     case ERR_NOT_READY: return "the leader has just been elected and is not ready yet";
     case ERR_TRANSFERRING: return "the leader is handing over";
-    case ERR_LAGGING: return "the member has not caught up yet";
+    case ERR_LAGGING: return "the member has not caught up yet, or cannot be reached";
     case ERR_NO_MEMBER: return "there is no such member, or it is none of that kind, or it cannot be reached";
     case ERR_ALREADY: return "it is so already: the member is one, or another one has this address";
     case ERR_NO_VOTERS: return "nobody would be left to vote";
     case ERR_TOO_MANY: return "the cluster would have more than 15 members";
-    case ERR_REMOVED: return "this node is no member of the cluster any more";
+    case ERR_REMOVED: return "this node is no member of the cluster";
     case ERR_INVALID: return "the change makes no sense: a member is named twice, or an address is none";
     default: return "the leader has refused it";
     }

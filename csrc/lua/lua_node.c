@@ -266,7 +266,7 @@ const char *lua_node_text(int code)
     case ERR_CLOSED: return "the node is closed";
     case ERR_FULL: return "the leader's disk is full";
     case ERR_FAULT: return "the node has stopped after a fault";
-    case ERR_REMOVED: return "this node is no member of the cluster any more";
+    case ERR_REMOVED: return "this node is no member of the cluster";
     case ERR_REFUSED: return "a later life of this node has taken over";
     case ERR_BUSY: return "too many commands are under way";
     case ERR_TOO_LARGE: return "the command is too large for the leader";

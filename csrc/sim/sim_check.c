@@ -24,6 +24,7 @@ struct slot {
 };
 
 struct check_node {
+    raft_id id; /* of its present directory */
     raft_term term, durable_term;
     raft_id vote;
     raft_term *log; /* terms; index i at i - 1 */
@@ -65,6 +66,7 @@ struct sim_check {
     raft_index committed, acknowledged;
     struct raft_conf_at members; /* by which the newest commit was counted, or the one right after it */
     uint8_t node_of[UINT8_MAX + 1]; /* member id; 0 = no node */
+    bool been[UINT8_MAX + 1];       /* member id: a committed configuration had it */
     bool failed;
     char failure[SIM_FAILURE_MAX];
 };
@@ -208,6 +210,7 @@ void sim_check_identity(struct sim_check *c, int node, raft_id id)
 {
     ASSERT(id <= UINT8_MAX);
     c->node_of[id] = (uint8_t)node;
+    node_of(c, node)->id = id;
 }
 
 void sim_check_conf(struct sim_check *c, int node, raft_index index, const struct raft_conf *conf)
@@ -231,9 +234,31 @@ bool sim_check_is_member(const struct sim_check *c, int node)
     return (nodes & 1u << node) != 0;
 }
 
+static bool has(const raft_id *ids, size_t n, raft_id id)
+{
+    while (n > 0 && ids[n - 1] != id) n--;
+    return n > 0;
+}
+
+static bool has_member(const struct raft_conf *conf, raft_id id)
+{
+    return has(conf->voters, conf->n_voters, id) || has(conf->outgoing, conf->n_outgoing, id) ||
+           has(conf->learners, conf->n_learners, id);
+}
+
 bool sim_check_is_steady(const struct sim_check *c)
 {
     return c->members.index <= c->committed && c->members.conf.n_outgoing == 0;
+}
+
+bool sim_check_is_removed(const struct sim_check *c, int node)
+{
+    const struct check_node *n = node_of(c, node);
+    bool told = false;
+    for (raft_id id = 1; id <= UINT8_MAX; id++) {
+        told |= has_member(&c->members.conf, id) && has_member(&n->members.conf, id);
+    }
+    return sim_check_is_out(c, node) && c->been[n->id] && told;
 }
 
 bool sim_check_is_out(const struct sim_check *c, int node)
@@ -370,6 +395,13 @@ static bool is_quorum(const struct sim_check *c, unsigned nodes)
            (m->n_outgoing == 0 || 2 * count(nodes & nodes_of(c, m->outgoing, m->n_outgoing)) > m->n_outgoing);
 }
 
+/* By which the newest commit was counted. */
+static void adopt(struct sim_check *c, const struct raft_conf_at *members)
+{
+    c->members = *members;
+    for (raft_id id = 1; id <= UINT8_MAX; id++) c->been[id] |= has_member(&members->conf, id);
+}
+
 static void commit_one(struct sim_check *c, int node, raft_index index)
 {
     raft_term term = sim_check_term_at(c, node, index);
@@ -379,7 +411,7 @@ static void commit_one(struct sim_check *c, int node, raft_index index)
     } else if (slot->committed == 0) {
         slot->committed = term;
         slot->committed_in = node_of(c, node)->term;
-        if (index > c->committed) c->members = node_of(c, node)->members;
+        if (index > c->committed) adopt(c, &node_of(c, node)->members);
         c->committed = MAX(c->committed, index);
         unsigned disks = disks_with(c, index, term);
         if (!is_quorum(c, disks)) {

@@ -84,6 +84,9 @@ void sim_check_renew(struct sim_check *c, int node);
 bool sim_check_is_member(const struct sim_check *c, int node);
 bool sim_check_is_out(const struct sim_check *c, int node);
 bool sim_check_is_steady(const struct sim_check *c);
+/* Is it to know that it was removed? It is out, was a member before, and one that it takes for a member still is: who
+ * can tell it. */
+bool sim_check_is_removed(const struct sim_check *c, int node);
 /* A fault has damaged its disk behind its back: until sim_check_lost nothing is said about what that disk holds. */
 void sim_check_damaged(struct sim_check *c, int node);
 

@@ -469,12 +469,15 @@ static void on_vote(struct step *x, const struct raft_message *m)
     }
 }
 
-/* Who refuses knows a committed configuration without it, no older than the latest here: it was removed, and stands for
- * nothing any more, unless a leader that it hears proves otherwise (4.2.3). */
+/* Who refuses knows a committed log without it, which reaches beyond the latest configuration here, or has made it void:
+ * it was removed, and stands for nothing any more, unless a leader that it hears proves otherwise (4.2.3). */
 static bool is_told_off(const struct step *x, const struct raft_message *m)
 {
     const struct server *s = x->s;
-    return m->reject && m->index > 0 && m->index >= s->confs[s->n_confs - 1].index && !hears_leader(x);
+    raft_index conf = s->confs[s->n_confs - 1].index;
+    raft_term term = conf <= s->commit ? m->log_term : term_at(x, conf); /* what is committed is in both logs */
+    bool beyond = m->log_term > term || (m->log_term == term && m->index >= conf);
+    return m->reject && m->index > 0 && beyond && !hears_leader(x);
 }
 
 static void on_vote_reply(struct step *x, const struct raft_message *m)
@@ -824,8 +827,9 @@ static void judge_vote(const struct step *x, const struct raft_message *m)
 
 static void judge_vote_reply(const struct step *x, const struct raft_message *m)
 {
-    if (m->reject && m->index > relation_peer(x->s, m->to)->without) {
-        wrong(x, "4.2.3", "it tells %" PRIu64 " that it was removed by entry %" PRIu64, m->to, m->index);
+    if (m->reject && (m->index > relation_peer(x->s, m->to)->without || term_at(x, m->index) != m->log_term)) {
+        wrong(x, "4.2.3", "it tells %" PRIu64 " that it was removed, by what is committed up to (%" PRIu64 ", %" PRIu64
+              ")", m->to, m->index, m->log_term);
     }
     if (m->reject) return;
     if (m->pre ? m->term > relation_peer(x->s, m->to)->welcome : !has_voted(x->s, m->term, m->to)) {

@@ -224,7 +224,7 @@ void relation_on_commit(struct step *x)
 void relation_on_asked(const struct step *x, struct peer *p)
 {
     const struct raft_conf_at *latest = &x->s->confs[x->s->n_confs - 1];
-    if (latest->index <= x->s->commit && !is_member(&latest->conf, p->id)) p->without = latest->index;
+    if (latest->index <= x->s->commit && !is_member(&latest->conf, p->id)) p->without = x->s->commit;
 }
 
 /* ---- handing over (3.10) ---- */

@@ -110,6 +110,12 @@ static bool takes_part(const struct scenario *s, int id)
     return !sim_chaos_lost(&s->chaos, id) && sim_check_is_member(s->cluster.check, id);
 }
 
+/* Was it removed, and does not say so? */
+static bool is_unaware(const struct scenario *s, const struct sim_member *m)
+{
+    return m->running && sim_check_is_removed(s->cluster.check, m->id) && !host_status(m->host)->removed;
+}
+
 static bool is_settled(struct scenario *s)
 {
     struct sim_cluster *c = &s->cluster;
@@ -117,7 +123,7 @@ static bool is_settled(struct scenario *s)
     for (int id = 1; id <= c->config.nodes; id++) {
         struct sim_member *m = sim_cluster_member(c, id);
         bool starting = m->engine != NULL && !m->running;
-        if (starting) return false;
+        if (starting || is_unaware(s, m)) return false;
         if (!takes_part(s, id)) continue;
         if (!m->running || m->n_calls > 0) return false;
         if (host_applied(m->host) < sim_check_committed(c->check)) return false;
@@ -140,6 +146,7 @@ static void fail_unsettled(struct scenario *s, const char *when)
     for (int id = 1; id <= c->config.nodes; id++) {
         struct sim_member *m = sim_cluster_member(c, id);
         raft_index applied = m->running ? host_applied(m->host) : 0;
+        if (is_unaware(s, m)) sim_check_fail(c->check, id, "convergence: %s it does not know that it was removed", when);
         if (!takes_part(s, id) && (m->running || m->engine == NULL)) continue;
         if (m->running && m->n_calls == 0 && applied >= sim_check_committed(c->check)) continue;
         sim_check_fail(c->check, id, "convergence: %s it is %s, has applied %" PRIu64 " of %" PRIu64

@@ -6,7 +6,7 @@
  *     HEARTBEAT        u64 commit, context, round, u32 lease_us
  *     HEARTBEAT_REPLY  u64 index, commit, context, round, i32 priority
  *     VOTE             u8 pre, u64 index, log_term, u8 force
- *     VOTE_REPLY       u8 pre, reject, u64 index
+ *     VOTE_REPLY       u8 pre, reject, u64 index, log_term
  *     TIMEOUT_NOW      nothing
  *   FORWARD        u32 number of entries (not stamped), which follow meta; u64 hash over their headers: h = 0, then
  *                  h = hash of the next header with seed h (they have no header hash before the leader's stamp)

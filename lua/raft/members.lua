@@ -146,9 +146,9 @@ end
 ---@param self raft.Node
 function members.become_voter(self)
   local function again() set_timer(now() + AGAIN_S, function() members.become_voter(self) end) end
-  if self.ended or self.role == "removed" then return end
-  local me = find(self, self.id)
-  if not me then return again() end   -- it has not read of itself yet
+  if self.ended then return end
+  local me = self.role ~= "removed" and find(self, self.id)
+  if not me then return again() end   -- it has not read of itself yet, or was told by one that has not
   if me.role == "voter" then return end
   local call = { node = self, refusal = refusal, until_s = now() + self.timeout }
   ask(call, "change", { { "promote", self.id } }, again)

@@ -674,9 +674,11 @@ describe("a removed member", function()
     n.clock.now = n.clock.now + 2 * T
     assert(n.core:campaign(n.clock.now))
     n:flush()
-    assert(n:step { type = "vote_reply", from = 1, term = 4, pre = true, reject = true, index = 1 })
+    assert(n:step { type = "vote_reply", from = 1, term = 4, pre = true, reject = true, index = 1, log_term = 4 })
     assert.False(n:status().removed)
-    assert(n:step { type = "vote_reply", from = 1, term = 4, pre = true, reject = true, index = 2 })
+    assert(n:step { type = "vote_reply", from = 1, term = 4, pre = true, reject = true, index = 9, log_term = 3 })
+    assert.False(n:status().removed)
+    assert(n:step { type = "vote_reply", from = 1, term = 4, pre = true, reject = true, index = 2, log_term = 4 })
     assert.True(n:status().removed)
 
     local voter = lab.node { id = 1, voters = { 1, 2, 3 }, term = 4 }
@@ -687,13 +689,75 @@ describe("a removed member", function()
     assert.equal(0, of_type(voter:flush(), "vote_reply")[1].index)
     assert(voter:step { type = "heartbeat", term = 4, commit = 1, context = 1 })
     assert(voter:step { type = "vote", from = 3, pre = true, term = 5, index = 0, log_term = 0 })
-    assert.equal(1, of_type(voter:flush(), "vote_reply")[1].index)
+    local reply = of_type(voter:flush(), "vote_reply")[1]
+    assert.same({ 1, 4 }, { reply.index, reply.log_term })
+  end)
+
+  it("asks learners too: of those it knows they may be the only ones left who can tell it", function()
+    local c = cluster { voters = { 1, 2, 3 }, learners = { 4 } }
+    c:deliver()
+    c.cut[3] = true
+    assert(c:change(1, { "promote", 4 }, { "remove", 2 }, { "remove", 3 }))
+    c:advance(HEARTBEAT)
+    assert(c:change(1, { "remove", 1 }))
+    c:advance(5 * T)
+    assert.equal("4||", conf(c, 4))
+    for _, id in ipairs { 1, 2 } do c:crash(id) end
+    c.cut[3] = nil
+    c:advance(3 * T)
+    assert.same({ "1 2 3||4", true }, { conf(c, 3), c.nodes[3]:status().removed })
+  end)
+
+  it("learns it although its log went astray, with a change of its own at the end", function()
+    local c = cluster { voters = { 1, 2, 3 } }
+    c:deliver()
+    c.cut[1] = true
+    for _ = 1, 50 do c:propose(1, 1) end
+    assert(c:change(1, { "add", 4 }))
+    c:advance(5 * T)
+    assert(c:change(c:leader().id, { "remove", 1 }))
+    c:deliver()
+    c.cut[1] = nil
+    assert.True(c.nodes[1]:status().last > c:leader():status().last)
+    c:advance(5 * T)
+    assert.same({ "1 2 3||4", true }, { conf(c, 1), c.nodes[1]:status().removed })
+  end)
+
+  it("learns it anew in each of its lives: what it was told is not on its disk", function()
+    local c = removed()
+    for _ = 1, 3 do
+      c:advance(3 * T)
+      assert.True(c.nodes[3]:status().removed)
+      c:crash(3)
+      c:restart(3)
+      assert.False(c.nodes[3]:status().removed)
+    end
+  end)
+
+  it("that was told so wrongly gives its vote all the same, and takes part again when it hears a leader", function()
+    local n = lab.node { id = 3, voters = { 1, 2, 3 }, term = 4 }
+    assert(n:step { type = "vote_reply", from = 1, term = 4, pre = true, reject = true, index = 9, log_term = 4 })
+    assert.True(n:status().removed)
+    assert(n:step { type = "vote", from = 2, pre = true, term = 5, index = 1, log_term = 4 })
+    assert.falsy(of_type(n:flush(), "vote_reply")[1].reject)
+    assert(n:step { type = "heartbeat", from = 2, term = 4, context = 1 })
+    assert.False(n:status().removed)
+    n.clock.now = n.clock.now + 3 * T
+    n:tick()
+    assert.equal("candidate", n:status().role)
+  end)
+
+  it("takes that from nobody whom it does not take for a member", function()
+    local n = lab.node { id = 3, voters = { 1, 2, 3 }, term = 4 }
+    local _, _, code = n:step { type = "vote_reply", from = 9, term = 4, pre = true, reject = true, index = 9,
+      log_term = 4 }
+    assert.same({ "invalid", false }, { code, n:status().removed })
   end)
 
   it("does not believe it while it hears a leader", function()
     local n = lab.node { id = 3, voters = { 1, 2, 3 }, term = 4 }
     assert(n:step { type = "heartbeat", term = 4, context = 1 })
-    assert(n:step { type = "vote_reply", from = 1, term = 4, pre = true, reject = true, index = 9 })
+    assert(n:step { type = "vote_reply", from = 1, term = 4, pre = true, reject = true, index = 9, log_term = 4 })
     assert.False(n:status().removed)
   end)
 end)

@@ -90,6 +90,24 @@ describe("a node that joins", function()
     assert.equal(1, (nodes[4]:propose { key = "a", value = 1 }))
   end))
 
+  it("asks for its vote though a member that was behind has told it that it is none", lab.run(function()
+    local asked, role = 0, "removed"
+    local node = setmetatable({ id = 4, timeout = 60, open = {},
+      status = function() return { members = { { id = 4, role = "learner" } } } end,
+      core = { ask = function() asked = asked + 1 return asked end } }, { __index = function(_, name)
+        return name == "role" and role or nil
+      end })
+    require "raft.members".become_voter(node)
+    raft.sleep(0.25)
+    assert.equal(0, asked)
+    role = "learner"                    -- a leader has spoken to it
+    for _ = 1, 1000 do
+      if asked == 0 then raft.sleep(0.01) end
+    end
+    assert.equal(1, asked)
+    node.ended = true
+  end))
+
   it("can be closed while nobody answers it", function()
     local ended
     local nobody = lab.addresses(1)
@@ -145,6 +163,28 @@ describe("members", function()
     assert.equal("no", raft.outcome(code))
     assert.equal(1, (third:propose { key = "a", value = 1 }))
     assert.equal(2, #third:members())
+  end))
+
+  it("that were removed say so in each of their lives, and tell whoever calls", lab.run(function()
+    local nodes <close>, addresses = cluster(3)
+    local leader = nodes[1]:wait "leader"
+    local id, dir = leader % 3 + 1, lab.dir()
+    nodes[id]:close()
+    assert(nodes[leader]:remove(id))
+    for _ = 1, 2 do    -- it has heard of nothing at first: not of the cluster either
+      local node <close> = assert(raft.node(options { id = id, cluster = addresses, dir = dir }))
+      local role
+      node:on("role", function(data) role = data.role end)
+      assert(node:wait(function(s) return s.role == "removed" end))
+      raft.sleep(0)
+      assert.equal("removed", role)
+      local times = { timeout = 1 }
+      for _, call in ipairs { { "propose", 1, times }, { "read", print, times }, { "barrier", times },
+        { "transfer", times }, { "remove", 9, times } } do
+        local value, message, code = node[call[1]](node, table.unpack(call, 2))
+        assert.same({ nil, "string", "removed" }, { value, type(message), code }, call[1])
+      end
+    end
   end))
 
   it("change all at once, the leader too", lab.run(function()

@@ -498,9 +498,25 @@ describe("the relation of allowed steps", function()
     return s:send { type = "vote", pre = true, to = 2, term = 2, index = 1, log_term = 1 }
   end)
   allows("a member to learn that it was removed from who refuses it its vote", function()
-    return start { log = { 1 } }:ask():message("vote_reply", { reject = true, pre = true, index = 9 },
+    return start { log = { 1 } }:ask():message("vote_reply", { reject = true, pre = true, index = 9, log_term = 1 },
       { role = "follower", asking = false, removed = true })
   end)
+
+  ---A voter with a configuration of term 2 at index 4, not known to be committed, asks for votes; the answer tells it
+  ---of a log without it.
+  local function told(index, log_term, removed)
+    local s = follower():message("append", { index = 3, log_term = 2, entries = { 2 }, conf = WITH_4 },
+      { added = { 2 }, conf = WITH_4, conf_index = 4 })
+    s:wait(T):ask()
+    return s:message("vote_reply", { reject = true, pre = true, term = 4, index = index, log_term = log_term },
+      { term = 4, vote = 0, role = "follower", asking = false, removed = removed })
+  end
+  allows("a member to learn it that has a change of its own in a log that went astray", function()
+    return told(3, 3, true)
+  end)
+  allows("a member to stay one when the other's log is behind its own", function() return told(9, 1, false) end)
+  forbids("to take it that it was removed by a log that is behind", "4.2.3", function() return start {} end,
+    function(s) s.check = told(3, 2, true).check end)
 
   forbids("a change before an entry of its term is committed", "4.1", leader, function(s)
     change(s, ADD, WITH_4, { { 2, 0, 4 }, { 3, 0, 4 }, { 4, 0, 6 } })
@@ -575,7 +591,7 @@ describe("the relation of allowed steps", function()
   end)
   forbids("to tell a member that it was removed", "4.2.3", function()
     return follower():message("vote", { from = 3, pre = true, term = 3, index = 1, log_term = 1 })
-  end, function(s) s:send { type = "vote_reply", pre = true, reject = true, to = 3, index = 2 } end)
+  end, function(s) s:send { type = "vote_reply", pre = true, reject = true, to = 3, index = 2, log_term = 1 } end)
   forbids("to refuse a change without a reason", "4.1", settled, function(s)
     s:take { type = "change", changes = ADD, result = "changing" }
   end)

@@ -31,7 +31,7 @@ describe("a message", function()
     { "commit", "context", "round", "lease" },
     { "index", "commit", "context", "round", "priority" },
     { "pre", "index", "log_term", "force" },
-    { "pre", "reject", "index" },
+    { "pre", "reject", "index", "log_term" },
     {},
   }
 
