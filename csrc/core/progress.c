@@ -9,7 +9,8 @@ static void forget_inflight(struct raft_progress *p)
 
 void progress_reset(struct raft_progress *p, raft_index last, uint64_t now)
 {
-    *p = (struct raft_progress){.id = p->id, .vote = p->vote, .back = p->back, .next = last + 1};
+    *p = (struct raft_progress){.id = p->id, .vote = p->vote, .back = p->back, .next = last + 1,
+                                .commit_due_us = NEVER_US};
     p->contact_us = now; /* a term's grace, not a word: else a new leader would step down at once */
     p->catch_up = (struct catch_up){.goal = last, .since_us = now, .open = true};
 }

@@ -37,6 +37,8 @@ struct raft_progress {
     raft_index match, next;
     bool probe_sent;        /* PROBE: wait for its answer, or for a heartbeat's */
     raft_index commit_sent; /* commit index it has been told */
+    raft_index commit_awaited; /* it waits for the commit of this: see raft_await_commit */
+    uint64_t commit_due_us; /* when it is told of a commit that it does not wait for; NEVER_US = it knows all */
     raft_index snapshot;    /* SNAPSHOT: the one it is sent */
     uint64_t contact_us;    /* its last message in this term */
     uint64_t answered_us;   /* when the newest heartbeat that it has answered was sent; 0 = none in this term */

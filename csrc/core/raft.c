@@ -162,6 +162,7 @@ static void tick_leader(struct raft *r, uint64_t now)
         return;
     }
     if (now >= r->transfer_until_us) r->transfer = 0; /* it did not come about: go on leading */
+    if (now < r->heartbeat_at_us) return;             /* but a commit is to be told */
     r->transfer_told = false;
     replication_heartbeat(r, now);
     /* Here alone: rounds for reads must not put off the look above. */
@@ -187,7 +188,7 @@ int raft_tick(struct raft *r, uint64_t now)
 uint64_t raft_deadline(const struct raft *r)
 {
     if (r->corrupt) return NEVER_US;
-    return r->role == RAFT_LEADER ? r->heartbeat_at_us : r->election_at_us;
+    return r->role == RAFT_LEADER ? MIN(r->heartbeat_at_us, replication_deadline(r)) : r->election_at_us;
 }
 
 int raft_campaign(struct raft *r, uint64_t now)
@@ -374,6 +375,15 @@ void raft_range_sent(struct raft *r, raft_id peer, raft_index named, raft_index 
     progress_sent_late(p, named, last, now);
     r->dirty = true;
     tell(r, (struct raft_input){RAFT_INPUT_RANGE_SENT, .now = now, .index = last, .peer = peer}, OK);
+}
+
+void raft_await_commit(struct raft *r, raft_id peer, raft_index index)
+{
+    struct raft_progress *p = state_peer(r, peer);
+    if (p == NULL || r->role != RAFT_LEADER) return;
+    p->commit_awaited = MAX(p->commit_awaited, index);
+    r->dirty = true;
+    tell(r, (struct raft_input){RAFT_INPUT_AWAIT_COMMIT, .index = index, .peer = peer}, OK);
 }
 
 /* ---- snapshots, members, leadership, reads ---- */

@@ -184,6 +184,10 @@ struct raft_change {
 int raft_change(struct raft *r, const struct raft_change *changes, size_t n, uint64_t now, raft_index *index,
                 raft_term *term);
 
+/* Leader: the peer waits for the commit of this entry, and is told of commits at once until then; of others it hears a
+ * little later, with the next append. Nothing on other nodes, or of no peer. */
+void raft_await_commit(struct raft *r, raft_id peer, raft_index index);
+
 /* Leader: the peer has come back without its log (another incarnation of a learner): what it confirmed is void. */
 void raft_peer_lost(struct raft *r, raft_id peer);
 
@@ -348,6 +352,7 @@ enum raft_input_type {
     RAFT_INPUT_LEADER_LOST,
     RAFT_INPUT_READ,
     RAFT_INPUT_WITHHOLD,
+    RAFT_INPUT_AWAIT_COMMIT,
 };
 
 /* One call of them: its arguments, and what it returned. */

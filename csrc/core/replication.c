@@ -5,6 +5,10 @@
 
 #define RANGE_ENTRIES_MAX 1024u /* in one message about entries that are not in memory */
 
+/* A commit is told with the next append, which in a busy cluster comes sooner than this; a message for each commit would
+ * double what a leader sends. Who waits for it, because the command or the read is its own, hears of it at once. */
+#define COMMIT_NEWS_US (2 * US_PER_MS)
+
 /* ---- follower ---- */
 
 /* The newest point at which the logs may still agree, so that the leader skips whole terms (dissertation 3.5, end). */
@@ -235,17 +239,35 @@ static void send_append(struct raft *r, struct raft_progress *p, raft_index end,
     raft_index covered = m.index + m.n_entries;
     progress_sent(p, covered, bytes, now);
     p->commit_sent = MAX(p->commit_sent, MIN(m.commit, covered));
+    p->commit_due_us = NEVER_US;
 }
 
-/* A peer that has everything hears of a commit at once, not with the next entry. */
-static void send_commit(struct raft *r, struct raft_progress *p)
+/* Is it to be told of this commit now? If not, it is noted when. */
+static bool commit_is_due(struct raft_progress *p, uint64_t now)
+{
+    if (p->commit_sent < p->commit_awaited) return true;
+    p->commit_due_us = MIN(p->commit_due_us, now + COMMIT_NEWS_US);
+    return now >= p->commit_due_us;
+}
+
+static void send_commit(struct raft *r, struct raft_progress *p, uint64_t now)
 {
     raft_index commit = MIN(p->match, r->log.commit);
-    if (p->state != PROGRESS_REPLICATE || commit <= p->commit_sent) return;
+    bool news = p->state == PROGRESS_REPLICATE && commit > p->commit_sent;
+    if (news && !commit_is_due(p, now)) return;
+    p->commit_due_us = NEVER_US;
+    if (!news) return;
     struct raft_message m = state_message(r, RAFT_HEARTBEAT, p->id);
     m.commit = commit;
     outbox_put(&r->outbox, &m, r->vote_after);
     p->commit_sent = commit;
+}
+
+uint64_t replication_deadline(const struct raft *r)
+{
+    uint64_t at_us = NEVER_US;
+    for (size_t i = 0; i < r->n_peers; i++) at_us = MIN(at_us, r->peers[i].commit_due_us);
+    return at_us;
 }
 
 int replication_send(struct raft *r, raft_index end, uint64_t now)
@@ -261,7 +283,7 @@ int replication_send(struct raft *r, raft_index end, uint64_t now)
         }
         progress_catch_up(p, r->log.last, r->config.election_timeout_us, now);
         if (outbox_reserve(&r->outbox, COUNT_OF(r->outbox.held) + 1) != OK) return ERR_NOMEM;
-        send_commit(r, p);
+        send_commit(r, p, now);
     }
     return OK;
 }

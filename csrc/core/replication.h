@@ -20,6 +20,8 @@ int replication_on_heartbeat_reply(struct raft *r, struct raft_progress *p, cons
 bool replication_commit(struct raft *r);
 /* Leader: a heartbeat to every peer, a round of its own. */
 void replication_heartbeat(struct raft *r, uint64_t now);
+/* Leader: when a peer is to be told of a commit, though there is nothing else to send. NEVER_US = all know. */
+uint64_t replication_deadline(const struct raft *r);
 /* Leader: everything up to `end` that windows allow, to every peer; a snapshot where the log does not reach back.
  * Called for each raft_ready. ERR_NOMEM: some of it, the rest next time. */
 int replication_send(struct raft *r, raft_index end, uint64_t now);

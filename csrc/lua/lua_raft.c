@@ -474,6 +474,13 @@ static int method_range_sent(lua_State *L)
     return 0;
 }
 
+static int method_await_commit(lua_State *L)
+{
+    struct lua_raft *u = check_raft(L);
+    raft_await_commit(u->raft, (raft_id)luaL_checkinteger(L, 2), (raft_index)luaL_checkinteger(L, 3));
+    return 0;
+}
+
 static int method_campaign(lua_State *L)
 {
     struct lua_raft *u = check_raft(L);
@@ -842,6 +849,7 @@ void lua_raft_open(lua_State *L)
         {"applied", method_applied},
         {"unreachable", method_unreachable},
         {"range_sent", method_range_sent},
+        {"await_commit", method_await_commit},
         {"campaign", method_campaign},
         {"step_down", method_step_down},
         {"snapshot_taken", method_snapshot_taken},

@@ -40,6 +40,7 @@ static void answer(struct engine *e, struct ask **at, int code)
     }
     struct buf *out = e->links != NULL ? links_out(e->links, ask->from) : NULL;
     if (out != NULL) answer_write(out, LINKS_GROUP, &ask->answer);
+    raft_await_commit(e->raft, ask->from, ask->answer.index); /* it applies so far before it tells who asked */
     mem_free(ask);
 }
 

@@ -38,6 +38,15 @@ bool channel_request(struct channel *c, struct ring_item item)
     return true;
 }
 
+void channel_give_back(struct channel *c, struct apply_batch *batch)
+{
+    bool pushed = ring_push(&c->requests, (struct ring_item){.kind = REQUEST_APPLIED, .pointer = batch});
+    ASSERT(pushed);
+    if (++c->given_back < CHANNEL_BATCHES / 2) return;
+    c->given_back = 0;
+    if (ring_must_wake(&c->requests)) io_wake(c->io);
+}
+
 void channel_notice(struct channel *c, struct ring_item item)
 {
     bool pushed = ring_push(&c->notices, item);

@@ -149,6 +149,7 @@ struct server_status {
 
 struct channel {
     struct ring requests, notices;
+    uint32_t given_back;        /* the host's: batches since the engine was last woken for them */
     struct mailbox status;      /* of struct server_status */
     struct err start_error;     /* written before NOTICE_STARTED */
     char start_note[2 * ERR_TEXT_MAX]; /* what was found in the directory, for people; "" = nothing unusual. Likewise */
@@ -180,6 +181,9 @@ void channel_free(struct channel *c); /* both halves have ended */
 /* Host: pushes, and wakes the engine if it sleeps. Proposals and cancellations leave the last CHANNEL_RESERVE slots to
  * the others: false when they would not, nothing is pushed. */
 bool channel_request(struct channel *c, struct ring_item item);
+/* Host: an applied batch goes back. A wake-up for each would cost more than the batch; the engine finds it at its next
+ * turn, and is woken in time before it could wait for credits. */
+void channel_give_back(struct channel *c, struct apply_batch *batch);
 /* Engine: the same the other way. There is always room (asserted). */
 void channel_notice(struct channel *c, struct ring_item item);
 /* Engine: publishes the draft of the status and wakes the host if it sleeps. */

@@ -134,13 +134,18 @@ static void on_request(struct engine *e, struct ring_item item)
     }
 }
 
+/* Not all of them come with a wake-up: see channel_give_back. */
+static void take_requests(struct engine *e)
+{
+    struct ring_item item;
+    while (ring_pop(&e->channel->requests, &item)) on_request(e, item);
+}
+
 static void on_woken(void *ctx)
 {
     struct engine *e = ctx;
-    struct ring_item item;
-    do {
-        while (ring_pop(&e->channel->requests, &item)) on_request(e, item);
-    } while (!ring_sleep(&e->channel->requests));
+    do take_requests(e);
+    while (!ring_sleep(&e->channel->requests));
 }
 
 static void on_alarm(void *ctx)
@@ -148,6 +153,7 @@ static void on_alarm(void *ctx)
     struct engine *e = ctx;
     uint64_t now = io_now(e->io);
     if (e->phase == ENGINE_JOINING) joining_alarm(e);
+    if (e->phase == ENGINE_RUNNING) take_requests(e);
     if (e->phase != ENGINE_RUNNING) return;
     e->alarmed_us = now;
     raft_tick(e->raft, now); /* out of memory: the next alarm tries again */
@@ -177,6 +183,7 @@ static uint64_t next_alarm(const struct engine *e, uint64_t now)
 static void on_turn(void *ctx)
 {
     struct engine *e = ctx;
+    if (e->phase == ENGINE_RUNNING) take_requests(e);
     if (e->phase == ENGINE_RUNNING) {
         handover_note_ends(e);
         proposals_flush(e);

@@ -231,9 +231,8 @@ static void apply_next(struct host *h)
     host_asks_applied(h);
     host_snapshot_if_due(h);
     if (++h->batch_at < h->batch->n) return;
-    struct ring_item back = {.kind = REQUEST_APPLIED, .pointer = h->batch};
+    channel_give_back(h->channel, h->batch);
     h->batch = NULL;
-    channel_request(h->channel, back);
 }
 
 /* ---- notices ---- */

@@ -173,7 +173,8 @@ void proposals_on_forward(struct engine *e, raft_id from, const struct frame *f)
         int rv = check_forwarded(e, from, blocks[at]);
         part = count_alike(e, from, blocks + at, n - at, rv);
         if (rv == OK) rv = propose_here(e, blocks + at, part);
-        if (rv != OK && rv != ERR_INVALID) answer_refused(e, from, rv, blocks + at, part);
+        if (rv == OK) raft_await_commit(e->raft, from, entry_view(blocks[at + part - 1]).index);
+        else if (rv != ERR_INVALID) answer_refused(e, from, rv, blocks + at, part);
     }
     for (size_t i = 0; i < n; i++) block_unref(blocks[i]);
     mem_free(blocks);

@@ -55,6 +55,7 @@ static const char *const input_names[] = {
     [RAFT_INPUT_CHANGE] = "change of members", [RAFT_INPUT_PEER_LOST] = "peer without its log",
     [RAFT_INPUT_TRANSFER] = "transfer",   [RAFT_INPUT_LEADER_LOST] = "leader lost",
     [RAFT_INPUT_READ] = "read",           [RAFT_INPUT_WITHHOLD] = "withholding of votes",
+    [RAFT_INPUT_AWAIT_COMMIT] = "wait for a commit",
 };
 
 void relation_wrong(const struct step *x, const char *section, const char *format, ...)
@@ -740,6 +741,12 @@ static void on_peer_lost(struct step *x)
     x->next_free = true;
 }
 
+/* When a commit is told is nothing that Raft rests on. */
+static void on_await_commit(struct step *x)
+{
+    (void)x;
+}
+
 /* It may have forgotten a vote: it stands for nothing, until it is admitted anew. */
 static void on_withhold(struct step *x)
 {
@@ -1091,6 +1098,7 @@ void sim_relation_step(struct sim_relation *r, int node, const struct raft_input
         [RAFT_INPUT_CHANGE] = on_change,    [RAFT_INPUT_PEER_LOST] = on_peer_lost,
         [RAFT_INPUT_TRANSFER] = relation_on_transfer, [RAFT_INPUT_LEADER_LOST] = on_leader_lost,
         [RAFT_INPUT_READ] = relation_on_read, [RAFT_INPUT_WITHHOLD] = on_withhold,
+        [RAFT_INPUT_AWAIT_COMMIT] = on_await_commit,
     };
     ASSERT(node >= 1 && node <= r->nodes);
     struct server *s = &r->servers[node];

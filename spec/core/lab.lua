@@ -5,7 +5,8 @@
 -- An entry's size stands for its content: two entries of one index and term must be of one size.
 local core = require "raft.core"
 
-local lab = { MS = 1000, S = 1000000, T = 1000000, HEARTBEAT = 100000 }
+-- NEWS: when a peer has surely been told of a commit.
+local lab = { MS = 1000, S = 1000000, T = 1000000, HEARTBEAT = 100000, NEWS = 3000 }
 
 ---A seeded generator of our own (xorshift), so that no other code disturbs it.
 function lab.random(seed)

@@ -584,6 +584,7 @@ describe("a leader that is removed", function()
     assert.same({ "follower", true }, { c.nodes[1]:status().role, c.nodes[1]:status().removed })
     local leader = c:leader()                       -- elected at once, without waiting for a timeout
     assert.truthy(leader and leader.id ~= 1)
+    c:advance(lab.NEWS)
     for id = 2, 3 do assert.equal(leader:status().commit, c.nodes[id].commit) end
     c:advance(5 * T)
     assert.same({ "follower", 1 }, { c.nodes[1]:status().role, c.nodes[1]:status().term })

@@ -276,12 +276,45 @@ describe("commitment", function()
     assert.equal(1, n:status().commit)
   end)
 
-  it("reaches followers at once, not with the next entry or heartbeat", function()
+  it("reaches followers with the next entries", function()
     local c = lab.cluster { voters = { 1, 2, 3 } }
     c:elect(1)
     c:propose(1, 3)
     c:deliver()
+    c:propose(1, 1)
+    c:deliver(function(m) return m.type ~= "heartbeat" end)
+    for id = 2, 3 do assert.equal(4, c.nodes[id].commit) end
+  end)
+
+  it("is told to followers by itself soon, once, when no entries follow", function()
+    local c = lab.cluster { voters = { 1, 2, 3 } }
+    c:elect(1)
+    c:propose(1, 3)
+    c:deliver()
+    for id = 2, 3 do assert.truthy(c.nodes[id].commit < 4) end
+    local told = 0
+    c:advance(lab.NEWS, true)
+    c:deliver(function(m)
+      if m.type == "heartbeat" then told = told + 1 end
+      return true
+    end)
     for id = 1, 3 do assert.equal(4, c.nodes[id].commit) end
+    assert.equal(2, told)
+    assert.truthy(c.nodes[1].core:deadline() > c.clock.now + lab.NEWS)
+  end)
+
+  it("is told at once to a follower that waits for it, and to no other", function()
+    local c = lab.cluster { voters = { 1, 2, 3 } }
+    c:elect(1)
+    c.nodes[1].core:await_commit(3, 4)
+    c:propose(1, 3)
+    c:deliver()
+    assert.equal(4, c.nodes[3].commit)
+    assert.truthy(c.nodes[2].commit < 4)
+    c:propose(1, 1)                                 -- it waits no longer
+    c:deliver(function(m) return m.type ~= "heartbeat" end)
+    c:deliver()
+    assert.equal(4, c.nodes[3].commit)
   end)
 
   it("is told in heartbeats no further than the follower has confirmed", function()

@@ -51,6 +51,7 @@ local function cluster(keep, options)
   c:elect(1)
   for _ = 1, 20 do c:propose(1, 1) end
   c:deliver()
+  c:advance(lab.NEWS)                               -- node 2 knows what is committed
   c.nodes[1]:snapshot(nil, keep or 0)
   return c
 end
@@ -158,6 +159,8 @@ describe("a peer that needs what is compacted", function()
     local orders = of_type(c.pool, "snapshot")
     assert.same({ 1, 3, 21, 1 }, { #orders, orders[1].to, orders[1].index, orders[1].log_term })
     assert.same({ "snapshot", 21 }, { c.nodes[1].core:peer(3).state, c.nodes[1].core:peer(3).snapshot })
+    c:advance(lab.NEWS, true)
+    c:deliver(lab.of "heartbeat")
     assert.equal(22, c.nodes[2].commit)
   end)
 

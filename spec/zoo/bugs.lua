@@ -163,7 +163,7 @@ return {
   {
     name = "a candidate that nobody answers never asks again",
     file = "csrc/core/raft.c",
-    old = [[return r->role == RAFT_LEADER ? r->heartbeat_at_us : r->election_at_us;]],
+    old = [[return r->role == RAFT_LEADER ? MIN(r->heartbeat_at_us, replication_deadline(r)) : r->election_at_us;]],
     new = [[if (r->role == RAFT_CANDIDATE) return NEVER_US;
     return r->role == RAFT_LEADER ? r->heartbeat_at_us : r->election_at_us;]],
     harm = "votes that were lost on the way leave the cluster without a leader",
