@@ -122,6 +122,13 @@ static bool end_proposal(struct lua_node *n, uint64_t sequence, const char *text
     return true;
 }
 
+/* Whoever proposes outside a turn of the loop, or in a simulation, has nobody else who does it. */
+static void flush_unless_held(struct lua_node *n)
+{
+    const struct lua_line *line = n->calls.line;
+    if (!line->held || line->simulated) host_flush(n->host);
+}
+
 /* ---- rounds ---- */
 
 static int round_ask(struct lua_node *n, enum lua_round_kind kind, uint64_t *number)
@@ -130,6 +137,7 @@ static int round_ask(struct lua_node *n, enum lua_round_kind kind, uint64_t *num
     struct ask_what what = {.kind = ASK_READ, .lease = kind == LUA_ROUND_LEASE};
     if (kind != LUA_ROUND_BARRIER) return host_ask(n->host, &what, number);
     int code = proposals_fit(c) ? host_barrier(n->host, number) : ERR_BUSY;
+    if (code == OK) flush_unless_held(n);
     if (code == OK) proposals_put(c, *number, LUA_CALL_NONE);
     return code;
 }
@@ -220,6 +228,7 @@ static int propose(lua_State *L, struct lua_node *n, uint32_t id, struct block *
     if (block != NULL && !fits) block_unref(block);
     int code = block == NULL || !fits ? ERR_BUSY : host_propose(n->host, block, sequence);
     if (code == OK) {
+        flush_unless_held(n);
         proposals_put(&n->calls, *sequence, id);
         return OK;
     }

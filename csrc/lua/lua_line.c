@@ -255,6 +255,13 @@ static int l_inside(lua_State *L)
     return 1;
 }
 
+/* hold(on): from now on */
+static int l_hold(lua_State *L)
+{
+    upvalue_line(L)->held = lua_toboolean(L, 1);
+    return 0;
+}
+
 static int l_simulated(lua_State *L)
 {
     struct lua_line *line = upvalue_line(L);
@@ -269,8 +276,8 @@ static int l_simulated(lua_State *L)
 static int l_line(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"push", l_push}, {"ready", l_ready}, {"park", l_park}, {"inside", l_inside}, {"simulated", l_simulated},
-        {NULL, NULL},
+        {"push", l_push}, {"ready", l_ready}, {"park", l_park}, {"inside", l_inside}, {"hold", l_hold},
+        {"simulated", l_simulated}, {NULL, NULL},
     };
     lua_settop(L, 3);
     lua_line_of(L);

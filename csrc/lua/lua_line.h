@@ -34,6 +34,7 @@ struct lua_line {
     struct lua_list ready;
     uint32_t n_ready;
     uint32_t inside;    /* frames of machines and readers below: nobody can wait there */
+    bool held;          /* what is proposed waits for the end of this turn: the loop flushes then */
     bool simulated;     /* the body of raft.sim is running: nobody can wait for anything real */
     lua_State *parked;  /* who has just yielded to wait, and not by a coroutine.yield of its own */
 };

@@ -832,6 +832,12 @@ static int node_step(lua_State *L)
     return 1;
 }
 
+static int node_flush(lua_State *L)
+{
+    host_flush(lua_node_check(L)->host);
+    return 0;
+}
+
 static int node_stepping(lua_State *L)
 {
     lua_pushboolean(L, lua_node_check(L)->stepping);
@@ -1018,7 +1024,7 @@ void lua_node_open(lua_State *L)
         {"expire", lua_calls_expire},
         {"end_calls", lua_calls_end}, {"snapshot", node_snapshot},  {"cancel", node_cancel},
         {"ask", node_ask},           {"heard", node_heard},
-        {"step", node_step},         {"stepping", node_stepping},   {"applying", node_applying},
+        {"step", node_step},         {"flush", node_flush},         {"stepping", node_stepping},   {"applying", node_applying},
         {"applied", node_applied},   {"id", node_id},               {"close", node_close_method},
         {"destroy", node_destroy},   {"status", node_status},       {"__gc", node_gc},
         {"__close", node_destroy},   {NULL, NULL},

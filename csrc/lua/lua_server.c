@@ -594,6 +594,7 @@ static int servers_propose(lua_State *L)
     entry_seal(block);
     uint64_t sequence = 0;
     int code = host_propose(s->host, block, &sequence);
+    host_flush(s->host);
     return push_call(L, code, sequence);
 }
 
@@ -602,6 +603,7 @@ static int servers_barrier(lua_State *L)
     struct server *s = server_arg(L);
     uint64_t sequence = 0;
     int code = s->host == NULL ? ERR_CLOSED : host_barrier(s->host, &sequence);
+    if (code == OK) host_flush(s->host);
     return push_call(L, code, sequence);
 }
 
@@ -620,6 +622,7 @@ static int servers_client(lua_State *L)
     entry_seal(block);
     uint64_t sequence = 0;
     int code = host_propose(s->host, block, &sequence);
+    host_flush(s->host);
     return push_call(L, code, sequence);
 }
 

@@ -28,23 +28,48 @@ void channel_free(struct channel *c)
     buf_free(&c->conf);
 }
 
-bool channel_request(struct channel *c, struct ring_item item)
+/* false: what is left is not for items of this kind. */
+static bool push(struct channel *c, struct ring_item item)
 {
     bool yields = item.kind == REQUEST_PROPOSE || item.kind == REQUEST_CANCEL;
     if (yields && ring_room(&c->requests) <= CHANNEL_RESERVE) return false;
     bool pushed = ring_push(&c->requests, item);
     ASSERT(pushed);
-    if (ring_must_wake(&c->requests)) io_wake(c->io);
     return true;
+}
+
+static void wake(struct channel *c)
+{
+    if (ring_must_wake(&c->requests)) io_wake(c->io);
+}
+
+bool channel_request(struct channel *c, struct ring_item item)
+{
+    if (!push(c, item)) return false;
+    wake(c);
+    return true;
+}
+
+bool channel_propose(struct channel *c, struct block *block)
+{
+    if (!push(c, (struct ring_item){.kind = REQUEST_PROPOSE, .pointer = block})) return false;
+    if (++c->proposed >= CHANNEL_BURST) channel_flush(c);
+    return true;
+}
+
+void channel_flush(struct channel *c)
+{
+    if (c->proposed == 0) return;
+    c->proposed = 0;
+    wake(c);
 }
 
 void channel_give_back(struct channel *c, struct apply_batch *batch)
 {
-    bool pushed = ring_push(&c->requests, (struct ring_item){.kind = REQUEST_APPLIED, .pointer = batch});
-    ASSERT(pushed);
+    push(c, (struct ring_item){.kind = REQUEST_APPLIED, .pointer = batch});
     if (++c->given_back < CHANNEL_BATCHES / 2) return;
     c->given_back = 0;
-    if (ring_must_wake(&c->requests)) io_wake(c->io);
+    wake(c);
 }
 
 void channel_notice(struct channel *c, struct ring_item item)

@@ -24,6 +24,7 @@
 #define CHANNEL_BATCH_ENTRIES 256u          /* entries in one */
 #define CHANNEL_BATCH_BYTES (1u << 20)      /* bytes in one, but always at least one entry */
 #define CHANNEL_RESERVE 256u                /* slots of the requests that proposals never take */
+#define CHANNEL_BURST 128u                  /* proposals for which the engine is woken, though more may follow at once */
 #define CHANNEL_ASKS 64u                    /* asks of the host under way at once */
 #define CHANNEL_PENDING_MAX 65536u          /* largest `pending` option */
 
@@ -149,7 +150,8 @@ struct server_status {
 
 struct channel {
     struct ring requests, notices;
-    uint32_t given_back;        /* the host's: batches since the engine was last woken for them */
+    /* The host's: batches given back, and proposals pushed, since the engine was last woken for them. */
+    uint32_t given_back, proposed;
     struct mailbox status;      /* of struct server_status */
     struct err start_error;     /* written before NOTICE_STARTED */
     char start_note[2 * ERR_TEXT_MAX]; /* what was found in the directory, for people; "" = nothing unusual. Likewise */
@@ -178,9 +180,14 @@ static inline uint64_t channel_first_sequence(uint64_t epoch)
 int channel_init(struct channel *c, struct io *io, uint32_t pending);
 void channel_free(struct channel *c); /* both halves have ended */
 
-/* Host: pushes, and wakes the engine if it sleeps. Proposals and cancellations leave the last CHANNEL_RESERVE slots to
+/* Host: pushes, and wakes the engine if it sleeps. Cancellations, like proposals, leave the last CHANNEL_RESERVE slots to
  * the others: false when they would not, nothing is pushed. */
 bool channel_request(struct channel *c, struct ring_item item);
+/* Host: pushes a proposal, of which the engine learns with channel_flush, or with the CHANNEL_BURST-th. A wake-up for the
+ * first of many would make a batch of that one alone, with a write and two messages of its own. false: as above. */
+bool channel_propose(struct channel *c, struct block *block);
+/* Host: wakes the engine, if it sleeps, for what was proposed. */
+void channel_flush(struct channel *c);
 /* Host: an applied batch goes back. A wake-up for each would cost more than the batch; the engine finds it at its next
  * turn, and is woken in time before it could wait for credits. */
 void channel_give_back(struct channel *c, struct apply_batch *batch);

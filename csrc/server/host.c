@@ -97,7 +97,7 @@ static int propose(struct host *h, struct block *block, uint64_t *sequence)
     if (!fits) return ERR_BUSY;
     entry_set_session(block, h->node, h->epoch, h->next, (uint32_t)(h->next - h->lowest));
     struct call call = call_of(block); /* the block is the engine's once it is pushed */
-    if (!channel_request(h->channel, (struct ring_item){.kind = REQUEST_PROPOSE, .pointer = block})) return ERR_BUSY;
+    if (!channel_propose(h->channel, block)) return ERR_BUSY;
     *call_at(h, h->next) = call;
     *sequence = h->next++;
     h->pending++;
@@ -116,6 +116,11 @@ int host_barrier(struct host *h, uint64_t *sequence)
 {
     struct block *block = entry_new(RAFT_ENTRY_BARRIER, NULL, 0);
     return block == NULL ? ERR_NOMEM : host_propose(h, block, sequence);
+}
+
+void host_flush(struct host *h)
+{
+    channel_flush(h->channel);
 }
 
 void host_cancel(struct host *h, uint64_t sequence)

@@ -315,6 +315,7 @@ int sim_member_propose(struct sim_member *m, uint32_t bytes)
     put_u64(block->bytes + ENTRY_HEADER, call.value);
     entry_seal(block);
     int rv = host_propose(m->host, block, &call.sequence);
+    host_flush(m->host);
     if (rv == OK) call_add(m, call);
     else sim_check_refuse(c->check, m->id, call.value);
     return rv;
@@ -343,6 +344,7 @@ int sim_member_barrier(struct sim_member *m)
     if (!m->running) return ERR_CLOSED;
     struct sim_call call = {.began = sim_check_acknowledged(m->cluster->check)};
     int rv = host_barrier(m->host, &call.sequence);
+    host_flush(m->host);
     if (rv == OK) call_add(m, call);
     return rv;
 }

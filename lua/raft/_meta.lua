@@ -43,6 +43,7 @@ function core.free_address() end
 ---@field may_park fun(): boolean   can the running coroutine wait here?
 ---@field park fun(): any           waits, until it is pushed
 ---@field inside fun(): boolean     below a machine, where nobody can wait
+---@field hold fun(on: boolean)     what is proposed waits for node:flush
 ---@field simulated fun(on: boolean?): boolean  below the body of raft.sim, where nobody can wait; what it was
 
 ---@param ours table<thread, boolean>  the coroutines that may wait
@@ -181,6 +182,8 @@ function node:cancel(sequence) end
 ---@param n integer
 ---@return boolean more  call again soon
 function node:step(n) end
+---Hands over what was proposed while line.hold was on.
+function node:flush() end
 ---True while this node is inside step (apply or another callback).
 ---@return boolean
 function node:stepping() end

@@ -70,7 +70,7 @@ local function coroutine_failed(co, err)
 end
 
 local line = core.line(ours, call_waiter, coroutine_failed)
-local run_ready, ready, park, inside = line.run, line.ready, line.park, line.inside
+local run_ready, ready, park, inside, hold = line.run, line.ready, line.park, line.inside, line.hold
 
 ---Can the running coroutine wait here, by a call of core's that parks it?
 loop.may_park = line.may_park
@@ -247,10 +247,18 @@ local function turn_body()
   again = again or more
 end
 
+---Hands over what was proposed meanwhile, all of it together: one batch costs little more than one command.
+local function flush()
+  for _, node in ipairs(nodes) do node.core:flush() end
+end
+
 ---One turn. Interrupted by an error (of a debug hook: nothing else raises here), the loop can be driven on.
 local function turn()
   busy = true
+  hold(true)
   local ok, err = pcall(turn_body)
+  flush()
+  hold(attached ~= nil)
   busy = false
   if not ok then error(err, 0) end
 end
@@ -269,6 +277,7 @@ function loop.drain(node)
   busy = true
   while not node.ended do
     local more = step_node(node)
+    flush()
     if not node.ended then core.poll(more and 0 or nil) end   -- who has more to do is told of nothing new
     local signal = core.signal()
     if signal then os.exit(signal == "SIGINT" and 130 or 143) end   -- the second one: it cannot wait
@@ -332,6 +341,7 @@ end
 
 local function pump(box)
   while not box.done do
+    flush()   -- if the loop of an attached library holds it back
     core.poll(timeout())
     turn()
     print_failure()
@@ -497,6 +507,7 @@ local function attach_luv(uv)
 
   prepare:start(function()
     if timeout() == 0 then run_turn() end
+    flush()   -- what callbacks of the library proposed
     local wait = timeout()
     uv.update_time()
     if wait then timer:start(math.ceil(wait * 1000), 0, run_turn) else timer:stop() end
@@ -515,6 +526,7 @@ function loop.attach(library)
   if attached and attached ~= library then error("raft.attach: another loop is attached already", 2) end
   if attached then return end
   attached = library
+  hold(true)
   attach_luv(library)
 end
 

@@ -15,6 +15,64 @@ describe("a node that is the only member", function()
   end))
 end)
 
+describe("what is proposed", function()
+  after_each(lab.clean)
+
+  ---Entries of each batch in a directory's log that has commands in it.
+  local function batches(dir)
+    local list = {}
+    assert(core.inspect(dir, { visit = function(kind, what)
+      if kind == "batch" and what.count > 3 then list[#list + 1] = what.count end
+    end }))
+    return list
+  end
+
+  it("by many coroutines in one turn of the loop is one batch of the log", function()
+    local dir = lab.dir()
+    lab.run(function()
+      local node <close> = lab.node { dir = dir }
+      node:propose { key = "x", value = 0 }
+      local done = 0
+      for i = 1, 100 do
+        raft.go(function()
+          node:propose { key = "x", value = i }
+          done = done + 1
+        end)
+      end
+      while done < 100 do raft.sleep(0.01) end
+    end)()
+    assert.same({ 100 }, batches(dir))
+  end)
+
+  it("by many callbacks of luv is one batch too", function()
+    local output = lab.child [[
+      local uv = require "luv"
+      raft.attach(uv)
+      local list = {}
+      raft.run(function()
+        local o = options()
+        local node = assert(raft.node(o))
+        node:propose "first"
+        local left = 50
+        for i = 1, 50 do
+          local timer = uv.new_timer()
+          timer:start(20, 0, function()
+            timer:close()
+            node:propose(i, function() left = left - 1 end)
+          end)
+        end
+        while left > 0 do raft.sleep(0.01) end
+        node:close()
+        assert(require "raft.core".inspect(o.dir, { visit = function(kind, what)
+          if kind == "batch" and what.count > 3 then list[#list + 1] = what.count end
+        end }))
+      end)
+      print(table.concat(list, " "))
+    ]]
+    assert.equal("50\n", output)
+  end)
+end)
+
 describe("a machine", function()
   after_each(lab.clean)
 
