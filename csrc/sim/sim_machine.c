@@ -335,6 +335,7 @@ int sim_member_visit(struct sim_member *m, const struct sim_visit *visit)
     if (bytes > 0) put_u64(payload + VISIT_HEAD, visit->value);
     entry_seal(block);
     int rv = host_propose(m->host, block, &call.sequence);
+    host_flush(m->host);
     if (rv == OK) call_add(m, call);
     return rv;
 }
