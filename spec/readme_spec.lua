@@ -47,8 +47,18 @@ describe("README.md", function()
     assert.truthy(n > 4)
   end)
 
-  it("leads to a map of csrc that names files and functions that are there", function()
-    local map, sources, n = tree.read("csrc/README.md"), {}, 0
+  it("says of each feature of Raft in which section of the dissertation it is, and in which file", function()
+    local n = 0
+    for row in readme:match("| feature | section | where |\n|[-|]+\n(.-)\n\n"):gmatch("[^\n]+") do
+      n = n + 1
+      assert.matches("^| [^|]+ | %d[%d., ]* | [^|]+ |$", row)
+      assert.truthy(row:find("`%l+/[%l_]+%.c`") or row:find("the same", 1, true) or row:find("%(%)`"), row)
+    end
+    assert.truthy(n >= 18, n)
+  end)
+
+  it("and csrc/README.md name files and functions of csrc that are there", function()
+    local map, sources, n = readme .. tree.read("csrc/README.md"), {}, 0
     for _, path in ipairs(tree.files("csrc/*/*.c")) do sources[#sources + 1] = tree.read(path) end
     local all = table.concat(sources, "\n")
     for path in map:gmatch("`(%l+/[%l_]+%.[ch])`") do
