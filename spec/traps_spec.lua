@@ -31,6 +31,7 @@ local FILES, INSTALL, FED = STORE .. "snapshot_spec.lua", STORE .. "install_spec
 local TAKEN, CLIENTS = "spec/lua/snapshot_spec.lua", SERVER .. "clients_spec.lua"
 local FETCH = SERVER .. "fetch_spec.lua"
 local READMISSION, REPAIR = SERVER .. "readmission_spec.lua", "spec/lua/repair_spec.lua"
+local REMOVAL = SERVER .. "removal_spec.lua"
 
 ---Each trap: what goes wrong; then pairs of a file and the beginning of a test's name in it, or a test of its own.
 local function traps(about, list)
@@ -260,6 +261,19 @@ traps("membership", {
   { "a member is told that it was removed by one that is behind it",
     MEMBERSHIP, "is not told so by a member that is behind it",
     MEMBERSHIP, "does not believe it while it hears a leader" },
+  { "a removed member never hears of it: those that it asks are gone, it was down, or its log went astray",
+    MEMBERSHIP, "asks learners too: of those it knows they may be the only ones left who can tell it",
+    MEMBERSHIP, "learns it although its log went astray, with a change of its own at the end",
+    REMOVAL, "learns it when it comes back, though nothing in its log says so" },
+  { "it is told once, and forgets it over a restart", MEMBERSHIP, "learns it anew in each of its lives",
+    REMOVAL, "learns it in each of its lives, and none of them costs the others an election" },
+  { "a wrong word silences a member for good",
+    MEMBERSHIP, "that was told so wrongly gives its vote all the same, and takes part again",
+    REMOVAL, "believes nobody who is no member" },
+  { "a leader that takes its own vote leads on, or counts itself",
+    MEMBERSHIP, "leads on until that is committed without it, then follows the next one as a learner" },
+  { "the id of a former member is given to a new one",
+    ASKS, "gets no id that was given before", MEMBERSHIP, "that is added again under its old id starts anew" },
   { "a new voter has nothing, and the cluster waits for it",
     MEMBERSHIP, "has no say until it is promoted, and must have caught up for that",
     MEMBERSHIP, "catches up in rounds; a round that takes longer than an election timeout is too slow" },
@@ -290,6 +304,9 @@ traps("leadership", {
   { "the word to the target is lost, and nobody says it again", TRANSFER, "repeats its word with every heartbeat" },
   { "the target is removed or demoted, or gone, meanwhile", TRANSFER, "ends when the target stops being a voter",
     TRANSFER, "ends when the target's link goes down", ASKS, "is not handed over to one that is not there" },
+  { "the target cannot be reached, or may not vote, and all wait for it",
+    TRANSFER, "is not tried with one that nothing reaches", HANDOVER, "is not handed over to one that is down",
+    HANDOVER, "is not handed over to one that has lost its directory, before it has its vote again" },
   { "the target is behind, or needs a snapshot", TRANSFER, "waits until the target has all entries",
     TRANSFER, "waits even for a snapshot, if that comes in time" },
   { "the target's election is refused because the leader is alive, or goes through a pre-vote",

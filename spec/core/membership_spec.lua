@@ -625,6 +625,25 @@ describe("a leader that is removed", function()
   end)
 end)
 
+describe("a leader that takes its own vote", function()
+  it("leads on until that is committed without it, then follows the next one as a learner and stands no more", function()
+    local c = cluster { voters = { 1, 2, 3 } }
+    assert(c:change(1, { "demote", 1 }))
+    c:deliver(lab.to(2))
+    c:deliver(function(m) return m.from == 2 and m.type == "append_reply" end)
+    assert.same({ "leader", 1 }, { c.nodes[1]:status().role, c.nodes[1]:status().commit })  -- 1 and 2 are not enough
+    c:deliver()
+    local leader = c:leader()
+    assert.not_equal(1, leader.id)
+    c:advance(5 * T)
+    local status = c.nodes[1]:status()
+    assert.same({ leader.id, false, true, false }, { status.leader, status.voter, status.learner, status.removed })
+    c:crash(leader.id)
+    c:advance(5 * T)
+    assert.same({ "follower", 1 }, { c.nodes[1]:status().role, c.nodes[1]:status().elections })
+  end)
+end)
+
 describe("a removed member", function()
   ---Node 3 was removed while it was cut off.
   local function removed()

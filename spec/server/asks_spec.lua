@@ -258,6 +258,20 @@ describe("a new node", function()
     assert.equal((w:state(4)), (w:state(other)))
   end)
 
+  it("gets no id that was given before: not that of one that was removed, not after a restart of all either", function()
+    local w, _, other = lab.cluster()
+    local third = ("node-%d:7000"):format(other)
+    assert.is_true(w:start(4, { join = third, listen = "node-4:7000" }))
+    promoted(w, 4)
+    assert.equal("ok", (ask(w, other, "change", { { "remove", 4 } })))
+    for id = 1, 4 do w:crash(id) end
+    for id = 1, 3 do assert.is_true(w:start(id)) end
+    lab.leader(w, { 1, 2, 3 })
+    assert.is_true(w:start(5, { join = third, listen = "node-5:7000" }))
+    promoted(w, 5)
+    assert.truthy(w:status(5).members[5] and not w:status(5).members[4])
+  end)
+
   it("gets the same place when it asks again because the answer was lost", function()
     local w, leader, other = lab.cluster()
     assert.is_true(w:start(4, { join = ("node-%d:7000"):format(other), listen = "node-4:7000" }))
