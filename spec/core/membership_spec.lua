@@ -626,7 +626,7 @@ describe("a leader that is removed", function()
 end)
 
 describe("a leader that takes its own vote", function()
-  it("leads on until that is committed without it, then follows the next one as a learner and stands no more", function()
+  it("leads on until that is committed without it, then follows the next one as a learner, no candidate", function()
     local c = cluster { voters = { 1, 2, 3 } }
     assert(c:change(1, { "demote", 1 }))
     c:deliver(lab.to(2))
