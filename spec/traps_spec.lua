@@ -147,7 +147,7 @@ traps("commitment", {
   { "a leader counts entries that are not durable on itself",
     REPLICATION, "needs entries to be durable on a majority, the leader's own copy among them only when it is" },
   { "followers learn of a commit only with the next proposal",
-    REPLICATION, "reaches followers at once",
+    REPLICATION, "is told to followers by itself soon, once, when no entries follow",
     REPLICATION, "is learned from the next heartbeat when its news were lost" },
   { "a follower that lost its log is told a commit index beyond it, and dies again and again",
     REPLICATION, "that has lost its log is told so" },

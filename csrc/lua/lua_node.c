@@ -986,6 +986,7 @@ static void set_engine_status(lua_State *L, const struct server_status *s, uint6
     set_seconds(L, "snapshot_time", s->snapshot_time_us);
     set_integer(L, "snapshot_bytes", s->snapshot_bytes);
     set_seconds(L, "sync", s->sync_us);
+    set_seconds(L, "sync_p99", s->sync_p99_us);
     set_text(L, "disk", s->disk);
     set_boolean(L, "host_slow", s->host_slow);
     set_seconds(L, "host_lag", s->host_lag_us);

@@ -636,6 +636,7 @@ static int log_status(lua_State *L)
     set_integer(L, "spares", status.spares);
     set_integer(L, "writes", status.writes);
     set_integer(L, "write_us_last", status.write_us_last);
+    set_integer(L, "write_us_p99", status.write_us_p99);
     set_integer(L, "first", status.first);
     set_integer(L, "durable_last", status.durable_last);
     set_bool(L, "failed", status.failed);

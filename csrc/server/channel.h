@@ -138,6 +138,7 @@ struct server_status {
     uint64_t log_bytes;
     uint32_t log_segments;
     uint64_t sync_us;        /* the last durable write took this long */
+    uint64_t sync_p99_us;    /* no more than one of the last 100 took longer */
     uint64_t disk_free;      /* bytes, when a segment was last prepared; UINT64_MAX = not known */
     const char *disk;        /* "ok" "slow" "full" "failed". Static memory */
     bool host_slow;          /* this node's host has taken nothing for host_timeout_us */

@@ -85,6 +85,7 @@ static void fill(const struct engine *e, const struct raft_status *raft, struct 
         .log_bytes = store.bytes,
         .log_segments = store.segments,
         .sync_us = store.write_us_last,
+        .sync_p99_us = store.write_us_p99,
         .disk_free = store.room,
         .disk = disk_state(e, &store),
         .host_slow = e->host_stall.since_us != 0,

@@ -295,6 +295,7 @@ struct store_status {
     uint64_t room;        /* bytes that can still be written, when a segment was last prepared; UINT64_MAX: unknown */
     uint64_t writes;      /* durable writes so far */
     uint64_t write_us_last; /* how long the last one took */
+    uint64_t write_us_p99;  /* no more than one of the last 100 took longer */
     raft_index first, durable_last;
     bool failed, has_room;
 };

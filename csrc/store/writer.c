@@ -285,6 +285,23 @@ static void writer_work(struct io_job *job)
     if (w->finished != NULL) io_close(w->io, w->finished);
 }
 
+uint64_t writer_last_us(const struct store *s)
+{
+    const struct writer *w = &s->writer;
+    return w->writes > 0 ? w->took_us[(w->writes - 1) % WRITER_TIMES] : 0;
+}
+
+uint64_t writer_p99_us(const struct store *s)
+{
+    const struct writer *w = &s->writer;
+    uint64_t most = 0, second = 0;
+    for (size_t i = 0; i < MIN(w->writes, WRITER_TIMES); i++) {
+        second = MAX(second, MIN(most, w->took_us[i]));
+        most = MAX(most, w->took_us[i]);
+    }
+    return w->writes < WRITER_TIMES ? most : second;
+}
+
 static void writer_done(struct io_job *job);
 
 /* Starts the write of what is planned. Precondition: it fits into the current segment. */
@@ -380,15 +397,14 @@ static void writer_done(struct io_job *job)
 {
     struct writer *w = CONTAINER_OF(job, struct writer, job);
     struct store *s = CONTAINER_OF(w, struct store, writer);
-    uint64_t now = io_now(s->io), seq = w->writing.seq;
+    uint64_t now = io_now(s->io), seq = w->writing.seq, took_us = now - w->since;
     ASSERT(w->since != 0);
-    w->write_us_last = now - w->since;
     w->since = 0;
     w->finished = NULL;
     if (w->status != OK) {
         latch(s);
     } else {
-        w->writes++;
+        w->took_us[w->writes++ % WRITER_TIMES] = took_us;
         adopt(s);
         if (!w->sealed && w->head == NULL) w->seal_at = now + s->seal_after_us;
         writer_kick(s);

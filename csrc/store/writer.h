@@ -29,6 +29,8 @@ struct writing {
     uint64_t seq; /* newest append that is complete with it; 0 = none */
 };
 
+#define WRITER_TIMES 100u /* so many that one of them is a hundredth */
+
 struct writer {
     struct append *head, **end; /* the queue */
     raft_index last;            /* of the log with all that was appended */
@@ -53,7 +55,8 @@ struct writer {
     int status;
     struct err error;
 
-    uint64_t writes, write_us_last;
+    uint64_t writes;
+    uint64_t took_us[WRITER_TIMES]; /* of the newest of them, number n at n % WRITER_TIMES */
 };
 
 struct store;
@@ -69,6 +72,10 @@ void writer_drop_queue(struct store *s); /* tells nobody */
 void writer_kick(struct store *s);
 /* When writer_kick has something to do again; NEVER_US: not by time. */
 uint64_t writer_deadline(const struct store *s);
+/* How long the last durable write took, us; and the longest but one of the last 100, or of as many as there were the
+ * longest. 0: there was none. */
+uint64_t writer_last_us(const struct store *s);
+uint64_t writer_p99_us(const struct store *s);
 /* Number of the newest durable batch that is no seal; 0 = none. */
 uint64_t writer_newest_batch(const struct store *s);
 /* Nothing queued, nothing in flight, sealed (as far as there is room for it). */

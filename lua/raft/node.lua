@@ -698,8 +698,9 @@ end
 ---@field log { bytes: integer, segments: integer }
 ---@field snapshot { index: integer, time: number, bytes: integer, running: boolean, error: string? } the newest; index
 ---0: there is none. time: the leader's clock in it; error: why the last attempt failed
----@field disk { state: "ok"|"slow"|"full"|"failed", sync: number, free: integer? } sync: seconds that the last durable
----write took; free: bytes, when a segment of the log was last prepared
+---@field disk { state: "ok"|"slow"|"full"|"failed", sync: number, sync_p99: number, free: integer? } seconds that the
+---last durable write took; and no more than one of the last hundred took longer; free: bytes, when a segment of the log
+---was last prepared
 ---@field host { lag: number } lag: seconds for which this program has left commands unapplied
 ---@field fault string?
 ---@field members raft.member[]
@@ -731,9 +732,9 @@ function Node:status()
   s.snapshot = { index = s.snapshot_index, time = s.snapshot_time, bytes = s.snapshot_bytes,
     running = s.snapshotting, error = self.snapshot_error }
   s.snapshot_index, s.snapshot_time, s.snapshot_bytes, s.snapshotting = nil, nil, nil, nil
-  s.disk = { state = s.disk, sync = s.sync, free = s.disk_free }
+  s.disk = { state = s.disk, sync = s.sync, sync_p99 = s.sync_p99, free = s.disk_free }
   s.host = { lag = s.host_lag }
-  s.disk_free, s.host_lag, s.host_slow = nil, nil, nil
+  s.disk_free, s.sync_p99, s.host_lag, s.host_slow = nil, nil, nil, nil
   s.fault = self.fault or s.fault_text
   s.log_bytes, s.log_segments, s.sync, s.phase, s.fault_text, s.conf_index = nil, nil, nil, nil, nil, nil
   return s

@@ -566,6 +566,8 @@ describe("a node's status", function()
     for _, name in ipairs { "uptime", "leader_age", "applied_time" } do assert.equal("number", type(s[name]), name) end
     assert.is_true(s.log.bytes > 0 and s.log.segments > 0)
     assert.equal("ok", s.disk.state)
+    assert.equal("boolean", type(s.changing))
+    assert.is_true(s.disk.sync > 0 and s.disk.sync_p99 >= s.disk.sync)
     assert.is_true(math.type(s.disk.free) == "integer" and s.disk.free > 0)
     assert.is_nil(s.fault)
     assert.same({ { id = 3, address = s.address, role = "voter", connected = true } }, { {

@@ -47,6 +47,32 @@ describe("a log", function()
     assert.is_false(j.log:status().writing)
   end)
 
+  it("tells how long its durable writes took: the last one, and the longest but one of a hundred", function()
+    local j = opened()
+    local function write(seconds)
+      j.disk:stall(seconds > 0)
+      j:append { "x" }
+      j:run(seconds)
+      j.disk:stall(false)
+      j:run(0.05)
+    end
+    local function told()
+      local status = j.log:status()
+      return { status.write_us_last >= 500000, status.write_us_p99 >= 500000 }
+    end
+    assert.same({ 0, 0 }, { j.log:status().write_us_last, j.log:status().write_us_p99 })
+    write(0.5)
+    assert.same({ true, true }, told())
+    for _ = 1, 120 do write(0) end
+    assert.same({ false, false }, told())
+    write(0.5)
+    assert.same({ true, false }, told())
+    write(0.5)
+    assert.same({ true, true }, told())
+    for _ = 1, 50 do write(0) end
+    assert.same({ false, true }, told())
+  end)
+
   it("writes once for all that was appended while a write was in flight", function()
     local j = opened()
     j:run()
