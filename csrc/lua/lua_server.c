@@ -848,6 +848,16 @@ static int servers_cut(lua_State *L)
     return 0;
 }
 
+/* w:slow(from, to, bytes): each link between them carries so many bytes a second in that direction; 0: as many as come */
+static int servers_slow(lua_State *L)
+{
+    struct servers *w = world_arg(L);
+    lua_Integer from = luaL_checkinteger(L, 2), to = luaL_checkinteger(L, 3), byte_rate = luaL_checkinteger(L, 4);
+    luaL_argcheck(L, from >= 1 && from <= SIM_NODES_MAX && to >= 1 && to <= SIM_NODES_MAX, 2, "no such node");
+    sim_world_slow_link(w->sim, (int)from, (int)to, 0, (uint64_t)byte_rate);
+    return 0;
+}
+
 /* w:network(us [, { frame_lost=, link_broken= }]): how long a frame takes from now on, and what befalls it, permille */
 static int servers_network(lua_State *L)
 {
@@ -963,7 +973,7 @@ static const luaL_Reg methods[] = {
     {"core", servers_core},         {"stall", servers_stall},     {"fill", servers_fill},
     {"fail_file", servers_fail_file}, {"wipe", servers_wipe},     {"cut", servers_cut},
     {"image", servers_image},       {"put", servers_put},
-    {"network", servers_network},   {"listen", servers_listen},   {"dial", servers_dial},
+    {"network", servers_network},   {"slow", servers_slow},       {"listen", servers_listen},   {"dial", servers_dial},
     {"accepted", servers_accepted}, {"send", servers_send},       {"hang_up", servers_hang_up},
     {"link", servers_link},         {NULL, NULL}};
 

@@ -111,6 +111,8 @@ struct fetching {
     struct transfer_file file;
     raft_id from;            /* who has it */
     uint64_t asked;          /* bytes asked for so far */
+    uint64_t window;         /* bytes that may be asked for and not be here yet */
+    uint64_t timed_us, timed_end; /* when the piece that ends there was asked for; 0 = none is timed */
     uint64_t heard_us;       /* when a piece came last */
     uint64_t asked_us;       /* the same, or when it was asked for anew */
     bool publishing;         /* all of it is here */

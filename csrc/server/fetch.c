@@ -5,8 +5,10 @@
 #include "store/snapshot.h"
 #include "wire/conf.h"
 
-#define PIECE_BYTES (256u << 10)
-#define WINDOW_BYTES (4u << 20)  /* asked for and not here yet */
+#define PIECE_BYTES (256u << 10) /* asked for by one message, at most */
+#define WINDOW_MIN (16u << 10)   /* asked for and not here yet */
+#define WINDOW_FIRST (64u << 10)
+#define WINDOW_MAX (4u << 20)
 #define MEMORY_BYTES (8u << 20)  /* here and not written yet: no more is asked for */
 
 static void tell_leader(struct engine *e, raft_index index, bool ok)
@@ -84,6 +86,24 @@ static void on_written(void *ctx)
 
 /* ---- on its way ---- */
 
+/* What was asked for and is not here is to be asked for once more. */
+static void ask_again(struct fetching *f)
+{
+    f->asked = store_incoming_size(f->incoming);
+    f->timed_us = 0;
+}
+
+/* As much is on its way as comes within a fraction of an election timeout: what waits in a link that carries little holds
+ * up the leader's pings on it, and the leader would take the link for dead, again and again. */
+static void fit_window(struct engine *e)
+{
+    struct fetching *f = &e->fetching;
+    if (f->timed_us == 0 || store_incoming_size(f->incoming) < f->timed_end) return;
+    bool soon = io_now(e->io) < f->timed_us + e->config.election_timeout_us / 4;
+    f->window = soon ? MIN(2 * f->window, WINDOW_MAX) : MAX(f->window / 2, WINDOW_MIN);
+    f->timed_us = 0;
+}
+
 static void begin(struct engine *e, raft_id from, const struct transfer_file *file)
 {
     static const struct store_incoming_events events = {.written = on_written, .ended = on_ended};
@@ -93,7 +113,8 @@ static void begin(struct engine *e, raft_id from, const struct transfer_file *fi
     f->incoming = store_incoming_new(e->store, &what, &events, e);
     f->file = *file;
     f->from = from;
-    f->asked = 0;
+    f->asked = f->timed_us = 0;
+    f->window = WINDOW_FIRST;
     f->heard_us = f->asked_us = io_now(e->io);
     f->publishing = false;
 }
@@ -124,7 +145,7 @@ void fetch_on_offer(struct engine *e, raft_id from, const struct transfer *t)
     } else if (f->incoming == NULL || !goes_on(e, t)) {
         begin(e, from, &t->file);
     } else if (transfer_same(&f->file, &t->file)) {
-        if (f->from != from) f->asked = store_incoming_size(f->incoming); /* the one before was asked for the rest */
+        if (f->from != from) ask_again(f); /* the one before was asked for the rest */
         f->from = from;
     }
     fetch_pump(e);
@@ -148,15 +169,17 @@ void fetch_on_chunk(struct engine *e, raft_id from, const struct transfer *t)
         return;
     }
     if (t->offset != here) {
-        if (t->offset > here) f->asked = here; /* one between was lost */
+        if (t->offset > here) ask_again(f); /* one between was lost */
         fetch_pump(e);
         return;
     }
     f->heard_us = f->asked_us = io_now(e->io);
     if (!buf_append(&bytes, t->bytes, t->size) || store_incoming_write(f->incoming, &bytes) != OK) {
         buf_free(&bytes);
-        f->asked = here; /* no memory: once more */
+        ask_again(f); /* no memory: once more */
     }
+    f->asked = MAX(f->asked, store_incoming_size(f->incoming));
+    fit_window(e);
     if (store_incoming_size(f->incoming) == f->file.size) {
         f->publishing = true;
         store_incoming_publish(f->incoming);
@@ -170,16 +193,20 @@ void fetch_pump(struct engine *e)
     if (f->incoming == NULL || f->publishing || e->phase != ENGINE_RUNNING) return;
     uint64_t now = io_now(e->io), here = store_incoming_size(f->incoming);
     if (now >= f->asked_us + e->config.election_timeout_us) {
-        f->asked = here; /* what was asked for does not come */
+        ask_again(f); /* what was asked for does not come */
+        f->window = WINDOW_MIN;
         f->asked_us = now; /* and not heard_us: who sends nothing must not seem alive for being asked */
     }
-    while (f->asked < f->file.size && f->asked - here < WINDOW_BYTES &&
+    while (f->asked < f->file.size && f->asked - here < f->window &&
            store_incoming_queued(f->incoming) < MEMORY_BYTES) {
         struct transfer t = {.file = f->file, .offset = f->asked};
         struct buf *out = links_out(e->links, f->from);
-        t.size = (uint32_t)MIN(f->file.size - f->asked, PIECE_BYTES);
+        t.size = (uint32_t)MIN(f->file.size - f->asked, MIN(f->window, PIECE_BYTES));
         if (out == NULL || !transfer_write(out, LINKS_GROUP, FRAME_FETCH, &t)) return;
         f->asked += t.size;
+        if (f->timed_us != 0) continue;
+        f->timed_us = now;
+        f->timed_end = f->asked;
     }
 }
 

@@ -3,19 +3,19 @@ local core = require "raft.core"
 local lab = require "spec.server.lab"
 local wire = core.wire
 
-local T = { offer = 8, fetch = 9, chunk = 10 }
+local T = { offer = 8, fetch = 9, chunk = 10, fetched = 11 }
 local PIECE = 256 << 10
 
 describe("a snapshot that is fetched", function()
   local w, file, bytes
 
   ---A snapshot of the entries up to index, of a state that says so: what an offer tells of it, and its bytes.
-  local function snapshot(index, id)
+  local function snapshot(index, id, size)
     local conf = wire.conf { next_id = 4, voters = { 1, 2, 3 }, outgoing = {}, learners = {},
       members = { { 1, "node-1:7000" }, { 2, "node-2:7000" }, { 3, "node-3:7000" } } }
     local cluster = wire.cluster_id(wire.members_parse(lab.list), "bank")
     local text = core.snapshot { index = index, term = 1, id = id, cluster = cluster, { 1, conf },
-      { 2, ("<I4"):pack(0) }, { 3, ("<I4"):pack(0) }, { 4, ("of %d %s\n"):format(index, ("x"):rep(3 << 20)) } }
+      { 2, ("<I4"):pack(0) }, { 3, ("<I4"):pack(0) }, { 4, ("of %d %s\n"):format(index, ("x"):rep(size or 3 << 20)) } }
     return { index = index, term = 1, id = id, size = #text }, text
   end
 
@@ -50,13 +50,32 @@ describe("a snapshot that is fetched", function()
       for k, v in pairs(file) do t[k] = v end
       out:send(wire.transfer(T.offer, t))
     end
-    function it:give(from, to)
+    function it:give(from, to, at_once)
       for at = from, to - 1, PIECE do
         local t = { offset = at, bytes = bytes:sub(at + 1, math.min(at + PIECE, to)) }
         for k, v in pairs(file) do t[k] = v end
         bulk:send(wire.transfer(T.chunk, t))
-        self:beat()
+        if not at_once then self:beat() end
       end
+    end
+    ---What is asked for now.
+    function it:asked()
+      self:beat()
+      local list = {}
+      for _, frame in ipairs(back.frames) do
+        if frame.type == T.fetch then list[#list + 1] = wire.transfer_read(frame) end
+      end
+      back.frames = {}
+      return list
+    end
+    ---What it is told about offers that need no transfer any more.
+    function it:heard()
+      local list = {}
+      for _, frame in ipairs(back:poll().frames) do
+        if frame.type == T.fetched then list[#list + 1] = wire.transfer_read(frame) end
+      end
+      back.frames = {}
+      return list
     end
     function it:hang_up()
       for _, line in ipairs { out, back, bulk } do w:hang_up(line.id) end
@@ -69,6 +88,60 @@ describe("a snapshot that is fetched", function()
   before_each(function()
     w = lab.start { 1 }
     file, bytes = snapshot(40, 7)
+  end)
+
+  it("is declined at once when there is as much here already", function()
+    local two = leader(2, 1)
+    two:offer()
+    two:wanted()
+    two:give(0, file.size)
+    lab.wait(w, "its state", function() return select(2, w:state(1)) == 40 end)
+    two:heard()
+    local state = w:state(1)
+    file = snapshot(30, 9)
+    two:offer(1)
+    local answer = lab.wait(w, "an answer", function()
+      two:beat()
+      return two:heard()[1]
+    end)
+    assert.same({ 30, true }, { answer.index, answer.ok })
+    assert.same({}, two:wanted())
+    assert.equal(state, (w:state(1)))
+  end)
+
+  ---Gives all that is asked for, after a while. The most that was asked for at once, and the last.
+  local function serve(two, late)
+    local here, most, last = 0, 0, 0
+    while here < file.size do
+      local up_to = here
+      for _, t in ipairs(two:asked()) do
+        assert.is_true(t.wanted <= PIECE)
+        up_to = math.max(up_to, t.offset + t.wanted)
+      end
+      if up_to > here then most, last = math.max(most, up_to - here), up_to - here end
+      w:run(late)
+      two:give(here, up_to, true)
+      here = up_to
+    end
+    return most, last
+  end
+
+  it("is asked for in more and more pieces while they come soon, up to 4 MiB at once", function()
+    file, bytes = snapshot(40, 7, 20 << 20)
+    local two = leader(2, 1)
+    two:offer()
+    assert.equal(4 << 20, (serve(two, 0.001)))
+    lab.wait(w, "its state", function() return select(2, w:state(1)) == 40 end)
+  end)
+
+  it("is asked for little by little while it comes late", function()
+    file, bytes = snapshot(40, 7, 400000)
+    local two = leader(2, 1)
+    two:offer()
+    local most, last = serve(two, 0.06)   -- more than a quarter of the election timeout
+    assert.equal(64 << 10, most)
+    assert.is_true(last <= 16 << 10, last)
+    lab.wait(w, "its state", function() return select(2, w:state(1)) == 40 end)
   end)
 
   it("goes on at the byte where the connection broke", function()

@@ -3,7 +3,7 @@ local core = require "raft.core"
 local lab = require "spec.server.lab"
 local wire = core.wire
 
-local T = { message = 5, offer = 8, fetch = 9, fetched = 11 }
+local T = { message = 5, offer = 8, fetch = 9, chunk = 10, fetched = 11 }
 
 describe("a snapshot for a peer", function()
   local w, leader, other, out, back, bulk
@@ -76,6 +76,24 @@ describe("a snapshot for a peer", function()
     w:stall(leader, false)
     assert.equal(file.id, offered("another offer").id)
     assert.equal(leader, w:status(other).leader)
+  end)
+
+  it("is read in 32 pieces at once at most: whoever asks for more asks again", function()
+    local file = offered "an offer"
+    w:stall(leader, true)
+    for i = 0, 39 do out:send(word(T.fetch, file, { wanted = 1, offset = i })) end
+    w:run(0.02)
+    w:stall(leader, false)
+    local pieces = 0
+    for _ = 1, 20 do
+      hear()
+      w:run(0.01)
+      for _, line in pairs(bulk) do
+        for _, frame in ipairs(line:poll().frames) do pieces = pieces + (frame.type == T.chunk and 1 or 0) end
+        line.frames = {}
+      end
+    end
+    assert.equal(32, pieces)
   end)
 
   it("is offered again when there was no memory for it", function()

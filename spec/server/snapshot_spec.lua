@@ -167,6 +167,39 @@ describe("a follower that needs what the log has no more", function()
     end
   end)
 
+  it("delays no heartbeat and no commit while it is fed, however long that takes", function()
+    local options = { segment_bytes = 65536, keep = 0, heartbeat_us = 20000 }
+    local w, leader, other, slow = lab.cluster(options)
+    w:crash(slow)
+    for i = 1, 150 do assert(w:propose(leader, ("%d-%s"):format(i, ("x"):rep(8000)))) end
+    for _, id in ipairs { leader, other } do
+      lab.wait(w, "all of it", function() return (w:state(id)):find("150-x", 1, true) end)
+      assert.is_true(w:snapshot(id))
+      event(w, id, "snapshot")
+    end
+    w:run(1)
+    w:slow(leader, slow, 400000)   -- bytes a second: three seconds of them
+    assert.is_true(w:start(slow, options))
+    lab.wait(w, "its leader", function() return w:status(slow).leader == leader end)
+    local elections, turns, fed, longest = w:status(leader).elections, 0, false, 0
+    local recorder = lab.recorder(w, leader)
+    while not fed do
+      local call, took = assert(w:propose(leader, "meanwhile")), 0
+      repeat
+        w:run(0.005)
+        took = took + 1
+        assert.equal(leader, w:status(slow).leader)   -- it hears of it in time
+      until recorder:how(call)
+      longest, turns = math.max(longest, took), turns + 1
+      for _, e in ipairs(lab.events(w, slow)) do fed = fed or e.what == "restored" end
+      assert.is_true(turns < 2000, "it is never fed")
+    end
+    assert.is_true(turns > 100, turns)                -- it took its time
+    assert.is_true(longest <= 4, longest)             -- times 5 ms
+    assert.equal(elections, w:status(leader).elections)
+    same_state(w, { leader, other, slow }, 30)
+  end)
+
   it("answers its own calls that the snapshot has overtaken", function()
     local w, leader, other, slow = lab.cluster(SMALL)
     local recorder = lab.recorder(w, slow)
