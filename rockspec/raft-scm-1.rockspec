@@ -65,6 +65,7 @@ build = {
         "csrc/lua/lua_simulation.c",
         "csrc/lua/lua_starve.c",
         "csrc/lua/lua_store.c",
+        "csrc/lua/lua_thrift.c",
         "csrc/lua/lua_uv.c",
         "csrc/lua/lua_wire.c",
         "csrc/lua/module.c",

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "lua/lua_asks.h"
 #include "lua/lua_calls.h"
+#include "lua/lua_thrift.h"
 
 #define STEP_ENTRIES_MAX 65536
 #define SEGMENT_SPARES 2u
@@ -427,8 +428,8 @@ static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
     struct lua_node *n = ctx;
     lua_State *T = n->thread;
     struct save_call call = {n, w};
-    bool collects = n->snapshot_apart && lua_gc(T, LUA_GCISRUNNING);
-    if (collects) lua_gc(T, LUA_GCSTOP);
+    struct lua_thrift thrift;
+    if (n->snapshot_apart) lua_thrift_begin(T, &thrift);
     int top = lua_gettop(T), rv = OK;
     lua_pushcfunction(T, save_body);
     lua_pushvalue(T, SLOT_SAVE);
@@ -439,7 +440,7 @@ static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
         if (w->status != OK) *e = w->error;
     }
     lua_settop(T, top);
-    if (collects) lua_gc(T, LUA_GCRESTART);
+    if (n->snapshot_apart) lua_thrift_end(T, &thrift);
     return rv;
 }
 

@@ -1,5 +1,14 @@
 local lab = require "spec.lua.lab"
+local process = require "spec.system.process"
 local raft = require "raft"
+local uv = require "luv"
+
+---The names in a directory.
+local function names_in(dir)
+  local names, scan = {}, assert(uv.fs_scandir(dir))
+  for name in function() return uv.fs_scandir_next(scan) end do names[#names + 1] = name end
+  return names
+end
 
 ---A node alone, ready; its options stay for the next life.
 local function alone(changes)
@@ -72,6 +81,19 @@ describe("a snapshot", function()
     end
   end
 
+  it("is taken by itself when so many bytes have been applied since the last one", lab.run(function()
+    local node = alone { snapshot = { bytes = 100000, entries = 0, keep = 0 } }
+    local taken = {}
+    node:on("snapshot", function(event) taken[#taken + 1] = event end)
+    for round = 1, 2 do
+      for i = 1, 12 do assert(node:propose { key = "k" .. i, value = ("x"):rep(10000) }) end
+      assert(node:wait(function() return #taken == round end, 30))
+    end
+    assert.is_true(taken[1].index >= 9 and taken[1].index <= 12, taken[1].index)
+    assert.is_true(taken[2].index >= taken[1].index + 9, taken[2].index)
+    node:close()
+  end))
+
   it("is taken by itself, and lets the log end", lab.run(function()
     local node = alone { snapshot = { entries = 200, keep = 10 } }
     local taken = {}
@@ -104,6 +126,50 @@ describe("a snapshot", function()
     node:close()
   end))
 
+  for name, break_it in pairs {
+    snapshot = function(machine)
+      function machine:snapshot() error("the disk of my dreams") end
+      function machine:restore() end
+    end,
+    save = function(machine)
+      function machine:save(write)
+        for i = 1, 1000 do write(i, ("x"):rep(1000)) end   -- some of it is in the file by then
+        error("the disk of my dreams")
+      end
+      function machine:load() end
+    end,
+  } do
+    for _, background in ipairs { true, false } do
+      local where = background and "in a child" or "here"
+      it(("whose %s raises %s leaves everything as it was, says so, and is tried again"):format(name, where), lab.run(
+        function()
+          local machine = lab.machine()
+          break_it(machine)
+          local dir = lab.dir()
+          local node, options = alone { machine = machine, dir = dir, snapshot = { background = background } }
+          for i = 1, 10 do assert(node:propose { key = "k" .. i, value = i }) end
+          local events = {}
+          node:on("snapshot", function(e) events[#events + 1] = e end)
+          local index, message = node:snapshot()
+          assert.is_nil(index)
+          assert.matches("the disk of my dreams", message, 1, true)
+          assert.same({ 1, message }, { #events, events[1].error })
+          assert.same({ 0, 1 }, { node:status().snapshot.index, node:status().first })
+          for _, file in ipairs(names_in(dir)) do assert.falsy(file:find "snapshot", file) end
+          assert(node:propose { key = "after", value = true })
+          node:close()
+          options.machine = lab.machine()   -- one that can be saved
+          node = assert(raft.node(options))
+          node:wait("ready", 30)
+          assert.equal(11, node:read(function(m) return m.count end))
+          assert(node:snapshot())
+          node = again(node, options)
+          assert.equal(11, node:read(function(m) return m.count end))
+          node:close()
+        end))
+    end
+  end
+
   it("of the same state is there already", lab.run(function()
     local node = alone()
     assert(node:propose "x")
@@ -111,6 +177,43 @@ describe("a snapshot", function()
     assert.equal(index, node:snapshot())
     node:close()
   end))
+
+  -- Only where memory is what the interpreter and the module take, not a sanitizer.
+  if (os.getenv "RAFT_BUILD" or "plain") == "plain" then
+    it("may be of a state that is larger than memory, which is written and read by records", lab.run(function()
+      local PIECE, PIECES = 256 << 10, 512   -- 128 MiB
+      local function peak()   -- KiB that this process has ever had in memory
+        local file <close> = assert(io.open "/proc/self/status")
+        return tonumber(file:read("a"):match "VmHWM:%s+(%d+)")
+      end
+      local machine, path = lab.machine(), lab.dir() .. "/peak"
+      function machine:save(write)
+        for i = 1, PIECES do write(i, (string.char(i % 256)):rep(PIECE)) end
+        local file <close> = assert(io.open(path, "w"))
+        file:write(peak())
+      end
+      function machine:load(read)
+        self.count = 0
+        for i, piece in read do
+          assert(#piece == PIECE and piece:byte(1) == i % 256 and piece:byte(-1) == i % 256)
+          self.count = self.count + 1
+        end
+      end
+      local node, options = alone { machine = machine, snapshot = { bytes = 0, entries = 0 } }
+      assert(node:propose "x")
+      collectgarbage()
+      local before = peak()
+      assert(node:snapshot { timeout = 120 })
+      assert.is_true(node:status().snapshot.bytes > PIECE * PIECES)
+      node = again(node, options)
+      assert.equal(PIECES, node:read(function(m) return m.count end))
+      local file <close> = assert(io.open(path))
+      for _, most in ipairs { peak(), file:read "n" } do
+        assert.is_true(most < before + 96 * 1024, ("%d KiB after %d KiB"):format(most, before))
+      end
+      node:close()
+    end))
+  end
 
   it("does not stop a machine that goes on meanwhile", lab.run(function()
     local machine = lab.machine()
@@ -158,6 +261,75 @@ describe("a snapshot", function()
     refused({ entries = -1 }, "snapshot.entries must be")
     refused({ background = 1 }, "snapshot.background must be")
     refused(true, "snapshot must be a table")
+  end)
+end)
+
+describe("a child that writes a snapshot", function()
+  after_each(lab.clean)
+
+  local function lines(path)
+    local list, file = {}, io.open(path)
+    for line in file and file:lines() or function() end do list[#list + 1] = line end
+    if file then file:close() end
+    return list
+  end
+
+  it("runs no finaliser, however much garbage it leaves behind", lab.run(function()
+    local path, machine = lab.dir() .. "/finalised", lab.machine()
+    local function garbage()
+      setmetatable({}, { __gc = function()
+        local file <close> = assert(io.open(path, "a"))
+        file:write(("%d\n"):format(uv.os_getpid()))
+      end })
+    end
+    function machine:save(write)
+      garbage()
+      for i = 1, 100 do write(i, ("x"):rep(1 << 20)) end
+    end
+    function machine:load(read) for _ in read do self.read = true end end
+    local node = alone { machine = machine, snapshot = { bytes = 0, entries = 0 } }
+    assert(node:propose "x")
+    garbage()
+    assert(node:snapshot { timeout = 60 })
+    collectgarbage()
+    assert.same({ ("%d"):format(uv.os_getpid()) }, lines(path))   -- here, and the child's own never
+    node:close()
+  end))
+
+  it("keeps no descriptor but its own, and dies with its program", function()
+    local told = lab.dir() .. "/child"
+    local program = process.lua { "-e", ([[
+      local raft, uv = require "raft", require "luv"
+      local machine = { apply = function(_, cmd) return cmd end }
+      function machine:save(write)
+        local kept, scan = {}, uv.fs_scandir "/proc/self/fd"
+        for fd in function() return (uv.fs_scandir_next(scan)) end do
+          local path = uv.fs_readlink("/proc/self/fd/" .. fd)
+          if tonumber(fd) > 2 and path then kept[#kept + 1] = path:match "[^/]*$" end
+        end
+        local file = assert(io.open(%q .. ".new", "w"))
+        file:write(("%%d\n"):format(uv.os_getpid()), table.concat(kept, "\n"), "\n")
+        file:close()
+        os.rename(%q .. ".new", %q)
+        while true do uv.sleep(1000) end
+      end
+      function machine:load() end
+      raft.run(function()
+        local node = assert(raft.node { id = 1, dir = %q, machine = machine, log = false })
+        node:propose "x"
+        node:snapshot { timeout = 1000 }
+      end)
+    ]]):format(told, told, told, lab.dir()) }
+    process.wait_until(function() return #lines(told) > 0 or program:ended() end, "the child")
+    local kept = lines(told)
+    local child = table.remove(kept, 1)
+    table.sort(kept)
+    assert.equal(2, #kept, table.concat(kept, " "))
+    assert.equal("own.tmp", kept[1])
+    assert.matches("^pipe:", kept[2])
+    program:kill "sigkill"
+    program:wait()
+    process.wait_until(function() return not uv.fs_stat("/proc/" .. child) end, "the child's end")
   end)
 end)
 
