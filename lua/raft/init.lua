@@ -56,7 +56,7 @@ local nodes = require "raft.node"
 ---Why something failed: the third value. raft.outcome tells whether the command was applied all the same.
 ---@alias raft.code
 ---| "no_leader"  # none was known in time
----| "busy"       # too many calls are under way
+---| "busy"       # too many calls are under way, or the leader could not do it yet
 ---| "too_large"  # more bytes than command_bytes
 ---| "full"       # the leader's disk has no room
 ---| "conflict"   # a change of the members that makes no sense as things are

@@ -233,7 +233,7 @@ function members.extend(Node, refuse)
     return wait(call.waiter)
   end
 
-  ---Has another voter lead: this one, or the one that is most caught up.
+  ---Has another voter lead: this one, once it can be reached and has caught up, or the one that is most caught up.
   ---@async
   ---@param id? integer
   ---@param opts? raft.call_options

@@ -255,6 +255,20 @@ describe("leadership", function()
     assert.equal(1, (nodes[1]:propose { key = "a", value = 1 }))
   end))
 
+  it("stays where it is while the one that was asked for is down, and nobody else waits for that", lab.run(function()
+    local nodes <close> = cluster(3)
+    local leader = nodes[1]:wait "leader"
+    local down = leader % 3 + 1
+    nodes[down]:close()
+    assert(nodes[leader]:wait(function(s) return not s.members[down].connected end))
+    local ended
+    nodes[leader]:transfer(down, { timeout = 0.5 }, function(...) ended = { ... } end)
+    for i = 1, 10 do assert.equal(i, (nodes[leader]:propose { key = "n", value = i })) end
+    while not ended do raft.sleep(0.01) end
+    assert.same({ "busy", "no" }, { ended[3], raft.outcome(ended[3]) })
+    assert.truthy(ended[2]:find("cannot be reached", 1, true), ended[2])
+  end))
+
   it("is handed over by a leader that closes, long before anyone would miss it", lab.run(function()
     local long = { election_timeout = 50 }
     local nodes <close>, addresses = cluster(1, long)   -- alone: elected at once
