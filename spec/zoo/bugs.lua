@@ -244,8 +244,8 @@ return {
   {
     name = "a new leader keeps what followers had confirmed to an earlier term of its own",
     file = "csrc/core/progress.c",
-    old = [[.back = p->back, .next = last + 1};]],
-    new = [[.back = p->back, .match = MIN(p->match, last), .next = last + 1};]],
+    old = [[.back = p->back, .next = last + 1,]],
+    new = [[.back = p->back, .match = MIN(p->match, last), .next = last + 1,]],
     harm = "entries are committed that a follower has cut off meanwhile",
   },
   {
@@ -363,8 +363,8 @@ return {
   {
     name = "everything queued is acknowledged with the write in flight",
     file = "csrc/store/writer.c",
-    old = [[uint64_t now = io_now(s->io), seq = w->writing.seq;]],
-    new = [[uint64_t now = io_now(s->io), seq = w->last_seq;]],
+    old = [[uint64_t now = io_now(s->io), seq = w->writing.seq,]],
+    new = [[uint64_t now = io_now(s->io), seq = w->last_seq,]],
     harm = "acknowledged entries and votes are lost with a crash",
   },
   {
@@ -641,10 +641,9 @@ return {
   {
     name = "batches that were applied are not given back",
     file = "csrc/server/host.c",
-    old = [[h->batch = NULL;
-    channel_request(h->channel, back);]],
-    new = [[h->batch = NULL;
-    (void)back;]],
+    old = [[channel_give_back(h->channel, h->batch);
+    h->batch = NULL;]],
+    new = [[h->batch = NULL;]],
     harm = "when all credits are used up, a node applies no more",
   },
   {
