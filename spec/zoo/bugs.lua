@@ -1139,14 +1139,6 @@ return {
     harm = "one that was added again does not take part",
   },
   {
-    name = "a log that went astray is taken for news by its length",
-    area = "members",
-    file = "csrc/core/elections.c",
-    old = [[return term > conf_term || (term == conf_term && index >= conf);]],
-    new = [[return term >= conf_term && index >= conf;]],
-    harm = "a leader that was cut off, and then removed, is never told",
-  },
-  {
     name = "a change that is refused takes the addresses of the one before",
     area = "members",
     file = "csrc/server/changes.c",
