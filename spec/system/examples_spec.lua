@@ -98,18 +98,25 @@ describe("the example", function()
   describe("redis.lua", function()
     local servers, cluster
 
-    before_each(function()
-      servers = {}
-      local addresses = process.addresses(6)
-      cluster = table.concat(addresses, ",", 1, 3)
+    local ports_of
+
+    ---Starts all three, with these words besides, and waits until they serve.
+    local function start(...)
       for id = 1, 3 do
-        local port = addresses[3 + id]:match(":(%d+)$")
-        servers[id] = example("redis.lua", "--id", tostring(id), "--dir", dir .. "/" .. id, "--port", port, "--cluster",
-          cluster)
-        servers[id].port = tonumber(port)
+        servers[id] = example("redis.lua", "--id", tostring(id), "--dir", dir .. "/" .. id, "--port", ports_of[id],
+          "--cluster", cluster, ...)
+        servers[id].port = tonumber(ports_of[id])
       end
       for _, server in ipairs(servers) do server:expect("is ready") end
       process.wait_until(function() return redis_cli(servers[1].port, "set", "warm", "up") == "OK\n" end, "a leader")
+    end
+
+    before_each(function()
+      servers, ports_of = {}, {}
+      local addresses = process.addresses(6)
+      cluster = table.concat(addresses, ",", 1, 3)
+      for id = 1, 3 do ports_of[id] = addresses[3 + id]:match(":(%d+)$") end
+      start()
     end)
 
     ---Sends bytes as they are; the answer once it ends with the text expected at its end.
@@ -194,6 +201,40 @@ describe("the example", function()
         assert.truthy(redis_cli(one, "set", "k", "v", table.unpack(words)):find("^ERR "))
       end
       assert.truthy(redis_cli(one, "expire", "soon", "x"):find("^ERR "))
+    end)
+
+    it("keeps sessions and deadlines over snapshots, and when all servers are killed and come back", function()
+      local function again(...)
+        for _, server in ipairs(servers) do server:kill("sigkill") end
+        for _, server in ipairs(servers) do server:wait() end
+        start(...)
+      end
+      local function all_have_snapshots()
+        for _, server in ipairs(servers) do
+          if redis_cli(server.port, "info"):find("snapshot:0\r", 1, true) then return false end
+        end
+        return true
+      end
+      again("--snapshot", "1")
+      local id = redis_cli(servers[1].port, "session", "new"):match("^(%d+)\n$")
+      assert.equal("1\n", redis_cli(servers[1].port, "session", id, "1", "incr", "visits"))
+      assert.equal("OK\n", redis_cli(servers[1].port, "set", "long", "v", "px", "900000"))
+      assert.equal("OK\n", redis_cli(servers[1].port, "set", "short", "v", "px", "1"))
+      local large = ("x"):rep(100000)
+      for i = 1, 12 do assert.equal("OK\n", redis_cli(servers[i % 3 + 1].port, "set", "large", large)) end
+      process.wait_until(all_have_snapshots, "a snapshot on each")
+      again("--snapshot", "1")
+      assert.is_true(all_have_snapshots())
+      for _, server in ipairs(servers) do
+        assert.equal("1\n", redis_cli(server.port, "session", id, "1", "incr", "visits"))
+        local left = tonumber(redis_cli(server.port, "pttl", "long"))
+        assert.truthy(left > 0 and left < 900000, left)   -- by the leader's clock, which went on meanwhile
+        assert.equal("\n", redis_cli(server.port, "get", "short"))
+      end
+      assert.equal("2\n", redis_cli(servers[2].port, "session", id, "2", "incr", "visits"))
+      local digests = {}
+      for i, server in ipairs(servers) do digests[i] = redis_cli(server.port, "info", "state"):match "digest:(%x+)" end
+      assert.same({ digests[1], digests[1], digests[1] }, digests)
     end)
 
     it("answers pipelined commands in their order, inline ones too, however they are cut", function()
