@@ -409,8 +409,7 @@ const char *sim_chaos_wipe(struct sim_chaos *chaos, int id)
 static void strike_wipe(struct sim_chaos *chaos)
 {
     struct sim_victim *v = pick(chaos);
-    /* Who was refilled is not lost once more: the checker remembers one loss of each, the greater one. */
-    if (v->gone || (v->wiped && v->member->rejoins) || sim_chaos_wipe(chaos, v->member->id) != NULL) return;
+    if (v->gone || sim_chaos_wipe(chaos, v->member->id) != NULL) return;
     later(chaos, start_turn, v);
 }
 

@@ -10,6 +10,7 @@
 struct version {
     raft_term term, before; /* before: term of the entry in front of it */
     uint64_t hash;          /* 0 = not known yet */
+    uint16_t lost;          /* bits: nodes that had it on their disk when that was lost */
 };
 
 /* All that is known of one index. Most have had one version only. */
@@ -36,9 +37,7 @@ struct check_node {
     size_t values_size, values_capacity;
     uint8_t *said; /* whom it has told that it votes for in term t, over all lives, at t - 1; 0 = nobody */
     size_t n_said, said_capacity;
-    bool lost;       /* it forgot everything once */
-    raft_term *gone; /* what it had on its disk then, index i at i - 1 */
-    size_t n_gone;
+    bool lost;       /* it forgot everything once, and is not filled again */
     bool damaged;    /* its disk does not hold what it was given, and it does not know that yet */
     bool disk_short; /* at the last look, the highest committed entry was not on its disk */
 };
@@ -93,7 +92,6 @@ void sim_check_free(struct sim_check *c)
         mem_free(c->node[i].log);
         mem_free(c->node[i].values);
         mem_free(c->node[i].said);
-        mem_free(c->node[i].gone);
     }
     for (size_t i = 0; i < c->n_slots; i++) mem_free(c->slots[i].others);
     mem_free(c->slots);
@@ -364,10 +362,11 @@ void sim_check_stable(struct sim_check *c, int node, raft_index index)
     n->stable = MIN(index, n->last);
 }
 
-/* Was the entry lost with the disk that held it? Whoever counted on it could not know. */
-static bool is_gone(const struct check_node *n, raft_index index, raft_term term)
+/* Was the entry lost with a disk of that node? Whoever counted on it could not know. */
+static bool is_gone(const struct sim_check *c, int node, raft_index index, raft_term term)
 {
-    return index <= n->n_gone && n->gone[index - 1] == term;
+    const struct version *version = index <= c->n_slots ? version_of(&c->slots[index - 1], term) : NULL;
+    return version != NULL && (version->lost & 1u << node) != 0;
 }
 
 /* Nodes whose disk has it, or had it when it was lost. */
@@ -376,7 +375,7 @@ static unsigned disks_with(const struct sim_check *c, raft_index index, raft_ter
     unsigned nodes = 0;
     for (int node = 1; node <= c->nodes; node++) {
         const struct check_node *n = &c->node[node];
-        if (is_gone(n, index, term) || (n->stable >= index && n->log[index - 1] == term)) nodes |= 1u << node;
+        if (is_gone(c, node, index, term) || (n->stable >= index && n->log[index - 1] == term)) nodes |= 1u << node;
     }
     return nodes;
 }
@@ -483,13 +482,7 @@ void sim_check_lost(struct sim_check *c, int node)
     n->damaged = false;
     n->term = n->durable_term = 0;
     n->vote = 0;
-    if (n->stable > n->n_gone) { /* else the first loss was the greater one */
-        mem_free(n->gone);
-        n->gone = n->log;
-        n->n_gone = n->stable;
-        n->log = NULL;
-        n->log_capacity = 0;
-    }
+    for (raft_index i = 1; i <= n->stable; i++) version_of(slot_at(c, i), n->log[i - 1])->lost |= (uint16_t)(1u << node);
     n->last = 0;
     n->stable = 0;
     n->n_said = 0;
@@ -584,7 +577,7 @@ void sim_check_disk(struct sim_check *c, int node, raft_term term, raft_id vote,
     raft_term committed = newest == 0 ? 0 : c->slots[newest - 1].committed;
     bool found = newest == 0 || (last >= newest && found_term(c, terms, newest) == committed);
     if (!n->damaged) check_kept(c, node, "its disk holds", term, vote, terms, last);
-    n->disk_short = !found && !n->damaged && !is_gone(n, newest, committed);
+    n->disk_short = !found && !n->damaged && !is_gone(c, node, newest, committed);
 }
 
 void sim_check_disks(struct sim_check *c)
