@@ -23,6 +23,7 @@ struct watched {
     char dir[64];
     uint32_t cache_bytes;
     raft_index hashed; /* entries up to here have told what their bytes hash to */
+    uint64_t incarnation, peers; /* of its directory; members, as bits, whose directories are remembered there */
     raft_index judged; /* its table of visitors' sessions was judged with so much applied */
     struct sim_found found; /* on its disk */
     raft_term *added;  /* terms of the entries that the present step has added */
@@ -302,6 +303,25 @@ static void check_bounds(const struct sim_member *m)
     }
 }
 
+/* What a directory remembers of others is durable when it is told, and stays as long as that directory. */
+static void check_peers(struct watched *n)
+{
+    const struct sim_cluster *c = n->watch->cluster;
+    const struct engine *e = n->member->engine;
+    const struct store *store = engine_store(e);
+    if (store == NULL) return;
+    if (e->identity.incarnation != n->incarnation) n->peers = 0;
+    n->incarnation = e->identity.incarnation;
+    for (int i = 0; i < c->config.nodes; i++) {
+        raft_id id = c->members[i].raft_id;
+        uint64_t bit = id > 0 && id < 64 ? UINT64_C(1) << id : 0;
+        bool knows = store_peer(store, id) != 0;
+        if (knows) n->peers |= bit;
+        if (knows || (n->peers & bit) == 0) continue;
+        sim_check_fail(c->check, n->member->id, "durability: it has forgotten the directory of member %" PRIu64, id);
+    }
+}
+
 /* What it holds while a snapshot is being restored, or after it has stopped, is nothing that was agreed on. */
 static void judge_sessions(struct watched *n)
 {
@@ -320,6 +340,7 @@ void sim_watch_event(struct sim_member *m)
     if (r == NULL) return;
     tell_hashes(&w->members[m->id - 1], r);
     check_bounds(m);
+    check_peers(&w->members[m->id - 1]);
     judge_sessions(&w->members[m->id - 1]);
     if (c->config.trace == NULL) return;
     struct raft_status status;
