@@ -29,7 +29,7 @@ local CLUSTER, INPUT = "spec/lua/cluster_spec.lua", "spec/system/bad_input_spec.
 local QUEUES = "spec/base/queues_spec.lua"
 local FILES, INSTALL, FED = STORE .. "snapshot_spec.lua", STORE .. "install_spec.lua", SERVER .. "snapshot_spec.lua"
 local TAKEN, CLIENTS = "spec/lua/snapshot_spec.lua", SERVER .. "clients_spec.lua"
-local FETCH = SERVER .. "fetch_spec.lua"
+local FETCH, OFFERS = SERVER .. "fetch_spec.lua", SERVER .. "offers_spec.lua"
 local READMISSION, REPAIR = SERVER .. "readmission_spec.lua", "spec/lua/repair_spec.lua"
 local REMOVAL = SERVER .. "removal_spec.lua"
 
@@ -391,6 +391,14 @@ traps("snapshots", {
   { "what a leader began to send is lost with it", FETCH, "goes on at that byte with the next leader",
     FETCH, "goes on at the byte where the connection broke", FED, "is fed also when its leader is replaced meanwhile",
     FED, "is fed whatever breaks on the way", FILES, "takes bytes in any pieces, and says where to go on" },
+  { "over a slow link it never gets through: what was asked for holds up the pings, and the link is taken for dead",
+    FED, "delays no heartbeat and no commit while it is fed",
+    FETCH, "is asked for little by little while it comes late" },
+  { "two of them take the place of the log at once", FETCH, "is given up when one that is here already will do" },
+  { "an order for one is lost, and the peer is waited for without end",
+    OFFERS, "is offered again when its transfer was given up", OFFERS, "is offered again when there was no memory" },
+  { "the child that writes one runs finalisers, keeps ports and locks, or outlives its program",
+    TAKEN, "runs no finaliser, however much garbage", TAKEN, "keeps no descriptor but its own, and dies" },
 })
 
 traps("directories that are lost", {
@@ -517,6 +525,10 @@ traps("sessions of programs outside", {
     FED, "is in snapshots" },
   { "one that has expired is taken for new, and its last command applied again",
     FED, "that was never opened is told so", CLIENTS, "knows no session that was not opened" },
+  { "who asks while a snapshot is restored is told that it was applied, though it was turned away",
+    FED, "is answered from the table of a snapshot that has overtaken the answer" },
+  { "the results that are kept are bounded in number and not in bytes",
+    CLIENTS, "makes room for results by ending the sessions" },
 })
 
 traps("the network", {
