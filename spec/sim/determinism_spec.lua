@@ -9,7 +9,8 @@ local count = build == "plain" and 20 or 5
 local function runs()
   local lines = {}
   for seed = 1, count do
-    local report = core.sim { seed = seed, nodes = seed % 2 == 0 and 5 or 3, seconds = 10 }
+    local report = core.sim { seed = seed, nodes = seed % 2 == 0 and 5 or 3, seconds = 10,
+      visitors = seed % 3 == 0 and 4 or 0 }
     lines[seed] = ("seed %d: %016x after %d events and %d commands"):format(seed, report.hash, report.events,
       report.commands)
   end
