@@ -2,12 +2,14 @@
 
 #define EMPTY_ENTRY_SIZE 0 /* counted when its block is attached */
 
+/* Elections are spread over half an election timeout, not a whole one: that is still many times what a vote takes, so that
+ * two rarely meet, and a cluster whose leader's machine is gone waits for less (dissertation 9.3). */
 void role_wait(struct raft *r, uint64_t now)
 {
     uint64_t timeout_us = r->config.election_timeout_us;
     int32_t priority = r->config.priority;
     uint64_t least_us = priority < 0 ? 2 * timeout_us : timeout_us;
-    uint64_t spread_us = priority > 0 ? timeout_us / (1 + (uint64_t)priority) + 1 : timeout_us;
+    uint64_t spread_us = timeout_us / 2 / (1 + (uint64_t)MAX(priority, 0)) + 1;
     r->election_at_us = now + least_us + prng_below(&r->prng, spread_us);
 }
 
