@@ -38,6 +38,7 @@ void engine_free(struct engine *e)
     asks_free(e);
     snapshotting_free(e);
     offers_free(e);
+    fetch_free(e);
     feed_free(e);
     confs_free(&e->confs);
     pending_free(&e->pending);

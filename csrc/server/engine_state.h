@@ -259,6 +259,7 @@ void fetch_pump(struct engine *e);
 uint64_t fetch_deadline(const struct engine *e);
 void fetch_stop(struct engine *e);
 bool fetch_busy(const struct engine *e);
+void fetch_free(struct engine *e); /* what was being read when its world died; else nothing */
 
 /* asks.c */
 void asks_add(struct engine *e, struct ask *ask);

@@ -227,3 +227,8 @@ bool fetch_busy(const struct engine *e)
 {
     return e->fetching.view != NULL;
 }
+
+void fetch_free(struct engine *e)
+{
+    buf_free(&e->fetching.read.bytes);
+}
