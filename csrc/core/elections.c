@@ -14,8 +14,8 @@ static enum quorum_vote vote_of(const void *ctx, raft_id id)
 enum election { PRE_VOTE, REAL, FORCED };
 
 /* Asks all other voters; whether it would be elected, learners too: they have no say, but may be the only ones left who
- * know that this node was removed. Requests of a real election wait until this node's own (term, vote) is durable: else it could
- * win on the others' votes, append, crash, forget the term and win it once more with another entry. */
+ * know that this node was removed. Requests of a real election wait until this node's own (term, vote) is durable: else
+ * it could win on the others' votes, append, crash, forget the term and win it once more with another entry. */
 static void request_votes(struct raft *r, enum election election)
 {
     for (size_t i = 0; i < r->n_peers; i++) {

@@ -10,9 +10,9 @@
  * Preconditions: electable, not the leader; log and outbox have room for what follows (raft.c reserves it). */
 void election_campaign(struct raft *r, uint64_t now);
 /* Not electable, and no leader is heard: asks for pre-votes all the same, without standing for election. Who was
- * removed learns it from the answers, whatever its log holds, in each of its lives (dissertation 4.2.3). It believes them
- * of those whom it takes for members, and not while it hears a leader; and all that follows is that it asks no more, until
- * a leader speaks to it: a word that was wrong, or out of date, takes no vote from anybody. */
+ * removed learns it from the answers, whatever its log holds, in each of its lives (dissertation 4.2.3). It believes
+ * them of those whom it takes for members, and not while it hears a leader; and all that follows is that it asks no
+ * more, until a leader speaks to it: a word that was wrong, or out of date, takes no vote from anybody. */
 void election_ask(struct raft *r, uint64_t now);
 /* The leader hands over to this node: an election at once, without a pre-vote (dissertation 3.10). */
 void election_on_timeout_now(struct raft *r, const struct raft_message *m, uint64_t now);

@@ -207,7 +207,7 @@ void raft_withhold(struct raft *r, bool withhold, uint64_t now);
  * when the target becomes unreachable or is no voter any more, or after T (raft_status.transfer is 0 again).
  * ERR_NOT_LEADER; ERR_TRANSFERRING: another transfer is going on; ERR_LAGGING: nothing reaches this voter now (it is
  * down, or has come back with another directory, and withholds its votes), and proposals shall not wait for it in vain;
- * ERR_NO_MEMBER: no other voter has that id, or with 0: none that is reached has been heard of within T; ERR_CORRUPT. */
+ * ERR_NO_MEMBER: no other voter has that id, or with 0: none that is reached was heard of within T; ERR_CORRUPT. */
 int raft_transfer(struct raft *r, raft_id target, uint64_t now, raft_id *chosen);
 
 /* Who suits. All zero: any voter. */

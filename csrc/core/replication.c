@@ -5,8 +5,9 @@
 
 #define RANGE_ENTRIES_MAX 1024u /* in one message about entries that are not in memory */
 
-/* A commit is told with the next append, which in a busy cluster comes sooner than this; a message for each commit would
- * double what a leader sends. Who waits for it, because the command or the read is its own, hears of it at once. */
+/* A commit is told with the next append, which in a busy cluster comes sooner than this; a message for each commit
+ * would double what a leader sends. Who waits for it, because the command or the read is its own, hears of it at
+ * once. */
 #define COMMIT_NEWS_US (2 * US_PER_MS)
 
 /* ---- follower ---- */

@@ -2,8 +2,8 @@
 
 #define EMPTY_ENTRY_SIZE 0 /* counted when its block is attached */
 
-/* Elections are spread over half an election timeout, not a whole one: that is still many times what a vote takes, so that
- * two rarely meet, and a cluster whose leader's machine is gone waits for less (dissertation 9.3). */
+/* Elections are spread over half an election timeout, not a whole one: that is still many times what a vote takes, so
+ * that two rarely meet, and a cluster whose leader's machine is gone waits for less (dissertation 9.3). */
 void role_wait(struct raft *r, uint64_t now)
 {
     uint64_t timeout_us = r->config.election_timeout_us;

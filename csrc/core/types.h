@@ -72,8 +72,8 @@ struct raft_message {
     raft_index index;    /* APPEND: previous; APPEND_REPLY: match, or the rejected previous; VOTE: candidate's last;
                             HEARTBEAT_REPLY: received (durable or not) and agreeing with the leader's log;
                             SNAPSHOT: the last entry it covers;
-                            VOTE_REPLY reject: the log is committed up to here, and by that you are no member; 0 = no word
-                            about that */
+                            VOTE_REPLY reject: the log is committed up to here, and by that you are no member; 0 = no
+                            word about that */
     raft_term log_term;  /* APPEND: of previous; VOTE: of the candidate's last; APPEND_REPLY reject: of hint;
                             SNAPSHOT, VOTE_REPLY reject: of index */
     raft_index hint;     /* APPEND_REPLY reject: the follower's newest index whose term may match */

@@ -417,8 +417,8 @@ int lua_calls_look(lua_State *L)
 /* Thousands of calls a second, nearly all answered long before they are due: so only a bound is kept, below which none
  * is, and all are looked at when it has passed. */
 
-/* Its node finds out what became of a proposal. Its answer may have come while this program was busy with something else:
- * so it is not given up before a step has taken what had come by then. */
+/* Its node finds out what became of a proposal. Its answer may have come while this program was busy with something
+ * else: so it is not given up before a step has taken what had come by then. */
 static void expire_proposal(struct lua_node *n, uint64_t sequence, struct lua_call *call, uint64_t now)
 {
     if (call->cancelled) {

@@ -848,7 +848,7 @@ static int servers_cut(lua_State *L)
     return 0;
 }
 
-/* w:slow(from, to, bytes): each link between them carries so many bytes a second in that direction; 0: as many as come */
+/* w:slow(from, to, bytes): each link between them carries so many bytes a second in that direction; 0: all that come */
 static int servers_slow(lua_State *L)
 {
     struct servers *w = world_arg(L);

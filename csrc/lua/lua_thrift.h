@@ -1,7 +1,7 @@
 /* Lua's memory while a child process saves a machine. No finaliser may run there, since it would run in two processes,
- * and so the collector stands still; but what a save leaves behind, record by record, may be more than fits into memory.
- * A collection that Lua is forced to because an allocation has failed calls no finaliser: so when enough has been
- * allocated, the creation of an object fails once. */
+ * and so the collector stands still; but what a save leaves behind, record by record, may be more than fits into
+ * memory. A collection that Lua is forced to because an allocation has failed calls no finaliser: so when enough has
+ * been allocated, the creation of an object fails once. */
 #ifndef RAFT_LUA_LUA_THRIFT_H
 #define RAFT_LUA_LUA_THRIFT_H
 

@@ -24,7 +24,7 @@
 #define CHANNEL_BATCH_ENTRIES 256u          /* entries in one */
 #define CHANNEL_BATCH_BYTES (1u << 20)      /* bytes in one, but always at least one entry */
 #define CHANNEL_RESERVE 256u                /* slots of the requests that proposals never take */
-#define CHANNEL_BURST 128u                  /* proposals for which the engine is woken, though more may follow at once */
+#define CHANNEL_BURST 128u                  /* proposals for which the engine is woken, though more may follow */
 #define CHANNEL_ASKS 64u                    /* asks of the host under way at once */
 #define CHANNEL_PENDING_MAX 65536u          /* largest `pending` option */
 
@@ -181,22 +181,23 @@ static inline uint64_t channel_first_sequence(uint64_t epoch)
 int channel_init(struct channel *c, struct io *io, uint32_t pending);
 void channel_free(struct channel *c); /* both halves have ended */
 
-/* Host: pushes, and wakes the engine if it sleeps. Cancellations, like proposals, leave the last CHANNEL_RESERVE slots to
- * the others: false when they would not, nothing is pushed. */
+/* Host: pushes, and wakes the engine if it sleeps. Cancellations, like proposals, leave the last CHANNEL_RESERVE slots
+ * to the others: false when they would not, nothing is pushed. */
 bool channel_request(struct channel *c, struct ring_item item);
-/* Host: pushes a proposal, of which the engine learns with channel_flush, or with the CHANNEL_BURST-th. A wake-up for the
- * first of many would make a batch of that one alone, with a write and two messages of its own. false: as above. */
+/* Host: pushes a proposal, of which the engine learns with channel_flush, or with the CHANNEL_BURST-th; the block is
+ * the engine's then. A wake-up for the first of many would make a batch of that one alone, with a write and two
+ * messages of its own. false: as above, and the block stays the caller's. */
 bool channel_propose(struct channel *c, struct block *block);
 /* Host: wakes the engine, if it sleeps, for what was proposed. */
 void channel_flush(struct channel *c);
-/* Host: an applied batch goes back. A wake-up for each would cost more than the batch; the engine finds it at its next
- * turn, and is woken in time before it could wait for credits. */
+/* Host: an applied batch goes back to the engine, which frees it. A wake-up for each would cost more than
+ * the batch; the engine finds it at its next turn, and is woken in time before it could wait for credits. */
 void channel_give_back(struct channel *c, struct apply_batch *batch);
 /* Engine: the same the other way. There is always room (asserted). */
 void channel_notice(struct channel *c, struct ring_item item);
-/* Engine: publishes the draft of the status and wakes the host if it sleeps. */
 /* Engine, while it recovers: so many of so many bytes (more or less) were read. */
 void channel_progress(struct channel *c, uint64_t done, uint64_t total);
+/* Engine: publishes the draft of the status and wakes the host if it sleeps. */
 void channel_publish(struct channel *c);
 
 #pragma GCC visibility pop

@@ -3,8 +3,8 @@
  *
  * Part of the replicated state: it changes only by entries of the log, in their order, and is therefore the same on every
  * node at the same index. A session does one thing after the other: it keeps the sequence of its last command and that
- * one's result. It ends when it has been idle for too long by the leader's clock; or, when there are too many of them or
- * their results take too much, as the one that has been idle for longest. */
+ * one's result. It ends when it has been idle for too long by the leader's clock; or, when there are too many of them
+ * or their results take too much, as the one that has been idle for longest. */
 #ifndef RAFT_SERVER_CLIENTS_H
 #define RAFT_SERVER_CLIENTS_H
 

@@ -93,8 +93,8 @@ static void ask_again(struct fetching *f)
     f->timed_us = 0;
 }
 
-/* As much is on its way as comes within a fraction of an election timeout: what waits in a link that carries little holds
- * up the leader's pings on it, and the leader would take the link for dead, again and again. */
+/* As much is on its way as comes within a fraction of an election timeout: what waits in a link that carries little
+ * holds up the leader's pings on it, and the leader would take the link for dead, again and again. */
 static void fit_window(struct engine *e)
 {
     struct fetching *f = &e->fetching;

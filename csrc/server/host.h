@@ -86,7 +86,7 @@ bool host_step(struct host *h, uint32_t entries);
 /* Proposes a block from entry_new (COMMAND, CLIENT); takes it whatever the result. ERR_BUSY (bounds), ERR_CLOSED,
  * ERR_FAULT: not handed over, no callback follows. *sequence is > 0. */
 int host_propose(struct host *h, struct block *block, uint64_t *sequence);
-/* The engine learns of what was proposed, barriers included. Many proposals at once are flushed once, after the last. */
+/* The engine learns of what was proposed, barriers included. Many proposals are flushed once, after the last. */
 void host_flush(struct host *h);
 /* A barrier: done(OK) when everything committed before this call is applied here. Each call is one entry:
  * callers that can share one do. Errors as host_propose, and ERR_NOMEM. */

@@ -232,16 +232,16 @@ bool sim_check_is_member(const struct sim_check *c, int node)
     return (nodes & 1u << node) != 0;
 }
 
-static bool has(const raft_id *ids, size_t n, raft_id id)
+bool sim_ids_have(const raft_id *ids, size_t n, raft_id id)
 {
     while (n > 0 && ids[n - 1] != id) n--;
     return n > 0;
 }
 
-static bool has_member(const struct raft_conf *conf, raft_id id)
+bool sim_conf_has(const struct raft_conf *conf, raft_id id)
 {
-    return has(conf->voters, conf->n_voters, id) || has(conf->outgoing, conf->n_outgoing, id) ||
-           has(conf->learners, conf->n_learners, id);
+    return sim_ids_have(conf->voters, conf->n_voters, id) || sim_ids_have(conf->outgoing, conf->n_outgoing, id) ||
+           sim_ids_have(conf->learners, conf->n_learners, id);
 }
 
 bool sim_check_is_steady(const struct sim_check *c)
@@ -254,7 +254,7 @@ bool sim_check_is_removed(const struct sim_check *c, int node)
     const struct check_node *n = node_of(c, node);
     bool told = false;
     for (raft_id id = 1; id <= UINT8_MAX; id++) {
-        told |= has_member(&c->members.conf, id) && has_member(&n->members.conf, id);
+        told |= sim_conf_has(&c->members.conf, id) && sim_conf_has(&n->members.conf, id);
     }
     return sim_check_is_out(c, node) && c->been[n->id] && told;
 }
@@ -398,7 +398,7 @@ static bool is_quorum(const struct sim_check *c, unsigned nodes)
 static void adopt(struct sim_check *c, const struct raft_conf_at *members)
 {
     c->members = *members;
-    for (raft_id id = 1; id <= UINT8_MAX; id++) c->been[id] |= has_member(&members->conf, id);
+    for (raft_id id = 1; id <= UINT8_MAX; id++) c->been[id] |= sim_conf_has(&members->conf, id);
 }
 
 static void commit_one(struct sim_check *c, int node, raft_index index)
@@ -482,7 +482,9 @@ void sim_check_lost(struct sim_check *c, int node)
     n->damaged = false;
     n->term = n->durable_term = 0;
     n->vote = 0;
-    for (raft_index i = 1; i <= n->stable; i++) version_of(slot_at(c, i), n->log[i - 1])->lost |= (uint16_t)(1u << node);
+    for (raft_index i = 1; i <= n->stable; i++) {
+        version_of(slot_at(c, i), n->log[i - 1])->lost |= (uint16_t)(1u << node);
+    }
     n->last = 0;
     n->stable = 0;
     n->n_said = 0;

@@ -84,6 +84,9 @@ void sim_check_renew(struct sim_check *c, int node);
 bool sim_check_is_member(const struct sim_check *c, int node);
 bool sim_check_is_out(const struct sim_check *c, int node);
 bool sim_check_is_steady(const struct sim_check *c);
+/* Is it in that list; is it a member of that configuration? By the judges' own looking, not by the core's. */
+bool sim_ids_have(const raft_id *ids, size_t n, raft_id id);
+bool sim_conf_has(const struct raft_conf *conf, raft_id id);
 /* Is it to know that it was removed? It is out, was a member before, and one that it takes for a member still is: who
  * can tell it. */
 bool sim_check_is_removed(const struct sim_check *c, int node);

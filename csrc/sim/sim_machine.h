@@ -20,8 +20,8 @@ struct sim_visit {
     uint64_t session, sequence; /* session 0: it wants one, */
     uint64_t value;             /* and this is 0 too; else it may have been asked for before */
     uint32_t bytes;
-    /* What comes of it, unless the process ends before: OK, with the index where it was applied or the new session's id,
-     * or a code. Must not ask anew. */
+    /* What comes of it, unless the process ends before: OK, with the index where it was applied or the new session's
+     * id, or a code. Must not ask anew. */
     void (*told)(void *ctx, uint64_t value, int code, raft_index index);
     void *ctx;
 };

@@ -470,8 +470,8 @@ static void on_vote(struct step *x, const struct raft_message *m)
     }
 }
 
-/* Who refuses knows a committed log without it, which reaches beyond the latest configuration here, or has made it void:
- * it was removed, and stands for nothing any more, unless a leader that it hears proves otherwise (4.2.3). */
+/* Who refuses knows a committed log without it, which reaches beyond the latest configuration here, or has made it
+ * void: it was removed, and stands for nothing any more, unless a leader that it hears proves otherwise (4.2.3). */
 static bool is_told_off(const struct step *x, const struct raft_message *m)
 {
     const struct server *s = x->s;

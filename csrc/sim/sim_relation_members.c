@@ -5,14 +5,6 @@
 
 /* ---- lists of ids, sorted ---- */
 
-static bool list_has(const raft_id *ids, size_t n, raft_id id)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (ids[i] == id) return true;
-    }
-    return false;
-}
-
 static bool same_list(const raft_id *a, size_t n_a, const raft_id *b, size_t n_b)
 {
     return n_a == n_b && memcmp(a, b, n_a * sizeof *a) == 0;
@@ -20,17 +12,12 @@ static bool same_list(const raft_id *a, size_t n_a, const raft_id *b, size_t n_b
 
 static bool is_learner(const struct raft_conf *conf, raft_id id)
 {
-    return list_has(conf->learners, conf->n_learners, id);
+    return sim_ids_have(conf->learners, conf->n_learners, id);
 }
 
 bool relation_is_voter(const struct raft_conf *conf, raft_id id)
 {
-    return list_has(conf->voters, conf->n_voters, id) || list_has(conf->outgoing, conf->n_outgoing, id);
-}
-
-static bool is_member(const struct raft_conf *conf, raft_id id)
-{
-    return relation_is_voter(conf, id) || is_learner(conf, id);
+    return sim_ids_have(conf->voters, conf->n_voters, id) || sim_ids_have(conf->outgoing, conf->n_outgoing, id);
 }
 
 /* ---- the configurations in a log (4.1) ---- */
@@ -71,7 +58,7 @@ bool relation_may_campaign(const struct server *s)
 static void judge_membership(struct step *x, struct peer *p)
 {
     const struct server *s = x->s;
-    bool member = is_member(relation_conf(s), p->id);
+    bool member = sim_conf_has(relation_conf(s), p->id);
     if (member && !p->member) {
         p->told = MAX(p->told, p->match);
         p->match = 0;
@@ -149,7 +136,7 @@ static void change_one(const struct step *x, const struct raft_change *change, s
 {
     const struct raft_conf *old = relation_conf(x->s);
     raft_id id = change->id;
-    bool voter = list_has(old->voters, old->n_voters, id), learner = is_learner(old, id);
+    bool voter = sim_ids_have(old->voters, old->n_voters, id), learner = is_learner(old, id);
     if ((change->op == RAFT_ADD) == (voter || learner) || (change->op == RAFT_PROMOTE && voter) ||
         (change->op == RAFT_DEMOTE && learner)) {
         wrong(x, "4.1", "it makes a change of %" PRIu64 " that makes no sense", id);
@@ -171,7 +158,7 @@ static struct raft_conf changed(const struct step *x)
     struct raft_conf conf = *old;
     size_t common = 0;
     for (size_t i = 0; i < x->input->n; i++) change_one(x, &x->input->changes[i], &conf);
-    for (uint8_t i = 0; i < conf.n_voters; i++) common += list_has(old->voters, old->n_voters, conf.voters[i]);
+    for (uint8_t i = 0; i < conf.n_voters; i++) common += sim_ids_have(old->voters, old->n_voters, conf.voters[i]);
     if (conf.n_voters == 0) wrong(x, "4.1", "nobody is left to vote");
     if (conf.n_voters + old->n_voters - 2 * common > 1) {
         memcpy(conf.outgoing, old->voters, sizeof conf.outgoing);
@@ -217,14 +204,14 @@ void relation_on_commit(struct step *x)
     } else if (!relation_is_voter(&conf, s->id)) {
         s->left = s->term;
         relation_follow(x, 0);
-        s->removed = !is_member(&conf, s->id);
+        s->removed = !sim_conf_has(&conf, s->id);
     }
 }
 
 void relation_on_asked(const struct step *x, struct peer *p)
 {
     const struct raft_conf_at *latest = &x->s->confs[x->s->n_confs - 1];
-    if (latest->index <= x->s->commit && !is_member(&latest->conf, p->id)) p->without = x->s->commit;
+    if (latest->index <= x->s->commit && !sim_conf_has(&latest->conf, p->id)) p->without = x->s->commit;
 }
 
 /* ---- handing over (3.10) ---- */
@@ -235,7 +222,7 @@ void relation_on_transfer(struct step *x)
     raft_id target = x->input->peer;
     const struct raft_conf *conf = relation_conf(s);
     if (s->role != RAFT_LEADER) wrong(x, "3.10", "it hands over what it does not lead");
-    if (target == s->id || !list_has(conf->voters, conf->n_voters, target)) {
+    if (target == s->id || !sim_ids_have(conf->voters, conf->n_voters, target)) {
         wrong(x, "3.10", "it hands over to %" PRIu64 ", which is no other voter", target);
     }
     if (s->transfer == target) return;

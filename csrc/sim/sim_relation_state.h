@@ -21,7 +21,7 @@ struct peer {
     uint64_t answered_us;   /* leader: when the newest heartbeat was sent that it has answered in this term */
     bool granted, refused;  /* candidate: what it said in this round */
     raft_term welcome;      /* it may be told that it would get a vote, in terms up to this one (9.6) */
-    raft_index without;     /* it was no member by what was committed, up to here, when it last asked for a vote as such */
+    raft_index without;     /* it was no member by what was committed, up to here, when it last asked for a vote so */
     bool owed;              /* it has asked something in an earlier term and is to hear of the later one (3.3) */
 };
 

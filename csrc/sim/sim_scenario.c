@@ -146,7 +146,9 @@ static void fail_unsettled(struct scenario *s, const char *when)
     for (int id = 1; id <= c->config.nodes; id++) {
         struct sim_member *m = sim_cluster_member(c, id);
         raft_index applied = m->running ? host_applied(m->host) : 0;
-        if (is_unaware(s, m)) sim_check_fail(c->check, id, "convergence: %s it does not know that it was removed", when);
+        if (is_unaware(s, m)) {
+            sim_check_fail(c->check, id, "convergence: %s it does not know that it was removed", when);
+        }
         if (!takes_part(s, id) && (m->running || m->engine == NULL)) continue;
         if (m->running && m->n_calls == 0 && applied >= sim_check_committed(c->check)) continue;
         sim_check_fail(c->check, id, "convergence: %s it is %s, has applied %" PRIu64 " of %" PRIu64

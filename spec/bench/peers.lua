@@ -132,11 +132,12 @@ end
 
 local function run_cells(cells, options)
   local all = {}
-  for i, cell in ipairs(cells) do
+  for _, cell in ipairs(cells) do
     if (options.window or cell.window) == cell.window and (options.bytes or cell.bytes) == cell.bytes then
-      all[#all + 1] = run_cell(cells[i], options)
+      all[#all + 1] = run_cell(cell, options)
     end
   end
+  if not all[1] then print("\nnothing is measured on " .. cells[1].medium .. " with this window and these bytes") end
   return all
 end
 

@@ -233,19 +233,22 @@ function node_class:terms()
   return list
 end
 
----A node of its own that leads term 1 of voters 1, 2, 3 and has appended its empty entry.
-function lab.leader(options)
-  options.id, options.voters = options.id or 1, options.voters or { 1, 2, 3 }
-  local node = lab.node(options)
-  assert(node.core:campaign(node.clock.now))
+---Is elected with everybody's vote, and has appended its empty entry.
+function node_class:win()
+  assert(self.core:campaign(self.clock.now))
   for _ = 1, 2 do
-    local asked = node:flush()
-    for _, m in ipairs(asked) do
-      assert(node:step { type = "vote_reply", from = m.to, term = m.term, pre = m.pre })
+    for _, m in ipairs(self:flush()) do
+      assert(self:step { type = "vote_reply", from = m.to, term = m.term, pre = m.pre })
     end
   end
-  assert(node:status().role == "leader")
-  return node
+  assert(self:status().role == "leader")
+  return self
+end
+
+---A node of its own that leads term 1 of voters 1, 2, 3.
+function lab.leader(options)
+  options.id, options.voters = options.id or 1, options.voters or { 1, 2, 3 }
+  return lab.node(options):win()
 end
 
 ---- many nodes ----

@@ -261,13 +261,7 @@ describe("commitment", function()
   end)
 
   it("needs both majorities of a joint configuration", function()
-    local n = lab.node { id = 1, voters = { 1, 2, 3 }, outgoing = { 1, 4, 5 } }
-    assert(n.core:campaign(n.clock.now))
-    for _ = 1, 2 do
-      for _, m in ipairs(n:flush()) do
-        assert(n:step { type = "vote_reply", from = m.to, term = m.term, pre = m.pre })
-      end
-    end
+    local n = lab.leader { outgoing = { 1, 4, 5 } }
     n:flush()
     acknowledge(n, 2, 1)
     acknowledge(n, 3, 1)
@@ -276,21 +270,25 @@ describe("commitment", function()
     assert.equal(1, n:status().commit)
   end)
 
-  it("reaches followers with the next entries", function()
+  ---Node 1 leads, and its entry 4, which everybody has, is committed. waits: a follower that waits for it.
+  local function committed(waits)
     local c = lab.cluster { voters = { 1, 2, 3 } }
     c:elect(1)
+    if waits then c.nodes[1].core:await_commit(waits, 4) end
     c:propose(1, 3)
     c:deliver()
+    return c
+  end
+
+  it("reaches followers with the next entries", function()
+    local c = committed()
     c:propose(1, 1)
     c:deliver(function(m) return m.type ~= "heartbeat" end)
     for id = 2, 3 do assert.equal(4, c.nodes[id].commit) end
   end)
 
   it("is told to followers by itself soon, once, when no entries follow", function()
-    local c = lab.cluster { voters = { 1, 2, 3 } }
-    c:elect(1)
-    c:propose(1, 3)
-    c:deliver()
+    local c = committed()
     for id = 2, 3 do assert.truthy(c.nodes[id].commit < 4) end
     local told = 0
     c:advance(lab.NEWS, true)
@@ -304,11 +302,7 @@ describe("commitment", function()
   end)
 
   it("is told at once to a follower that waits for it, and to no other", function()
-    local c = lab.cluster { voters = { 1, 2, 3 } }
-    c:elect(1)
-    c.nodes[1].core:await_commit(3, 4)
-    c:propose(1, 3)
-    c:deliver()
+    local c = committed(3)
     assert.equal(4, c.nodes[3].commit)
     assert.truthy(c.nodes[2].commit < 4)
     c:propose(1, 1)                                 -- it waits no longer
