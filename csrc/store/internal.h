@@ -22,6 +22,7 @@ struct store {
     char *dir;
     uint64_t segment_bytes;
     uint32_t spares_wanted;
+    uint32_t spares_kept;     /* released segments become spares up to so many; see spares_worth_keeping */
     uint64_t seal_after_us;
     struct store_events events;
     void *ctx;

@@ -808,6 +808,7 @@ int recovery_run(struct store *s, const struct store_config *config, struct stor
     if (status == OK && !r.identity && !r.created) status = begin_replacing(&r, &config->identity, false, e);
     if (status == ERR_CORRUPT && config->rejoin) status = begin_replacing(&r, &config->identity, true, e);
     s->durable_last = s->map.last;
+    s->spares_kept = MAX(s->spares_wanted, s->spares.count); /* it had use for them */
     if (status == OK) status = report(&r, out, e);
     if (status == OK && r.is_void && !writer_reset(s, out->snapshot.index, out->snapshot.term)) {
         status = err_set(e, ERR_NOMEM, "out of memory while opening %s", s->dir);

@@ -129,6 +129,13 @@ static int remove_file(struct keeper *k, const struct segment *segment, struct e
     return io_sync_dir(k->io, k->dir, e);
 }
 
+static int trim(struct keeper *k, struct segment *spare, struct err *e)
+{
+    io_close(k->io, spare->handle);
+    spare->handle = NULL;
+    return remove_file(k, spare, e);
+}
+
 static void keeper_work(struct io_job *job)
 {
     struct keeper *k = CONTAINER_OF(job, struct keeper, job);
@@ -136,6 +143,8 @@ static void keeper_work(struct io_job *job)
     case KEEPER_PREPARE: k->status = keeper_prepare(k, k->segment, &k->error); break;
     case KEEPER_RECYCLE: k->status = keeper_recycle(k, k->segment, &k->error); break;
     case KEEPER_REMOVE: k->status = remove_file(k, k->segment, &k->error); break;
+    case KEEPER_TRIM: k->status = trim(k, k->segment, &k->error); break;
+    default: k->status = OK; break;
     }
     keeper_look(k);
 }
@@ -145,23 +154,25 @@ static void keeper_done(struct io_job *job)
     struct keeper *k = CONTAINER_OF(job, struct keeper, job);
     struct store *s = CONTAINER_OF(k, struct store, keeper);
     struct segment *segment = k->segment;
-    ASSERT(k->busy && segment != NULL);
+    bool makes = k->task == KEEPER_PREPARE || k->task == KEEPER_RECYCLE;
+    bool releases = k->task == KEEPER_RECYCLE || k->task == KEEPER_REMOVE;
+    ASSERT(k->busy && (segment != NULL || k->task == KEEPER_LOOK));
     k->busy = false;
     k->segment = NULL;
     s->room = k->room;
     k->retry_at = k->status == OK ? 0 : io_now(s->io) + STORE_RETRY_US;
     if (k->task == KEEPER_PREPARE) k->short_of_room = k->status != OK;
-    else k->release_failed = k->status != OK;
-    if (k->task != KEEPER_PREPARE && k->status == OK) {
+    if (releases) k->release_failed = k->status != OK;
+    if (releases && k->status == OK) {
         const struct segment *oldest = segments_pop(&s->retired);
         ASSERT(oldest == segment);
     }
 
-    if (k->status == OK && k->task != KEEPER_REMOVE) {
+    if (k->status == OK && makes) {
         segments_push(&s->spares, segment);
         if (segment->size >= k->needed) k->needed = 0;
-    } else if (k->status == OK || k->task == KEEPER_PREPARE) {
-        mem_free(segment);
+    } else if (k->status == OK || !releases) {
+        mem_free(segment); /* a spare that could not be removed is found when the directory is opened next */
     }
     writer_kick(s);
     keeper_kick(s);
@@ -171,6 +182,19 @@ static void keeper_done(struct io_job *job)
 static bool wants_new(const struct store *s)
 {
     return s->keeper.needed > 0 || (s->spares.count < s->spares_wanted && !s->closing);
+}
+
+void keeper_released(struct store *s, uint32_t count)
+{
+    uint32_t worth = s->spares_wanted + MIN(count, SPARES_RECYCLED_MAX);
+    if (count > 0) s->spares_kept = MAX(s->spares_kept - 1, worth);
+}
+
+/* While as much room again is free: a snapshot needs it more, and only a snapshot lets the log end. */
+static uint32_t spares_worth_keeping(const struct store *s)
+{
+    bool plenty = s->room / s->segment_bytes >= s->spares_kept;
+    return plenty ? s->spares_kept : s->spares_wanted;
 }
 
 /* NULL: no memory, it is tried again. */
@@ -187,20 +211,35 @@ static struct segment *plan_new(struct store *s)
     return segment;
 }
 
+/* What is to be done next. */
+static void plan_task(struct store *s)
+{
+    struct keeper *k = &s->keeper;
+    k->segment = NULL;
+    k->task = KEEPER_NOTHING;
+    if (s->retired.head != NULL && !s->closing && !(k->release_failed && wants_new(s))) {
+        bool useful = s->retired.head->size == s->segment_bytes && s->spares.count < spares_worth_keeping(s);
+        k->segment = s->retired.head;
+        k->task = useful ? KEEPER_RECYCLE : KEEPER_REMOVE;
+    } else if (wants_new(s)) {
+        k->segment = plan_new(s);
+        if (k->segment != NULL) k->task = KEEPER_PREPARE;
+    } else if (s->spares.count > spares_worth_keeping(s) && !s->closing) {
+        k->segment = segments_pop(&s->spares);
+        k->task = KEEPER_TRIM;
+    } else if (k->look_due && !s->closing) {
+        k->task = KEEPER_LOOK;
+    }
+}
+
 void keeper_kick(struct store *s)
 {
     struct keeper *k = &s->keeper;
     if (k->busy || s->failed || s->ended || k->retry_at > io_now(s->io)) return;
     k->retry_at = 0;
-    if (s->retired.head != NULL && !s->closing && !(k->release_failed && wants_new(s))) {
-        bool useful = s->retired.head->size == s->segment_bytes && s->spares.count < s->spares_wanted;
-        k->segment = s->retired.head;
-        k->task = useful ? KEEPER_RECYCLE : KEEPER_REMOVE;
-    } else {
-        k->segment = wants_new(s) ? plan_new(s) : NULL;
-        k->task = KEEPER_PREPARE;
-    }
-    if (k->segment == NULL) return;
+    plan_task(s);
+    if (k->task == KEEPER_NOTHING) return;
+    k->look_due = false;
     k->busy = true;
     k->job.work = keeper_work;
     k->job.done = keeper_done;

@@ -1,7 +1,8 @@
 /* The files of the log: which are live, which are ready, and the keeper that prepares and recycles them.
  *
  * The keeper does one thing at a time, on the bulk lane. Released segments go strictly oldest first, each one durably
- * before the next, so that the live segments have no gap whatever moment a crash picks. */
+ * before the next, so that the live segments have no gap whatever moment a crash picks. They become spares, as many as
+ * the log fills between two releases: a busy log writes no zeros once it has come round. */
 #ifndef RAFT_STORE_SEGMENTS_H
 #define RAFT_STORE_SEGMENTS_H
 
@@ -34,7 +35,16 @@ void segments_clear(struct segments *list, struct io *io);
 /* Smallest size of a segment, at least `usual`, that holds a batch of length bytes. */
 uint64_t segment_size_for(uint64_t usual, uint64_t length);
 
-enum keeper_task { KEEPER_PREPARE = 1, KEEPER_RECYCLE, KEEPER_REMOVE };
+#define SPARES_RECYCLED_MAX 32u /* more are not kept beyond those that are wanted, however much the log lets go at once */
+
+enum keeper_task {
+    KEEPER_NOTHING,
+    KEEPER_PREPARE,
+    KEEPER_RECYCLE, /* of a released segment; so is KEEPER_REMOVE */
+    KEEPER_REMOVE,
+    KEEPER_TRIM,    /* removes a spare that is not worth its room any more */
+    KEEPER_LOOK,    /* asks how much room there is, as each task does */
+};
 
 struct keeper {
     struct io *io;
@@ -44,8 +54,9 @@ struct keeper {
     uint64_t next_file;   /* name of the next new file */
     struct io_job job;
     bool busy;
+    bool look_due;           /* a spare was taken: is there room for more than what is kept? */
     enum keeper_task task;
-    struct segment *segment; /* what the task is about */
+    struct segment *segment; /* what the task is about; NULL: KEEPER_LOOK */
     int status;              /* of the task */
     struct err error;
     bool short_of_room;      /* preparing failed the last time */
@@ -67,6 +78,9 @@ int keeper_prepare(struct keeper *k, struct segment *segment, struct err *e);
 int keeper_recycle(struct keeper *k, struct segment *segment, struct err *e);
 
 struct store;
+/* So many segments have just been released: until the next time the log will fill about as many again, which then need
+ * no zeros. A smaller number lowers what is kept step by step. */
+void keeper_released(struct store *s, uint32_t count);
 /* Starts the next task if there is one and none is running. */
 void keeper_kick(struct store *s);
 /* When keeper_kick has something to do again; NEVER_US: not by time. */

@@ -28,7 +28,8 @@ void store_destroy(struct store *s, struct io *io)
     segments_clear(&s->live, io);
     segments_clear(&s->spares, io);
     segments_clear(&s->retired, io);
-    if (s->keeper.busy && s->keeper.task == KEEPER_PREPARE) mem_free(s->keeper.segment);
+    bool owned = s->keeper.task == KEEPER_PREPARE || s->keeper.task == KEEPER_TRIM; /* by no list */
+    if (s->keeper.busy && owned) mem_free(s->keeper.segment);
     writer_free(s);
     keeper_free(&s->keeper);
     peers_free(&s->peers);
@@ -64,6 +65,8 @@ static struct store *store_new(struct io *io, const struct store_config *c, cons
     s->io = io;
     s->segment_bytes = c->segment_bytes;
     s->spares_wanted = c->spares;
+    s->spares_kept = c->spares;
+    s->room = UINT64_MAX;
     s->seal_after_us = c->seal_after_us;
     s->events = *events;
     s->ctx = ctx;
@@ -149,7 +152,8 @@ raft_index store_release(struct store *s, raft_index index)
 {
     ASSERT(!s->closing);
     index = MIN(index, MIN(s->durable_last, store_snapshot(s).index));
-    while (s->live.count > 1) {
+    uint32_t released = 0;
+    for (; s->live.count > 1; released++) {
         struct segment *oldest = s->live.head;
         size_t next = 0; /* first mark outside of it */
         while (next < s->map.n_marks && s->map.marks[next].segment == oldest) next++;
@@ -159,6 +163,7 @@ raft_index store_release(struct store *s, raft_index index)
         map_drop_segment(&s->map, oldest);
         segments_push(&s->retired, segments_pop(&s->live));
     }
+    keeper_released(s, released);
     keeper_kick(s);
     return s->map.first;
 }

@@ -245,6 +245,7 @@ static void activate(struct store *s, struct segment *spare)
     memcpy(header.cluster, s->identity.cluster, sizeof header.cluster);
     segment_header_put(w->staging, &header);
     segments_push(&s->live, spare);
+    s->keeper.look_due = true;
     w->open = true;
 }
 

@@ -340,6 +340,60 @@ describe("released segments", function()
     assert.truthy(#j.disk:files("data") <= before.segments + 5 + 2 + 3)
   end)
 
+  local function segment_files(j)
+    local names = {}
+    for _, name in ipairs(j.disk:files("data")) do if name:find("%.seg$") then names[#names + 1] = name end end
+    return names
+  end
+
+  -- n segments of log, and what came before is let go.
+  local function turn(j, n)
+    for i = 1, n do j:append(entries(10, i .. " ", 5500)) end
+    j:run()
+    j:release(j.last)
+    return j:run(5)
+  end
+
+  it("become as many spares as the log fills until the next release: no file is made any more, or removed", function()
+    local j = opened()
+    for _ = 1, 4 do turn(j, 12) end
+    local files = segment_files(j)
+    for _ = 1, 5 do
+      turn(j, 12)
+      assert.same(files, segment_files(j))
+    end
+    j:crash()
+    assert(j:open())
+    turn(j, 12)
+    assert.same(files, segment_files(j))
+  end)
+
+  it("are kept less and less where the log has become calmer", function()
+    local j = opened()
+    for _ = 1, 2 do turn(j, 12) end
+    assert.truthy(j.log:status().spares >= 12)
+    for _ = 1, 12 do turn(j, 2) end
+    assert.truthy(j.log:status().spares <= 5)
+  end)
+
+  it("are not hoarded, however much is let go at once", function()
+    local j = opened()
+    turn(j, 60)
+    assert.equal(2 + 32, j.log:status().spares)
+  end)
+
+  it("are not kept where room is short: a snapshot needs it", function()
+    local j = opened()
+    for _ = 1, 2 do turn(j, 12) end
+    assert.truthy(#segment_files(j) > 10)
+    j.disk:fill(true)
+    j:append(entries(10, "one more segment ", 5500))
+    j:run(5)
+    assert.equal(2, j.log:status().spares)
+    assert.equal(j.log:status().segments + 2, #segment_files(j))
+    assert.is_true(j.log:status().has_room)
+  end)
+
   it("get another salt with each use", function()
     local j, seen, uses = filled(), {}, 0
     for _ = 1, 4 do
