@@ -159,15 +159,16 @@ static void keep_error(struct buf *result, const char *message)
     buf_append(result, message, strlen(message));
 }
 
-/* (apply, machine, applied, struct apply_call). One protected call for all three stages: that is what an apply
- * costs beyond the machine's own code. */
-static int apply_body(lua_State *L)
+enum { APPLY = 1, MACHINE, APPLIED, CALL, COMMAND, FIRST, SECOND }; /* the last two: what apply returned */
+
+/* One command. */
+static void apply(lua_State *L, struct apply_call *c)
 {
-    enum { APPLY = 1, MACHINE, APPLIED, CALL, COMMAND, FIRST, SECOND }; /* the last two: what apply returned */
-    struct apply_call *c = lua_touserdata(L, CALL);
-    lua_Integer index = (lua_Integer)c->command->index;
+    const struct entry *command = c->command;
+    lua_Integer index = (lua_Integer)command->index;
     lua_Number time = (lua_Number)c->time_us / (lua_Number)US_PER_S;
-    if (!lua_unpack_value(L, c->command->payload, c->command->payload_size)) return lua_error(L);
+    c->stage = STAGE_DECODE;
+    if (!lua_unpack_value(L, command->payload, command->payload_size)) lua_error(L);
 
     c->stage = STAGE_APPLY;
     c->node->applying = true;
@@ -197,6 +198,18 @@ static int apply_body(lua_State *L)
         lua_call(L, 5, 0);
     }
     if (c->sequence != 0) lua_calls_applied(L, c->node, c->sequence, FIRST);
+}
+
+/* (apply, machine, applied, struct apply_call). One protected call for all stages of as many commands as follow one
+ * another; an error is the last one's. */
+static int apply_body(lua_State *L)
+{
+    struct apply_call *c = lua_touserdata(L, CALL);
+    while (c->command != NULL) {
+        apply(L, c);
+        lua_settop(L, CALL);
+        c->command = host_next(c->node->host, &c->time_us, &c->sequence);
+    }
     return 0;
 }
 

@@ -150,9 +150,15 @@ void host_halt(struct host *h)
 }
 
 /* ours: the sequence of the open call that this is, or 0. */
-static void apply_command(struct host *h, const struct entry *e, uint64_t ours, struct buf *result)
+static void hand_over(struct host *h, const struct entry *e, uint64_t ours)
 {
     if (ours != 0) call_close(h, ours);
+    if (h->machine.applying != NULL) h->machine.applying(h->ctx, e, h->applied_time_us, ours);
+}
+
+static void apply_command(struct host *h, const struct entry *e, uint64_t ours, struct buf *result)
+{
+    hand_over(h, e, ours);
     if (h->machine.apply(h->ctx, e, h->applied_time_us, ours, result) == HOST_HALT) host_halt(h);
 }
 
@@ -191,21 +197,22 @@ static void apply_client(struct host *h, const struct entry *e, uint64_t ours)
     }
 }
 
-/* A command or barrier, by its proposer's session. */
-static void apply_proposed(struct host *h, const struct entry *e)
+/* A command or barrier, by its proposer's session. true: it is left to the machine, as *ours. */
+static bool apply_proposed(struct host *h, const struct entry *e, uint64_t *ours)
 {
     enum session_verdict verdict;
     clients_expire(&h->clients, h->applied_time_us);
     if (sessions_admit(&h->sessions, e, &verdict) != OK) {
         host_halt(h);
-        return;
+        return false;
     }
     bool is_ours = e->session == h->node && e->epoch == h->epoch && call_is_open(h, e->sequence);
-    uint64_t ours = is_ours ? e->sequence : 0;
+    *ours = is_ours ? e->sequence : 0;
     bool applies = verdict == SESSION_NEW && e->type != RAFT_ENTRY_BARRIER;
-    if (applies && e->type == RAFT_ENTRY_COMMAND) apply_command(h, e, ours, NULL);
-    else if (applies) apply_client(h, e, ours);
-    else host_call_end(h, ours, verdict == SESSION_FENCED ? ERR_REFUSED : OK, e->index);
+    if (applies && e->type == RAFT_ENTRY_COMMAND) return true;
+    if (applies) apply_client(h, e, *ours);
+    else host_call_end(h, *ours, verdict == SESSION_FENCED ? ERR_REFUSED : OK, e->index);
+    return false;
 }
 
 static void apply_conf(struct host *h, const struct entry *e)
@@ -214,28 +221,80 @@ static void apply_conf(struct host *h, const struct entry *e)
     if (!buf_append(&h->conf, e->payload, e->payload_size)) host_halt(h);
 }
 
-static void apply_entry(struct host *h, const struct entry *e)
+/* true: it is left to the machine, as *ours. */
+static bool apply_entry(struct host *h, const struct entry *e, uint64_t *ours)
 {
     ASSERT(e->index == h->applied + 1);
     h->applied_time_us = MAX(h->applied_time_us, e->time_us);
     if (e->type == RAFT_ENTRY_CONFIG) apply_conf(h, e);
-    else if (e->type != RAFT_ENTRY_EMPTY) apply_proposed(h, e);
-    if (h->halted) return;
+    else if (e->type != RAFT_ENTRY_EMPTY) return apply_proposed(h, e, ours);
+    return false;
+}
+
+/* Precondition: there is a batch. */
+static const struct entry *look_at_next(struct host *h)
+{
+    h->entry = entry_view(h->batch->entries[h->batch_at]);
+    return &h->entry;
+}
+
+/* The entry that was looked at. true: it is left to the machine, as *ours. */
+static bool begin(struct host *h, uint64_t *ours)
+{
+    h->entries_left--;
+    return apply_entry(h, &h->entry, ours);
+}
+
+/* It has been applied. */
+static void finish(struct host *h)
+{
+    const struct entry *e = &h->entry;
+    h->handed = false;
     h->applied = e->index;
     h->applied_term = e->term;
     h->bytes += ENTRY_HEADER + e->payload_size;
     h->entries++;
+    h->batch_at++;
+    atomic_store_explicit(&h->channel->applied, h->applied, memory_order_relaxed);
 }
 
+/* Does the next entry follow at once? Some things are done between two entries, and results of clients are kept one by
+ * one. */
+static bool goes_on(struct host *h)
+{
+    return !h->halted && h->entries_left > 0 && h->batch_at < h->batch->n && h->answered == NULL &&
+           !host_snapshot_is_due(h) && look_at_next(h)->type != RAFT_ENTRY_CLIENT;
+}
+
+const struct entry *host_next(struct host *h, uint64_t *time_us, uint64_t *sequence)
+{
+    if (!h->handed) return NULL; /* a client's: it ends with what becomes of its result */
+    finish(h);
+    while (goes_on(h)) {
+        h->handed = begin(h, sequence);
+        if (h->handed) {
+            hand_over(h, &h->entry, *sequence);
+            *time_us = h->applied_time_us;
+            return &h->entry;
+        }
+        if (!h->halted) finish(h);
+    }
+    return NULL;
+}
+
+/* Precondition: there is a batch, with entries left. */
 static void apply_next(struct host *h)
 {
-    struct entry e = entry_view(h->batch->entries[h->batch_at]);
-    apply_entry(h, &e);
+    uint64_t ours;
+    look_at_next(h);
+    bool hands = begin(h, &ours);
+    h->handed = hands;
+    if (hands) apply_command(h, &h->entry, ours, NULL);
     if (h->halted) return;
-    atomic_store_explicit(&h->channel->applied, h->applied, memory_order_relaxed);
+    if (h->handed || !hands) finish(h); /* else host_next() has */
     host_asks_applied(h);
     host_snapshot_if_due(h);
-    if (++h->batch_at < h->batch->n) return;
+    if (h->batch_at < h->batch->n) return;
     channel_give_back(h->channel, h->batch);
     h->batch = NULL;
 }
@@ -279,11 +338,10 @@ static void on_notice(struct host *h, struct ring_item item)
     }
 }
 
-/* One command, or one notice. false: nothing to do. */
-static bool step_once(struct host *h, uint32_t *entries)
+/* Some commands, or one notice. false: nothing to do. */
+static bool step_once(struct host *h)
 {
     if (h->batch != NULL && !h->halted) {
-        (*entries)--;
         apply_next(h);
         return true;
     }
@@ -314,11 +372,12 @@ bool host_step(struct host *h, uint32_t entries)
 {
     ASSERT(!h->stepping && entries > 0);
     h->stepping = true;
+    h->entries_left = entries;
     bool more = true;
-    while (more && entries > 0) {
+    while (more && h->entries_left > 0) {
         look_at_status(h);
         look_at_progress(h);
-        if (step_once(h, &entries)) continue;
+        if (step_once(h)) continue;
         more = !ring_sleep(&h->channel->notices) || look_at_status(h) || look_at_progress(h);
     }
     h->stepping = false;

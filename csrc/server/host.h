@@ -34,10 +34,13 @@ enum host_load {
  * host_barrier, host_cancel, host_snapshot, host_close; not host_step. */
 struct host_machine {
     /* The next command in the log; time_us never falls. sequence: of our own proposal, or 0. result: NULL, or where to
-     * append what it came to (empty), so that a client who asks again gets the same. HOST_HALT: the machine cannot go on
-     * (out of memory, interrupted): the node stops, the command counts as not applied here. */
+     * append what it came to (empty), so that a client who asks again gets the same. It may go on with host_next().
+     * HOST_HALT: the machine cannot go on (out of memory, interrupted): the node stops, the command counts as not applied
+     * here. */
     enum host_verdict (*apply)(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
                                struct buf *result);
+    /* Of each command, before it is applied. NULL: not wanted. */
+    void (*applying)(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence);
     /* A client's command that was applied before, proposed here once more: what apply appended then; NULL: that was too
      * large to be kept. */
     void (*repeat)(void *ctx, uint64_t sequence, const uint8_t *result, size_t size);
@@ -86,6 +89,10 @@ bool host_step(struct host *h, uint32_t entries);
 /* Proposes a block from entry_new (COMMAND, CLIENT); takes it whatever the result. ERR_BUSY (bounds), ERR_CLOSED,
  * ERR_FAULT: not handed over, no callback follows. *sequence is > 0. */
 int host_propose(struct host *h, struct block *block, uint64_t *sequence);
+/* From apply() alone, for machines that get ready for many commands at once: the one at hand has been applied, and here
+ * is the next one, if it follows at once (valid until the next call; its result is not kept). NULL: none does, or there
+ * is something to do first; apply() then returns. Meanwhile only done() may be called. */
+const struct entry *host_next(struct host *h, uint64_t *time_us, uint64_t *sequence);
 /* The engine learns of what was proposed, barriers included. Many proposals are flushed once, after the last. */
 void host_flush(struct host *h);
 /* A barrier: done(OK) when everything committed before this call is applied here. Each call is one entry:

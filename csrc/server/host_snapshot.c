@@ -81,12 +81,18 @@ void host_on_snapshot(struct host *h, struct snapshot_order *order)
     tell(h, order, io_now(h->channel->io) - h->ordered_us);
 }
 
-void host_snapshot_if_due(struct host *h)
+bool host_snapshot_is_due(const struct host *h)
 {
     const struct host_config *c = &h->config;
     bool due = (c->snapshot_bytes > 0 && h->bytes >= c->snapshot_bytes) ||
                (c->snapshot_entries > 0 && h->entries >= c->snapshot_entries);
-    if (!due || h->order != NULL || h->restoring || h->closing || h->halted || io_now(h->channel->io) < h->retry_at_us) return;
+    return due && h->order == NULL && !h->restoring && !h->closing && !h->halted &&
+           io_now(h->channel->io) >= h->retry_at_us;
+}
+
+void host_snapshot_if_due(struct host *h)
+{
+    if (!host_snapshot_is_due(h)) return;
     struct snapshot_order failed = {.what.index = h->applied};
     failed.error.code = host_snapshot(h, &failed.error);
     if (failed.error.code != OK) tell(h, &failed, 0);

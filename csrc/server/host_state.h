@@ -30,6 +30,9 @@ struct host {
 
     struct apply_batch *batch;   /* being applied */
     uint32_t batch_at;
+    uint32_t entries_left;       /* of those that this step may apply */
+    struct entry entry;          /* at batch_at */
+    bool handed;                 /* the machine has it, and may go on from it */
     uint64_t node, epoch;
     uint64_t read_bytes;         /* of the directory, as told last */
     bool started, closing, closed, halted, stepping;
@@ -75,6 +78,7 @@ void host_call_repeat(struct host *h, uint64_t sequence, const struct client *cl
 
 /* host_snapshot.c */
 /* Between two entries: is it time for a snapshot? */
+bool host_snapshot_is_due(const struct host *h);
 void host_snapshot_if_due(struct host *h);
 void host_on_snapshot(struct host *h, struct snapshot_order *order);
 void host_on_restore(struct host *h, struct restore_part *part);

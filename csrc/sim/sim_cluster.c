@@ -26,9 +26,14 @@ static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64
                                   struct buf *result)
 {
     struct sim_member *m = ctx;
+    return m->machine.apply(m->machine_ctx, command, time_us, sequence, result);
+}
+
+static void on_applying(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence)
+{
+    struct sim_member *m = ctx;
     const struct sim_program *program = m->cluster->config.program;
     if (program->applying != NULL) program->applying(m, command, time_us, sequence);
-    return m->machine.apply(m->machine_ctx, command, time_us, sequence, result);
 }
 
 static void on_repeat(void *ctx, uint64_t sequence, const uint8_t *result, size_t size)
@@ -157,7 +162,7 @@ void sim_member_open(struct sim_member *m, const struct engine_config *config, c
 {
     static const struct host_machine noted = {
         .apply = on_apply, .repeat = on_repeat, .done = on_done, .started = on_started, .changed = on_changed,
-        .closed = on_closed, .save = on_save, .load = on_load, .snapshot = on_snapshot,
+        .closed = on_closed, .save = on_save, .load = on_load, .snapshot = on_snapshot, .applying = on_applying,
     };
     ASSERT(m->up && m->engine == NULL);
     m->machine = *machine;

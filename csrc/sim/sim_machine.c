@@ -50,31 +50,40 @@ static void answer(struct sim_member *m, const struct sim_call *call, raft_index
     call->told(call->ctx, call->value, OK, index);
 }
 
-static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
-                                  struct buf *result)
+static void apply(struct sim_member *m, const struct entry *command, uint64_t time_us, uint64_t sequence,
+                  struct buf *result)
 {
-    struct sim_member *m = ctx;
     struct sim_check *check = m->cluster->check;
     if (command->payload_size < VALUE_BYTES) {
         sim_check_fail(check, m->id, "index %" PRIu64 " is no command of ours", command->index);
-        return HOST_GO_ON;
+        return;
     }
     uint64_t value = get_u64(command->payload);
     sim_check_apply(check, m->id, command->index, value, time_us);
     if (result != NULL) put_result(m, value, result);
     struct sim_call call;
-    if (sequence == 0 || !call_take(m, sequence, &call)) return HOST_GO_ON;
+    if (sequence == 0 || !call_take(m, sequence, &call)) return;
     if (call.value != value) {
         sim_check_fail(check, m->id, "call %" PRIu64 " of value %" PRIu64 " is answered with value %" PRIu64,
                        sequence, call.value, value);
     }
     if (call.told != NULL) {
         answer(m, &call, command->index, sim_check_state(check, m->id).digest);
-        return HOST_GO_ON;
+        return;
     }
     sim_check_acknowledge(check, m->id, command->index, value);
     m->cluster->acknowledged++;
     trace_answer(m, command->index, value);
+}
+
+/* All that follow at once together, as raft's own machines in Lua do. */
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
+                                  struct buf *result)
+{
+    struct sim_member *m = ctx;
+    for (; command != NULL; command = host_next(m->host, &time_us, &sequence)) {
+        apply(m, command, time_us, sequence, result);
+    }
     return HOST_GO_ON;
 }
 
