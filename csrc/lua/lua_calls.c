@@ -27,6 +27,8 @@ static struct lua_call *call_at(const struct lua_calls *c, uint32_t id)
     return &c->line->calls[id];
 }
 
+enum { NODE = 1, CMD, FN = CMD, OPTIONS, CALLBACK }; /* arguments of what users call, on the stack of who waits too */
+
 /* ---- proposals by sequence ---- */
 
 /* Precondition: proposals_fit. Sequences come one after the other. */
@@ -56,14 +58,31 @@ static void proposals_forget(struct lua_calls *c, uint64_t sequence)
 
 /* ---- answers ---- */
 
-void lua_calls_applied(lua_State *L, struct lua_node *n, uint64_t sequence, int first)
+bool lua_calls_command(lua_State *L, struct lua_node *n, uint64_t sequence, const struct entry *command)
+{
+    uint32_t id = proposals_find(&n->calls, sequence);
+    lua_State *co = id == LUA_CALL_NONE ? NULL : call_at(&n->calls, id)->co;
+    if (co == NULL || lua_status(co) != LUA_YIELD || lua_type(co, CMD) != LUA_TSTRING) return false;
+    size_t size;
+    uint8_t head[LUA_STRING_HEAD_MAX];
+    const char *text = lua_tolstring(co, CMD, &size);
+    size_t width = lua_pack_string_head(head, size);
+    /* Its stack is not what vouches for that: a debugger may have been there. */
+    bool same = command->payload_size == width + size && memcmp(command->payload, head, width) == 0 &&
+                memcmp(command->payload + width, text, size) == 0;
+    if (!same || !lua_checkstack(co, 1)) return false;
+    lua_pushvalue(co, CMD);
+    lua_xmove(co, L, 1);
+    return true;
+}
+
+void lua_calls_applied(lua_State *L, struct lua_node *n, uint64_t sequence)
 {
     struct lua_calls *c = &n->calls;
     uint32_t id = proposals_find(c, sequence);
     if (id == LUA_CALL_NONE) return;
-    bool two = !lua_isnil(L, first + 1);
-    lua_pushvalue(L, first);
-    if (two) lua_pushvalue(L, first + 1);
+    bool two = !lua_isnil(L, -1);
+    if (!two) lua_pop(L, 1);
     lua_call_answer(L, c->line, id, two ? 2 : 1);
     proposals_forget(c, sequence);
     c->n--;
@@ -122,13 +141,6 @@ static bool end_proposal(struct lua_node *n, uint64_t sequence, const char *text
     return true;
 }
 
-/* Whoever proposes outside a turn of the loop, or in a simulation, has nobody else who does it. */
-static void flush_unless_held(struct lua_node *n)
-{
-    const struct lua_line *line = n->calls.line;
-    if (!line->held || line->simulated) host_flush(n->host);
-}
-
 /* ---- rounds ---- */
 
 static int round_ask(struct lua_node *n, enum lua_round_kind kind, uint64_t *number)
@@ -137,7 +149,6 @@ static int round_ask(struct lua_node *n, enum lua_round_kind kind, uint64_t *num
     struct ask_what what = {.kind = ASK_READ, .lease = kind == LUA_ROUND_LEASE};
     if (kind != LUA_ROUND_BARRIER) return host_ask(n->host, &what, number);
     int code = proposals_fit(c) ? host_barrier(n->host, number) : ERR_BUSY;
-    if (code == OK) flush_unless_held(n);
     if (code == OK) proposals_put(c, *number, LUA_CALL_NONE);
     return code;
 }
@@ -147,16 +158,8 @@ static const char *round_text(enum lua_round_kind kind, int code)
     return kind == LUA_ROUND_BARRIER ? lua_node_text(code) : lua_asks_text(code);
 }
 
-/* Precondition: none is under way. */
-static int round_start(struct lua_node *n, enum lua_round_kind kind)
-{
-    struct lua_round *r = &n->calls.rounds[kind];
-    int code = round_ask(n, kind, &r->number);
-    if (code != OK) r->number = 0;
-    return code == ERR_NOMEM ? ERR_BUSY : code;
-}
-
-/* One has ended: those who came meanwhile share the next one; and those whom, for lack of memory, nobody could tell. */
+/* None is under way: those who have come meanwhile share the next one; and those whom, for lack of memory, nobody could
+ * tell. */
 static void round_go_on(struct lua_node *n, enum lua_round_kind kind)
 {
     struct lua_calls *c = &n->calls;
@@ -169,8 +172,26 @@ static void round_go_on(struct lua_node *n, enum lua_round_kind kind)
     }
     r->next = LUA_LIST_EMPTY;
     if (r->running.head == LUA_CALL_NONE) return;
-    int code = round_start(n, kind);
-    if (code != OK) end_list(n, &r->running, round_text(kind, code), err_name(code), 0);
+    int code = round_ask(n, kind, &r->number);
+    if (code == OK) return;
+    if (code == ERR_NOMEM) code = ERR_BUSY;
+    r->number = 0;
+    end_list(n, &r->running, round_text(kind, code), err_name(code), 0);
+}
+
+void lua_calls_flush(struct lua_node *n)
+{
+    for (int kind = 0; kind < LUA_ROUNDS; kind++) {
+        if (n->calls.rounds[kind].number == 0) round_go_on(n, (enum lua_round_kind)kind);
+    }
+    host_flush(n->host);
+}
+
+/* Whoever calls outside a turn of the loop, or in a simulation, has nobody else who does it. */
+static void flush_unless_held(struct lua_node *n)
+{
+    const struct lua_line *line = n->calls.line;
+    if (!line->held || line->simulated) lua_calls_flush(n);
 }
 
 bool lua_calls_done(struct lua_node *n, uint64_t sequence, const char *text, const char *name, raft_index index)
@@ -193,19 +214,24 @@ bool lua_calls_done(struct lua_node *n, uint64_t sequence, const char *text, con
 
 /* ---- making calls ---- */
 
-/* The waiter at index, or the running coroutine if there is none; due in as many seconds as are at index - 1. */
-static uint32_t call_begin(lua_State *L, struct lua_node *n, int index)
+/* waiter: at that index; 0: the coroutine L. */
+static uint32_t call_begin(lua_State *L, struct lua_node *n, int waiter, uint64_t timeout_us)
 {
     struct lua_calls *c = &n->calls;
-    lua_Number seconds = luaL_checknumber(L, index - 1);
-    bool here = lua_isnoneornil(L, index);
-    if (here && !lua_isyieldable(L)) luaL_error(L, "nobody can wait here");
-    uint64_t due_us = io_now(n->server->io) + (uint64_t)(MIN(seconds, 1e12) * (lua_Number)US_PER_S);
-    uint32_t id = lua_call_open(L, c->line, here ? 0 : index);
+    uint64_t due_us = io_now(n->server->io) + timeout_us;
+    uint32_t id = lua_call_open(L, c->line, waiter);
     call_at(c, id)->due_us = due_us;
     c->due_us = MIN(c->due_us, due_us);
     c->n++;
     return id;
+}
+
+/* What a method was given: a waiter, at index; 0: the running coroutine waits. */
+static int waiter_at(lua_State *L, int index)
+{
+    if (!lua_isnoneornil(L, index)) return index;
+    if (!lua_isyieldable(L)) luaL_error(L, "nobody can wait here");
+    return 0;
 }
 
 static void call_refuse(struct lua_calls *c, uint32_t id)
@@ -215,16 +241,57 @@ static void call_refuse(struct lua_calls *c, uint32_t id)
 }
 
 /* What a method returns when its call is under way. */
-static int call_wait(lua_State *L, struct lua_node *n, int index)
+static int call_wait(lua_State *L, struct lua_node *n, int waiter)
 {
-    if (lua_isnoneornil(L, index)) return lua_call_park(L, n->calls.line);
+    if (waiter == 0) return lua_call_park(L, n->calls.line);
     lua_pushboolean(L, 1);
     return 1;
+}
+
+/* A command, packed but for its place in a block. */
+struct command {
+    const void *bytes;
+    size_t n, size;  /* of bytes; packed */
+    bool is_text;    /* it lacks its head */
+};
+
+/* Raises for what cannot be packed. */
+static struct command command_at(lua_State *L, struct lua_node *n, int index)
+{
+    struct command c = {.is_text = lua_type(L, index) == LUA_TSTRING};
+    uint8_t head[LUA_STRING_HEAD_MAX];
+    if (c.is_text) c.bytes = lua_tolstring(L, index, &c.n);
+    else c.bytes = lua_packer_pack(L, n->packer, index, "cmd", &c.n);
+    c.size = c.n + (c.is_text ? lua_pack_string_head(head, c.n) : 0);
+    return c;
+}
+
+/* It stands behind so many bytes. NULL: no memory. */
+static struct block *command_block(uint8_t type, size_t before, const struct command *c)
+{
+    struct block *block = entry_reserve(type, before + c->size);
+    if (block == NULL) return NULL;
+    uint8_t *at = block->bytes + ENTRY_HEADER + before;
+    if (c->is_text) at += lua_pack_string_head(at, c->n);
+    memcpy(at, c->bytes, c->n);
+    return block;
+}
+
+/* 0: it may be proposed; else the number of a failure's results. */
+static int refuse_command(lua_State *L, const struct lua_node *n, const struct command *c)
+{
+    struct err e;
+    int code = lua_node_refusal(n);
+    if (c->size <= n->command_bytes) return code == OK ? 0 : lua_node_fail(L, code, lua_node_text(code));
+    err_set(&e, ERR_TOO_LARGE, "the command is %zu bytes packed, more than command_bytes (%" PRIu32 ") allows", c->size,
+            n->command_bytes);
+    return lua_room_fail(L, &e);
 }
 
 static int propose(lua_State *L, struct lua_node *n, uint32_t id, struct block *block, uint64_t *sequence)
 {
     bool fits = proposals_fit(&n->calls);
+    if (block != NULL) entry_seal(block);
     if (block != NULL && !fits) block_unref(block);
     int code = block == NULL || !fits ? ERR_BUSY : host_propose(n->host, block, sequence);
     if (code == OK) {
@@ -236,89 +303,97 @@ static int propose(lua_State *L, struct lua_node *n, uint32_t id, struct block *
     return lua_node_fail(L, code, lua_node_text(code));
 }
 
+/* Precondition: the stack has the node's userdata on top. */
 static void tell_handed(lua_State *L, uint64_t sequence)
 {
-    lua_getiuservalue(L, 1, 3);
+    lua_getiuservalue(L, -1, 3);
     lua_getfield(L, -1, "handed");
     lua_pushinteger(L, (lua_Integer)sequence);
     lua_call(L, 1, 0);
     lua_pop(L, 1);
 }
 
-int lua_calls_propose(lua_State *L)
+static int propose_command(lua_State *L, struct lua_node *n, int waiter, uint64_t timeout_us, uint64_t *sequence)
 {
-    enum { CMD = 2, WAITER = 4 };
-    struct lua_node *n = lua_node_check(L);
-    size_t size;
-    uint64_t sequence;
-    const uint8_t *payload = lua_packer_pack(L, n->packer, CMD, "cmd", &size);
-    if (size > n->command_bytes) {
-        struct err e;
-        err_set(&e, ERR_TOO_LARGE, "the command is %zu bytes packed, more than command_bytes (%" PRIu32 ") allows",
-                size, n->command_bytes);
-        return lua_room_fail(L, &e);
-    }
-    int code = lua_node_refusal(n);
-    if (code != OK) return lua_node_fail(L, code, lua_node_text(code));
-    uint32_t id = call_begin(L, n, WAITER);
-    int failed = propose(L, n, id, entry_new(RAFT_ENTRY_COMMAND, payload, size), &sequence);
+    struct command c = command_at(L, n, CMD);
+    int failed = refuse_command(L, n, &c);
     if (failed) return failed;
-    if (n->tells_handed) tell_handed(L, sequence);
-    return call_wait(L, n, WAITER);
+    uint32_t id = call_begin(L, n, waiter, timeout_us);
+    return propose(L, n, id, command_block(RAFT_ENTRY_COMMAND, 0, &c), sequence);
 }
 
-/* What a program outside the cluster proposes: u64 its session, u64 its number, the command. NULL: no memory. */
-static struct block *client_block(lua_Integer session, lua_Integer number, const uint8_t *payload, size_t size)
+int lua_calls_propose(lua_State *L)
 {
-    struct block *block = entry_reserve(RAFT_ENTRY_CLIENT, 16 + size);
-    if (block == NULL) return NULL;
-    put_u64(block->bytes + ENTRY_HEADER, (uint64_t)session);
-    put_u64(block->bytes + ENTRY_HEADER + 8, (uint64_t)number);
-    memcpy(block->bytes + ENTRY_HEADER + 16, payload, size);
-    entry_seal(block);
-    return block;
+    enum { TIMEOUT = 3, WAITER };
+    struct lua_node *n = lua_node_check(L);
+    uint64_t sequence;
+    int waiter = waiter_at(L, WAITER);
+    int failed = propose_command(L, n, waiter, lua_seconds(luaL_checknumber(L, TIMEOUT)), &sequence);
+    if (failed) return failed;
+    if (n->tells_handed) {
+        lua_pushvalue(L, NODE);
+        tell_handed(L, sequence);
+    }
+    return call_wait(L, n, waiter);
 }
 
 int lua_calls_client(lua_State *L)
 {
-    enum { SESSION = 2, NUMBER, CMD, WAITER = 6 };
+    enum { SESSION = 2, NUMBER, COMMAND, TIMEOUT, WAITER };
     struct lua_node *n = lua_node_check(L);
-    size_t size;
     uint64_t sequence;
     lua_Integer session = luaL_checkinteger(L, SESSION), number = luaL_checkinteger(L, NUMBER);
-    const uint8_t *payload = lua_packer_pack(L, n->packer, CMD, "cmd", &size);
-    if (size > n->command_bytes)
-        return lua_node_fail(L, ERR_TOO_LARGE, "the command is larger than command_bytes allows");
-    int code = lua_node_refusal(n);
-    if (code != OK) return lua_node_fail(L, code, lua_node_text(code));
-    uint32_t id = call_begin(L, n, WAITER);
+    struct command c = command_at(L, n, COMMAND);
+    int failed = refuse_command(L, n, &c);
+    if (failed) return failed;
+    int waiter = waiter_at(L, WAITER);
+    uint32_t id = call_begin(L, n, waiter, lua_seconds(luaL_checknumber(L, TIMEOUT)));
     call_at(&n->calls, id)->wants_index = session == 0;
-    int failed = propose(L, n, id, client_block(session, number, payload, size), &sequence);
-    return failed ? failed : call_wait(L, n, WAITER);
+    struct block *block = command_block(RAFT_ENTRY_CLIENT, 16, &c);
+    if (block != NULL) {
+        put_u64(block->bytes + ENTRY_HEADER, (uint64_t)session);
+        put_u64(block->bytes + ENTRY_HEADER + 8, (uint64_t)number);
+    }
+    failed = propose(L, n, id, block, &sequence);
+    return failed ? failed : call_wait(L, n, waiter);
 }
 
-/* Joins the next round of this kind; the waiter is argument 3. 0: it has; else the number of a failure's results. */
-static int join_round(lua_State *L, struct lua_node *n, enum lua_round_kind kind)
+/* Joins the next round of this kind, which begins when one that is under way has ended, or at the end of this turn. 0: it
+ * has; else the number of a failure's results. */
+static int join_round(lua_State *L, struct lua_node *n, enum lua_round_kind kind, int waiter, uint64_t timeout_us)
 {
-    struct lua_round *r = &n->calls.rounds[kind];
-    bool starts = r->number == 0;
     int code = lua_node_refusal(n);
-    if (code == OK && starts) code = round_start(n, kind);
     if (code != OK) return lua_node_fail(L, code, round_text(kind, code));
-    lua_list_append(n->calls.line, starts ? &r->running : &r->next, call_begin(L, n, 3));
+    lua_list_append(n->calls.line, &n->calls.rounds[kind].next, call_begin(L, n, waiter, timeout_us));
+    flush_unless_held(n);
     return 0;
+}
+
+static int join(lua_State *L, enum lua_round_kind kind)
+{
+    enum { TIMEOUT = 2, WAITER };
+    struct lua_node *n = lua_node_check(L);
+    int waiter = waiter_at(L, WAITER);
+    int failed = join_round(L, n, kind, waiter, lua_seconds(luaL_checknumber(L, TIMEOUT)));
+    return failed ? failed : call_wait(L, n, waiter);
 }
 
 int lua_calls_barrier(lua_State *L)
 {
-    struct lua_node *n = lua_node_check(L);
-    int failed = join_round(L, n, LUA_ROUND_BARRIER);
-    return failed ? failed : call_wait(L, n, 3);
+    return join(L, LUA_ROUND_BARRIER);
+}
+
+int lua_calls_read(lua_State *L)
+{
+    return join(L, LUA_ROUND_READ);
+}
+
+int lua_calls_lease(lua_State *L)
+{
+    return join(L, LUA_ROUND_LEASE);
 }
 
 /* ---- reads ---- */
-
-enum { READ_TIMEOUT = 2, READ_WAITER, READ_FN }; /* arguments */
 
 static int add_traceback(lua_State *L)
 {
@@ -329,34 +404,33 @@ static int add_traceback(lua_State *L)
 /* Raises when there is neither a function nor a query that could be asked. */
 static void check_reader(lua_State *L, struct lua_node *n)
 {
-    if (lua_isfunction(L, READ_FN)) return;
+    if (lua_isfunction(L, FN)) return;
     lua_node_push_machine(L, n);
     if (lua_getfield(L, -1, "query") != LUA_TFUNCTION)
         luaL_error(L, "node:read: a function (machine, index, time) expected, got %s (the machine has no query)",
-                   luaL_typename(L, READ_FN));
-    lua_settop(L, READ_FN);
+                   luaL_typename(L, FN));
+    lua_settop(L, FN);
 }
 
 /* Pushes what is to be called, and its arguments, whose number it returns. */
 static int push_reader(lua_State *L, struct lua_node *n)
 {
-    bool given = lua_isfunction(L, READ_FN);
+    bool given = lua_isfunction(L, FN);
     lua_node_push_machine(L, n);
-    if (given) lua_pushvalue(L, READ_FN);
+    if (given) lua_pushvalue(L, FN);
     else lua_getfield(L, -1, "query");
     lua_insert(L, -2);
-    if (!given) lua_pushvalue(L, READ_FN);
+    if (!given) lua_pushvalue(L, FN);
     lua_pushinteger(L, (lua_Integer)host_applied(n->host));
     lua_pushnumber(L, (lua_Number)host_applied_time(n->host) / (lua_Number)US_PER_S);
     return given ? 3 : 4;
 }
 
-/* Calls the reader, where nobody can wait. */
+/* Calls the reader, where nobody can wait. Precondition: FN is on top. */
 static int look(lua_State *L, struct lua_node *n)
 {
-    lua_settop(L, READ_FN);
     lua_pushcfunction(L, add_traceback);
-    int handler = READ_FN + 1, n_arguments = push_reader(L, n);
+    int handler = FN + 1, n_arguments = push_reader(L, n);
     n->calls.line->inside++;
     int status = lua_pcall(L, n_arguments, 2, handler);
     n->calls.line->inside--;
@@ -371,46 +445,109 @@ static int look(lua_State *L, struct lua_node *n)
     return 1;
 }
 
+int lua_calls_look(lua_State *L)
+{
+    struct lua_node *n = lua_node_check(L);
+    lua_settop(L, FN);
+    return look(L, n);
+}
+
+/* ---- what users call ---- */
+
+enum { UP_LINE = 1, UP_OTHERWISE }; /* upvalues */
+static const char parks; /* its address tells that a coroutine waits here */
+
+static struct lua_node *node_here(lua_State *L)
+{
+    return lua_node_of_face(L, lua_touserdata(L, lua_upvalueindex(UP_LINE)), NODE);
+}
+
+/* How a call is to be made that is left to the coroutine here. */
+struct manner {
+    uint64_t timeout_us;
+    bool lease;
+};
+
+/* Nobody who is asked below waits, but all have to know whether the caller can: so they are called as if they could. */
+static int made_otherwise(lua_State *L, int status, lua_KContext context)
+{
+    (void)status;
+    (void)context;
+    return lua_gettop(L) - CALLBACK;
+}
+
+/* 0: the coroutine waits here, for what is at CMD or FN; else the number of results + 1: the call has been made. */
+static int look_at_arguments(lua_State *L, struct lua_node *n, struct manner *m)
+{
+    bool plain = lua_gettop(L) <= CMD || (lua_isnoneornil(L, OPTIONS) && lua_isnoneornil(L, CALLBACK));
+    lua_settop(L, plain ? CMD : CALLBACK);
+    if (plain && n != NULL && !n->ended && lua_may_park(L, n->calls.line)) {
+        m->timeout_us = n->timeout_us;
+        return 0;
+    }
+    lua_settop(L, CALLBACK);
+    lua_pushvalue(L, lua_upvalueindex(UP_OTHERWISE));
+    for (int i = NODE; i <= CALLBACK; i++) lua_pushvalue(L, i);
+    lua_callk(L, CALLBACK, LUA_MULTRET, 0, made_otherwise);
+    if (lua_touserdata(L, CALLBACK + 1) != &parks) return lua_gettop(L) - CALLBACK + 1;
+    if (n == NULL) luaL_typeerror(L, NODE, "raft.node");
+    m->timeout_us = lua_seconds(lua_tonumber(L, CALLBACK + 2));
+    m->lease = lua_toboolean(L, CALLBACK + 3);
+    lua_settop(L, CMD);
+    return 0;
+}
+
+static int l_propose(lua_State *L)
+{
+    struct lua_node *n = node_here(L);
+    struct manner m = {0};
+    uint64_t sequence;
+    int done = look_at_arguments(L, n, &m);
+    if (done) return done - 1;
+    int failed = propose_command(L, n, 0, m.timeout_us, &sequence);
+    if (failed) return failed;
+    if (n->tells_handed) {
+        lua_getfield(L, NODE, "core");
+        tell_handed(L, sequence);
+    }
+    return lua_call_park(L, n->calls.line);
+}
+
 /* The round has passed, or failed; the node may have ended since. */
 static int round_passed(lua_State *L, int status, lua_KContext context)
 {
-    struct lua_node **box = lua_touserdata(L, 1);
     (void)status;
     (void)context;
-    if (lua_isnil(L, READ_FN + 1)) return lua_gettop(L) - READ_FN;
-    if (*box == NULL) return lua_node_fail(L, ERR_CLOSED, lua_node_text(ERR_CLOSED));
-    return look(L, *box);
+    if (lua_isnil(L, FN + 1)) return lua_gettop(L) - FN;
+    struct lua_node *n = node_here(L);
+    if (n == NULL) return lua_node_fail(L, ERR_CLOSED, lua_node_text(ERR_CLOSED));
+    lua_settop(L, FN);
+    return look(L, n);
 }
 
-static int read(lua_State *L, enum lua_round_kind kind)
+static int l_read(lua_State *L)
 {
-    struct lua_node *n = lua_node_check(L);
-    lua_settop(L, READ_FN);
-    if (lua_isnil(L, READ_WAITER)) check_reader(L, n);
-    int failed = join_round(L, n, kind);
+    struct lua_node *n = node_here(L);
+    struct manner m = {0};
+    int done = look_at_arguments(L, n, &m);
+    if (done) return done - 1;
+    check_reader(L, n);
+    int failed = join_round(L, n, m.lease ? LUA_ROUND_LEASE : LUA_ROUND_READ, 0, m.timeout_us);
     if (failed) return failed;
-    if (!lua_isnil(L, READ_WAITER)) return call_wait(L, n, READ_WAITER);
     n->calls.line->parked = L;
     return lua_yieldk(L, 0, 0, round_passed);
 }
 
-int lua_calls_read(lua_State *L)
+int lua_calls_method(lua_State *L)
 {
-    return read(L, LUA_ROUND_READ);
-}
-
-int lua_calls_lease(lua_State *L)
-{
-    return read(L, LUA_ROUND_LEASE);
-}
-
-int lua_calls_look(lua_State *L)
-{
-    struct lua_node *n = lua_node_check(L);
-    lua_settop(L, READ_FN);
+    static const char *const names[] = {"propose", "read", NULL};
+    bool proposes = luaL_checkoption(L, 1, NULL, names) == 0;
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_pushlightuserdata(L, lua_line_of(L));
     lua_pushvalue(L, 2);
-    lua_replace(L, READ_FN);
-    return look(L, n);
+    lua_pushcclosure(L, proposes ? l_propose : l_read, 2);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)&parks);
+    return 2;
 }
 
 /* ---- time ---- */

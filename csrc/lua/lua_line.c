@@ -4,8 +4,9 @@
 
 #define LINE_CLASS "raft.core.line"
 
-/* Keys in the registry: the line, and the table of waiters: call + 1 -> the coroutine, or { waiter, answer ... }. */
-static const char line_key, waiters_key;
+/* Keys in the registry: the line; the table of waiters: call + 1 -> the coroutine, or { waiter, answer ... }; the set
+ * of coroutines that may wait. */
+static const char line_key, waiters_key, ours_key;
 
 static int line_gc(lua_State *L)
 {
@@ -60,21 +61,36 @@ static void grow(lua_State *L, struct lua_line *line)
     size_t old = line->capacity;
     if (!mem_grow((void **)&line->calls, &line->capacity, old + 1, sizeof *line->calls))
         luaL_error(L, "not enough memory");
-    for (size_t i = line->capacity; i-- > old;) release(line, (uint32_t)i);
+    for (size_t i = line->capacity; i-- > old;) {
+        line->calls[i].co = NULL;
+        release(line, (uint32_t)i);
+    }
+}
+
+static uint32_t take_free(struct lua_line *line, lua_State *co)
+{
+    uint32_t call = line->free;
+    line->free = line->calls[call].next;
+    line->calls[call] = (struct lua_call){.co = co, .next = LUA_CALL_NONE};
+    return call;
 }
 
 /* Takes the value on top of the stack for its place in the table of waiters. */
 static uint32_t open_with(lua_State *L, struct lua_line *line, lua_State *co)
 {
     if (line->free == LUA_CALL_NONE) grow(L, line);
-    uint32_t call = line->free;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &waiters_key);
     lua_insert(L, -2);
-    lua_rawseti(L, -2, (lua_Integer)call + 1);
+    lua_rawseti(L, -2, (lua_Integer)line->free + 1);
     lua_pop(L, 1);
-    line->free = line->calls[call].next;
-    line->calls[call] = (struct lua_call){.co = co, .next = LUA_CALL_NONE};
-    return call;
+    return take_free(line, co);
+}
+
+/* Is L in the table of waiters already, where the next call comes? So it is when it has just been answered, and calls
+ * once more. */
+static bool is_next(const lua_State *L, const struct lua_line *line)
+{
+    return line->free != LUA_CALL_NONE && line->calls[line->free].co == L;
 }
 
 /* Pushes { waiter, ... }, with room for an answer. */
@@ -87,6 +103,7 @@ static void push_kept(lua_State *L, int waiter)
 
 uint32_t lua_call_open(lua_State *L, struct lua_line *line, int waiter)
 {
+    if (waiter == 0 && is_next(L, line)) return take_free(line, L);
     if (waiter == 0) lua_pushthread(L);
     else push_kept(L, waiter);
     return open_with(L, line, waiter == 0 ? L : NULL);
@@ -126,6 +143,17 @@ void lua_call_answer(lua_State *L, struct lua_line *line, uint32_t call, int n)
     line_up(line, call, n);
 }
 
+bool lua_may_park(lua_State *L, const struct lua_line *line)
+{
+    if (line->inside > 0 || line->simulated || !lua_isyieldable(L)) return false;
+    if (is_next(L, line)) return true;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &ours_key);
+    lua_pushthread(L);
+    bool ours = lua_rawget(L, -2) != LUA_TNIL;
+    lua_pop(L, 2);
+    return ours;
+}
+
 int lua_call_park(lua_State *L, struct lua_line *line)
 {
     line->parked = L;
@@ -146,26 +174,24 @@ static void take_waiter(lua_State *L, uint32_t id, const struct lua_call *call)
     lua_remove(L, table);
 }
 
-static void forget_waiter(lua_State *L, uint32_t id)
+static void forget_waiter(lua_State *L, struct lua_line *line, uint32_t id)
 {
+    line->calls[id].co = NULL;
     lua_pushboolean(L, 0);
     lua_rawseti(L, lua_upvalueindex(UP_WAITERS), (lua_Integer)id + 1);
 }
 
-/* The coroutine is at `at`, anchored by that. */
-static void resume(lua_State *L, struct lua_line *line, int at, uint32_t id, const struct lua_call *call)
+/* Resumes the coroutine with the n values on its stack. It is at `at`, anchored by that. */
+static void resume(lua_State *L, struct lua_line *line, int at, lua_State *co, int n, uint32_t id)
 {
-    lua_State *co = lua_tothread(L, at);
-    int n = call->n_values, n_results = 0;
-    if (call->co == NULL && !lua_checkstack(co, n)) n = 0;
-    if (call->co == NULL) lua_xmove(L, co, n); /* it had not yielded yet when it was answered */
+    int n_results = 0;
     line->parked = NULL;
     int status = lua_resume(co, L, n, &n_results);
     if (status == LUA_YIELD && line->parked == co) {
-        lua_pop(co, n_results);
+        if (n_results > 0) lua_pop(co, n_results);
         return;
     }
-    if (line->free == id) forget_waiter(L, id);
+    if (line->free == id) forget_waiter(L, line, id);
     if (status == LUA_OK) return;
     lua_pushvalue(L, lua_upvalueindex(UP_FAILED));
     lua_pushvalue(L, at);
@@ -173,23 +199,32 @@ static void resume(lua_State *L, struct lua_line *line, int at, uint32_t id, con
     lua_call(L, status != LUA_YIELD ? 2 : 1, 0);
 }
 
-static void run_first(lua_State *L, struct lua_line *line)
+/* Its waiter is at `at`, and its answer above it. */
+static void run_kept(lua_State *L, struct lua_line *line, int at, uint32_t id, int n)
 {
-    int top = lua_gettop(L);
+    lua_State *co = lua_tothread(L, at);
+    forget_waiter(L, line, id);
+    if (co == NULL) {
+        lua_pushvalue(L, lua_upvalueindex(UP_CALL));
+        lua_insert(L, at);
+        lua_call(L, 1 + n, 0);
+    } else { /* it had not yielded yet when it was answered */
+        if (!lua_checkstack(co, n)) n = 0;
+        lua_xmove(L, co, n);
+        resume(L, line, at, co, n, LUA_CALL_NONE);
+    }
+}
+
+static void run_first(lua_State *L, struct lua_line *line, int top)
+{
     uint32_t id = line->ready.head;
     struct lua_call call = line->calls[id];
     take_waiter(L, id, &call);
     line->ready.head = call.next;
     line->n_ready--;
     release(line, id);
-    if (lua_isthread(L, top + 1)) {
-        resume(L, line, top + 1, id, &call);
-    } else {
-        forget_waiter(L, id);
-        lua_pushvalue(L, lua_upvalueindex(UP_CALL));
-        lua_insert(L, top + 1);
-        lua_call(L, 1 + call.n_values, 0);
-    }
+    if (call.co != NULL) resume(L, line, top + 1, call.co, call.n_values, id);
+    else run_kept(L, line, top + 1, id, call.n_values);
     lua_settop(L, top);
 }
 
@@ -197,7 +232,8 @@ static void run_first(lua_State *L, struct lua_line *line)
 static int l_run(lua_State *L)
 {
     struct lua_line *line = lua_touserdata(L, lua_upvalueindex(UP_LINE));
-    for (uint32_t n = line->n_ready; n > 0 && line->n_ready > 0; n--) run_first(L, line);
+    int top = lua_gettop(L);
+    for (uint32_t n = line->n_ready; n > 0 && line->n_ready > 0; n--) run_first(L, line, top);
     return 0;
 }
 
@@ -230,16 +266,10 @@ static int l_ready(lua_State *L)
     return 1;
 }
 
-/* may_park() -> can the running coroutine wait for us, here? Upvalue 2: those of raft.go */
+/* may_park() -> can the running coroutine wait for us, here? */
 static int l_may_park(lua_State *L)
 {
-    const struct lua_line *line = upvalue_line(L);
-    bool may = line->inside == 0 && !line->simulated && lua_isyieldable(L);
-    if (may) {
-        lua_pushthread(L);
-        may = lua_rawget(L, lua_upvalueindex(2)) != LUA_TNIL;
-    }
-    lua_pushboolean(L, may);
+    lua_pushboolean(L, lua_may_park(L, upvalue_line(L)));
     return 1;
 }
 
@@ -277,17 +307,15 @@ static int l_line(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"push", l_push}, {"ready", l_ready}, {"park", l_park}, {"inside", l_inside}, {"hold", l_hold},
-        {"simulated", l_simulated}, {NULL, NULL},
+        {"simulated", l_simulated}, {"may_park", l_may_park}, {NULL, NULL},
     };
     lua_settop(L, 3);
     lua_line_of(L);
     lua_createtable(L, 0, 8);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &line_key);
     luaL_setfuncs(L, functions, 1);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &line_key);
     lua_pushvalue(L, 1);
-    lua_pushcclosure(L, l_may_park, 2);
-    lua_setfield(L, -2, "may_park");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &ours_key);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &line_key);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &waiters_key);
     lua_pushvalue(L, 2);

@@ -15,7 +15,8 @@
 #define LUA_ANSWER_MAX 3 /* values */
 
 struct lua_call {
-    lua_State *co;      /* the coroutine that waits, on whose stack its answer comes; NULL: another waiter */
+    lua_State *co;      /* the coroutine that waits, on whose stack its answer comes; NULL: another waiter. Of one that
+                           is not used: which coroutine its place in the table of waiters still holds; NULL: none */
     uint64_t due_us;    /* this and the last two: for who opened it */
     uint32_t next;      /* in a list; of whoever opened it, until it is answered */
     uint8_t n_values;   /* of the answer */
@@ -27,7 +28,10 @@ struct lua_list {
 };
 #define LUA_LIST_EMPTY ((struct lua_list){LUA_CALL_NONE, LUA_CALL_NONE})
 
+struct lua_node;
+
 struct lua_line {
+    struct lua_node *nodes; /* of this state (lua_node.c), the youngest first */
     struct lua_call *calls;
     size_t capacity;
     uint32_t free;      /* the first of those that are not used */
@@ -42,6 +46,8 @@ struct lua_line {
 /* The line of this state; made on first use. Raises for lack of memory. */
 struct lua_line *lua_line_of(lua_State *L);
 
+/* Can the coroutine L wait for us, here? It is one of raft.go's, and no machine's function is below it. */
+bool lua_may_park(lua_State *L, const struct lua_line *line);
 /* A call for the waiter at this index, no coroutine that waits already; 0: for the coroutine L itself. Raises for lack
  * of memory. */
 uint32_t lua_call_open(lua_State *L, struct lua_line *line, int waiter);

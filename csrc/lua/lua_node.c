@@ -168,7 +168,8 @@ static void apply(lua_State *L, struct apply_call *c)
     lua_Integer index = (lua_Integer)command->index;
     lua_Number time = (lua_Number)c->time_us / (lua_Number)US_PER_S;
     c->stage = STAGE_DECODE;
-    if (!lua_unpack_value(L, command->payload, command->payload_size)) lua_error(L);
+    bool held = c->sequence != 0 && c->result == NULL && lua_calls_command(L, c->node, c->sequence, command);
+    if (!held && !lua_unpack_value(L, command->payload, command->payload_size)) lua_error(L);
 
     c->stage = STAGE_APPLY;
     c->node->applying = true;
@@ -197,7 +198,7 @@ static void apply(lua_State *L, struct apply_call *c)
         lua_pushvalue(L, SECOND);
         lua_call(L, 5, 0);
     }
-    if (c->sequence != 0) lua_calls_applied(L, c->node, c->sequence, FIRST);
+    if (c->sequence != 0) lua_calls_applied(L, c->node, c->sequence);
 }
 
 /* (apply, machine, applied, struct apply_call). One protected call for all stages of as many commands as follow one
@@ -372,7 +373,7 @@ static int repeat_body(lua_State *L)
 {
     const struct repeat_call *c = lua_touserdata(L, 1);
     if (!push_pair(L, c->result + 1, c->size - 1)) return lua_error(L);
-    lua_calls_applied(L, c->node, c->sequence, 2);
+    lua_calls_applied(L, c->node, c->sequence);
     return 0;
 }
 
@@ -515,6 +516,9 @@ static const struct host_machine machine = {
 
 static void node_free(struct lua_node *n)
 {
+    struct lua_node **at = &n->calls.line->nodes;
+    while (*at != NULL && *at != n) at = &(*at)->next;
+    if (*at != NULL) *at = n->next;
     if (n->server != NULL) n->server->place->free(n->server);
     lua_calls_free(&n->calls);
     mem_free(n);
@@ -538,6 +542,8 @@ static struct lua_node *node_create(const struct lua_place *place, int notify_fd
     n->born_us = io_now(n->server->io);
     n->command_bytes = config->command_bytes;
     n->joins = config->n_join > 0;
+    n->next = line->nodes;
+    line->nodes = n;
     return n;
 }
 
@@ -756,6 +762,14 @@ struct lua_node *lua_node_check(lua_State *L)
     return *box;
 }
 
+struct lua_node *lua_node_of_face(lua_State *L, const struct lua_line *line, int index)
+{
+    const void *face = lua_topointer(L, index);
+    struct lua_node *n = line->nodes;
+    while (n != NULL && n->face != face) n = n->next;
+    return face != NULL ? n : NULL;
+}
+
 void lua_node_push_machine(lua_State *L, struct lua_node *n)
 {
     ASSERT(!n->stepping);
@@ -775,6 +789,16 @@ int lua_node_refusal(const struct lua_node *n)
     if (n->started && host_status(n->host)->fault != 0) return ERR_FAULT;
     if (!n->started || n->closing || n->ended) return ERR_CLOSED;
     return host_status(n->host)->removed ? ERR_REMOVED : OK;
+}
+
+/* node:face(table, timeout): users know it as this table, which holds it from now on. */
+static int node_face(lua_State *L)
+{
+    struct lua_node *n = lua_node_check(L);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    n->timeout_us = lua_seconds(luaL_checknumber(L, 3));
+    n->face = lua_topointer(L, 2);
+    return 0;
 }
 
 /* node:snapshot() -> true: `snapshot` is called later; or the index of the newest one, if it is of this very state */
@@ -848,7 +872,7 @@ static int node_step(lua_State *L)
 
 static int node_flush(lua_State *L)
 {
-    host_flush(lua_node_check(L)->host);
+    lua_calls_flush(lua_node_check(L));
     return 0;
 }
 
@@ -1034,6 +1058,7 @@ static int node_status(lua_State *L)
 void lua_node_open(lua_State *L)
 {
     static const luaL_Reg methods[] = {
+        {"face", node_face},
         {"propose", lua_calls_propose}, {"client", lua_calls_client}, {"read", lua_calls_read},
         {"lease", lua_calls_lease},  {"barrier", lua_calls_barrier}, {"look", lua_calls_look},
         {"expire", lua_calls_expire},
@@ -1053,4 +1078,6 @@ void lua_node_open(lua_State *L)
     lua_pop(L, 1);
     lua_pushcfunction(L, node_new);
     lua_setfield(L, -2, "node");
+    lua_pushcfunction(L, lua_calls_method);
+    lua_setfield(L, -2, "method");
 }

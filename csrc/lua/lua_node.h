@@ -45,6 +45,9 @@ struct lua_calls {
 /* Not in the userdata itself: should the state be closed in the middle of a step (os.exit in an apply), the threads
  * outlive it. */
 struct lua_node {
+    struct lua_node *next; /* of the same state */
+    const void *face;      /* the table of node.lua that users know it by (lua_topointer); NULL: none yet */
+    uint64_t timeout_us;   /* of calls that say nothing else; with face */
     struct lua_server *server;
     struct host *host;     /* the server's */
     lua_State *thread;     /* the machine's; anchored by the userdata, like the packer */
@@ -67,6 +70,8 @@ struct lua_node {
 
 /* The node that is argument 1 of a method of lua_node.c's class. Raises for anything else, and when it is destroyed. */
 struct lua_node *lua_node_check(lua_State *L);
+/* The node whose face is at index; NULL: there is none, or it is destroyed. Raises nothing: anything may be there. */
+struct lua_node *lua_node_of_face(lua_State *L, const struct lua_line *line, int index);
 /* Pushes its machine. Precondition: it is not in a step. */
 void lua_node_push_machine(lua_State *L, struct lua_node *n);
 /* nil, message, code: a call was refused, or ended so. */

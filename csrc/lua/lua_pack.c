@@ -150,15 +150,23 @@ static void pack_float(const struct packing *k, const struct level *at, lua_Numb
     put_code(extend(k, at, 9), 0xcb, bits, 8);
 }
 
+size_t lua_pack_string_head(uint8_t *head, size_t size)
+{
+    unsigned power = (size > UINT8_MAX) + (size > UINT16_MAX), width = size < 32 ? 0 : 1u << power;
+    put_code(head, (uint8_t)(width == 0 ? 0xa0 + size : 0xd9 + power), size, width);
+    return 1 + width;
+}
+
 static void pack_string(const struct packing *k, const struct level *at, int index)
 {
     size_t size;
+    uint8_t head[LUA_STRING_HEAD_MAX];
     const char *s = lua_tolstring(k->L, index, &size);
     if (size > PACKED_MAX) refuse(k, at, "larger than 1 GiB when packed");
-    unsigned power = (size > UINT8_MAX) + (size > UINT16_MAX), width = size < 32 ? 0 : 1u << power;
-    uint8_t code = (uint8_t)(width == 0 ? 0xa0 + size : 0xd9 + power);
-    uint8_t *p = put_code(extend(k, at, 1 + width + size), code, size, width);
-    memcpy(p, s, size);
+    size_t width = lua_pack_string_head(head, size);
+    uint8_t *p = extend(k, at, width + size);
+    memcpy(p, head, width);
+    memcpy(p + width, s, size);
 }
 
 /* fix: the code of a short one; the next ones, of 2 and 4 bytes, are at wide and wide + 1. */

@@ -36,6 +36,9 @@ struct lua_packer *lua_packer_new(lua_State *L);   /* pushes the userdata that o
 /* The packed bytes of the value at index: valid until the next call on p. Raises as said above. Precondition, also of
  * the next one: a few free slots on the stack, as every C function has them. */
 const uint8_t *lua_packer_pack(lua_State *L, struct lua_packer *p, int index, const char *what, size_t *size);
+/* A string is packed as a head, which this writes (its size is returned), and its bytes. Less than 1 GiB. */
+#define LUA_STRING_HEAD_MAX 5
+size_t lua_pack_string_head(uint8_t *head, size_t size);
 /* Pushes the value packed in data; false (and pushes a message instead) when data is no packed value. Raises only for
  * lack of memory. */
 bool lua_unpack_value(lua_State *L, const uint8_t *data, size_t size);
@@ -46,6 +49,12 @@ int lua_loop_notify_fd(lua_State *L);
 
 /* lua_store.c: the world of the core.disk at index; raises for anything else. */
 struct io *lua_store_io(lua_State *L, int index);
+
+/* Seconds, as many as there may be, in us. */
+static inline uint64_t lua_seconds(lua_Number seconds)
+{
+    return (uint64_t)(MIN(seconds, 1e12) * (lua_Number)US_PER_S);
+}
 
 /* Pushes nil, e->text, err_name(e->code); returns 3. */
 int lua_room_fail(lua_State *L, const struct err *e);

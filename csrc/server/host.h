@@ -35,8 +35,8 @@ enum host_load {
 struct host_machine {
     /* The next command in the log; time_us never falls. sequence: of our own proposal, or 0. result: NULL, or where to
      * append what it came to (empty), so that a client who asks again gets the same. It may go on with host_next().
-     * HOST_HALT: the machine cannot go on (out of memory, interrupted): the node stops, the command counts as not applied
-     * here. */
+     * HOST_HALT: the machine cannot go on (out of memory, interrupted): the node stops, this command, of those that it
+     * took the last, counts as not applied here. */
     enum host_verdict (*apply)(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
                                struct buf *result);
     /* Of each command, before it is applied. NULL: not wanted. */

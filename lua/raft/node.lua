@@ -472,17 +472,20 @@ end
 ---@return any b
 ---@return raft.code? code
 ---@overload async fun(self: raft.Node, cmd: any, callback: fun(a: any, b: any, code: raft.code?))
-function Node:propose(cmd, opts, callback)
-  if opts == nil and callback == nil and may_park() and not self.ended then   -- as usual
-    return self.core:propose(cmd, self.timeout)
-  end
+function Node:propose(cmd, opts, callback) end   -- luacheck: ignore
+
+---What the core leaves to us of it (csrc/lua/lua_calls.h). The user's line is one level further up.
+local parks
+Node.propose, parks = core.method("propose", function(self, cmd, opts, callback)
   local timeout
-  if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:propose", opts, callback) end
-  local waiter = (callback or not may_park()) and new_waiter(callback, "node:propose") or nil
+  if opts ~= nil or callback ~= nil then
+    timeout, callback = call_options("node:propose", opts, callback, nil, 4)
+  end
+  local waiter = (callback or not may_park()) and new_waiter(callback, "node:propose", 4) or nil
   if self.ended then return answer(callback, refusal(self)) end
-  if not waiter then return self.core:propose(cmd, timeout or self.timeout) end
+  if not waiter then return parks, timeout or self.timeout end
   return settle(waiter, callback, self.core:propose(cmd, timeout or self.timeout, waiter))
-end
+end)
 
 ---@class raft.read_options: raft.call_options
 ---@field lease? boolean       the leader's lease will do, if it holds one (raft.node's option `lease`)
@@ -500,30 +503,30 @@ end
 ---@return any b
 ---@return raft.code? code "query" when fn raised
 ---@overload async fun(self: raft.Node, fn: any, callback: fun(a: any, b: any, code: raft.code?))
-function Node:read(fn, opts, callback)
-  if opts == nil and callback == nil and may_park() and not self.ended then   -- as usual
-    return self.core:read(self.timeout, nil, fn)
-  end
+function Node:read(fn, opts, callback) end   -- luacheck: ignore
+
+Node.read = core.method("read", function(self, fn, opts, callback)
   if type(fn) ~= "function" and type(self.machine.query) ~= "function" then
-    error("node:read: a function (machine, index, time) expected, got " .. type(fn) .. " (the machine has no query)", 2)
+    error("node:read: a function (machine, index, time) expected, got " .. type(fn) .. " (the machine has no query)", 3)
   end
   local timeout, how
   if opts ~= nil or callback ~= nil then
-    timeout, callback, how = call_options("node:read", opts, callback, options.READ)
+    timeout, callback, how = call_options("node:read", opts, callback, options.READ, 4)
   end
-  local waiter = (callback or not may_park()) and new_waiter(callback, "node:read") or nil
+  local waiter = (callback or not may_park()) and new_waiter(callback, "node:read", 4) or nil
   if self.ended then return answer(callback, refusal(self)) end
   if how and how.stale then return read_here(self, fn, how.stale, callback) end
   timeout = timeout or self.timeout
-  local round = how and how.lease and self.core.lease or self.core.read
-  if not waiter then return round(self.core, timeout, nil, fn) end
+  local lease = how and how.lease
+  if not waiter then return parks, timeout, lease end
+  local round = lease and self.core.lease or self.core.read
   if callback then
     return settle(waiter, callback, round(self.core, timeout, function(...) callback(read_then(self, fn, ...)) end))
   end
   local under_way, message, code = round(self.core, timeout, waiter)
   if not under_way then return nil, message, code end
   return read_then(self, fn, wait(waiter))
-end
+end)
 
 ---Waits until everything that was committed before this call is applied here.
 ---@async
@@ -831,6 +834,7 @@ function node.new(given, callback)
     rejoin = o.repair == "rejoin",
   }, self.callbacks, o.on_apply_error == "halt")
   if not self.core then return answer(callback, nil, message, code) end
+  self.core:face(self, self.timeout)
   local guard <close> = setmetatable({ node = false }, ABANDONED)
   loop.register(self)
   if callback then return end

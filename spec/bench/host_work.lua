@@ -1,9 +1,10 @@
--- A fixed work for the counting of instructions (guard.lua): a cluster of one node in memory, commands of 128 bytes
--- from 64 coroutines.  Arguments: how many commands, a new directory.
+-- Fixed works for the counting of instructions (guard.lua), with a node alone in memory.  Arguments: how many commands,
+-- a directory, what is done with them: they are proposed (which is the default); `apply`, those that such a run has left
+-- in the directory are applied, as on a follower, where nobody waits for them; `read`, so many reads.
 local raft = require "raft"
 
 local WINDOW, BYTES = 64, 128
-local count, dir = tonumber(arg[1]), arg[2]
+local count, dir, what = tonumber(arg[1]), arg[2], arg[3] or "propose"
 
 local sink = {}
 function sink:init() self.n = 0 end
@@ -13,18 +14,38 @@ function sink:apply()
   return self.n
 end
 
-raft.run(function()
-  local node <close> = assert(raft.node { id = 1, dir = dir, machine = sink, log = false, timeout = 60 })
-  assert(node:wait("ready"))
-  local left, open, command = count, WINDOW, ("x"):rep(BYTES)
+---Calls `count` times, from 64 coroutines.
+local function repeated(call)
+  local left, open = count, WINDOW
   for _ = 1, WINDOW do
     raft.go(function()
       while left > 0 do
         left = left - 1
-        assert(node:propose(command))
+        assert(call())
       end
       open = open - 1
     end)
   end
   while open > 0 do raft.sleep(0.01) end
+end
+
+local works = {}
+
+function works.propose(node)
+  local command = ("x"):rep(BYTES)
+  repeated(function() return node:propose(command) end)
+end
+
+local function look(machine) return machine.n end
+
+function works.apply(node) assert(node:read(look) == count) end
+
+function works.read(node)
+  repeated(function() return node:read(look) end)
+end
+
+raft.run(function()
+  local node <close> = assert(raft.node { id = 1, dir = dir, machine = sink, log = false, timeout = 60 })
+  assert(node:wait("ready"))
+  works[what](node)
 end)

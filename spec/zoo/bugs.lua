@@ -592,8 +592,8 @@ return {
   {
     name = "any earlier barrier is passed with a later one",
     file = "csrc/server/host.c",
-    old = [[else if (e->type != RAFT_ENTRY_EMPTY) apply_proposed(h, e);]],
-    new = [[else if (e->type != RAFT_ENTRY_EMPTY) apply_proposed(h, e);
+    old = [[else if (e->type != RAFT_ENTRY_EMPTY) return apply_proposed(h, e, ours);]],
+    new = [[else if (e->type != RAFT_ENTRY_EMPTY) return apply_proposed(h, e, ours);
     else if (call_is_open(h, h->lowest) && call_at(h, h->lowest)->type == RAFT_ENTRY_BARRIER)
         host_call_end(h, h->lowest, OK, e->index);]],
     harm = "a barrier is passed before what was acknowledged when it began: a stale read",
