@@ -228,18 +228,25 @@ static void note(struct server *s, const char *what, uint64_t sequence, raft_ind
 
 /* ---- the host's side of a server ---- */
 
-static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
-                                  struct buf *result)
+static void apply(struct server *s, const struct entry *command, uint64_t sequence, struct buf *result)
 {
-    struct server *s = ctx;
-    (void)time_us;
-    if (command->index == s->halt_at) return HOST_HALT;
     const uint8_t *end = memchr(command->payload, ' ', command->payload_size);
     size_t shown = end != NULL ? (size_t)(end - command->payload) : command->payload_size;
     note(s, "apply", sequence, command->index, (const char *)command->payload, shown);
     append(&s->state, command->payload, shown);
     append(&s->state, "\n", 1);
     if (result != NULL) append(result, command->payload, shown); /* what a client gets: its text */
+}
+
+/* All that follow at once together, as raft's own machines in Lua do. */
+static enum host_verdict on_apply(void *ctx, const struct entry *command, uint64_t time_us, uint64_t sequence,
+                                  struct buf *result)
+{
+    struct server *s = ctx;
+    for (; command != NULL; command = host_next(s->host, &time_us, &sequence)) {
+        if (command->index == s->halt_at) return HOST_HALT;
+        apply(s, command, sequence, result);
+    }
     return HOST_GO_ON;
 }
 

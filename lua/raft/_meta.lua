@@ -126,6 +126,18 @@ local node = {} -- luacheck: ignore 241
 ---@return raft.core.node?, string? message, string? code
 function core.node(options, callbacks, stop_on_error) end
 
+---What users call as node:propose(cmd, opts, callback) or node:read(fn, opts, callback): from a coroutine of raft.go
+---and without options it is done here; else by otherwise, which may return `parks`, timeout, lease: then the coroutine
+---waits.
+---@param name "propose"|"read"
+---@param otherwise function
+---@return function method, lightuserdata parks
+function core.method(name, otherwise) end
+---Users know it as this table, which holds it from now on; timeout: of calls without options.
+---@param face table
+---@param timeout number seconds
+function node:face(face, timeout) end
+
 ---Packs and proposes. Raises for what cannot be packed (naming the path below "cmd"). Like the following ones it parks
 ---the running coroutine (precondition: may_park), which gets the answer: what apply returned, or nil, message, code.
 ---With a waiter - a function, or a box - it returns true at once, and the waiter gets the answer.
@@ -140,21 +152,19 @@ function node:propose(cmd, timeout, waiter) end
 ---@param waiter function|table|nil
 ---@return any
 function node:client(session, number, cmd, timeout, waiter) end
----Everything committed before is applied here: a waiter gets an index. Without one, the answer is what fn(machine,
----index, time) returns, or machine:query(fn, index, time) if it is no function. All that come while a round to the
----leader is under way share the next one.
+---Everything committed before is applied here: the answer is an index. All that come while a round to the leader is
+---under way share the next one.
 ---@param timeout number
 ---@param waiter function|table|nil
----@param fn any
 ---@return any
-function node:read(timeout, waiter, fn) end
+function node:read(timeout, waiter) end
 ---The same; the leader's lease will do.
 ---@param timeout number
 ---@param waiter function|table|nil
----@param fn any
 ---@return any
-function node:lease(timeout, waiter, fn) end
----What such a read calls then, now: its results, or nil, message, "query".
+function node:lease(timeout, waiter) end
+---What fn(machine, index, time) returns, or machine:query(fn, index, time) if it is no function; or nil, message,
+---"query".
 ---@param fn any
 ---@return any
 function node:look(fn) end

@@ -454,6 +454,9 @@ local function read_then(self, fn, index, message, code)
 end
 
 -- ---- waiting calls ----
+-- What a coroutine calls without options is done by the core alone; the functions given to core.method do the rest, and
+-- name the user's line one level further up than others would (csrc/lua/lua_calls.h).
+--
 -- A waiter is the caller itself. It is put into `open` last, when nothing can raise any more before it waits: what
 -- comes for a call that has raised must not answer the next one. It is taken out when it has been pushed, since that
 -- may raise for lack of memory: who is still in `open` is told when the node ends.
@@ -461,21 +464,14 @@ end
 ---@class raft.call_options
 ---@field timeout? number seconds; default: the node's `timeout`
 
+---@alias raft.answer fun(a: any, b: any, code: raft.code?)
+
+local parks   -- what tells the core to let the coroutine wait
+
 ---Proposes a command: nil, booleans, integers, floats, strings and tables of these (100 deep); anything else raises,
 ---with its path. Returns what this node's own machine returned from apply, live: treat it as read-only. A third value
 ---means that raft or apply failed: see raft.outcome.
----@async
----@param cmd any
----@param opts? raft.call_options
----@param callback? fun(a: any, b: any, code: raft.code?)
----@return any a
----@return any b
----@return raft.code? code
----@overload async fun(self: raft.Node, cmd: any, callback: fun(a: any, b: any, code: raft.code?))
-function Node:propose(cmd, opts, callback) end   -- luacheck: ignore
-
----What the core leaves to us of it (csrc/lua/lua_calls.h). The user's line is one level further up.
-local parks
+---@type async fun(self: raft.Node, cmd: any, opts?: raft.call_options, callback?: raft.answer): any, any, raft.code?
 Node.propose, parks = core.method("propose", function(self, cmd, opts, callback)
   local timeout
   if opts ~= nil or callback ~= nil then
@@ -494,17 +490,8 @@ end)
 
 ---Calls fn(machine, index, time) on this node's machine when everything that was committed before this call is applied
 ---to it: a linearizable read, which writes nothing. fn must not change the machine. Returns what fn returned. With
----anything but a function: what machine:query(q, index, time) returns.
----@async
----@param fn (fun(machine: raft.Machine, index: integer, time: number): any, any)|any
----@param opts? raft.read_options
----@param callback? fun(a: any, b: any, code: raft.code?)
----@return any a
----@return any b
----@return raft.code? code "query" when fn raised
----@overload async fun(self: raft.Node, fn: any, callback: fun(a: any, b: any, code: raft.code?))
-function Node:read(fn, opts, callback) end   -- luacheck: ignore
-
+---anything but a function: what machine:query(q, index, time) returns. The code is "query" when fn raised.
+---@type async fun(self: raft.Node, fn: any, opts?: raft.read_options, callback?: raft.answer): any, any, raft.code?
 Node.read = core.method("read", function(self, fn, opts, callback)
   if type(fn) ~= "function" and type(self.machine.query) ~= "function" then
     error("node:read: a function (machine, index, time) expected, got " .. type(fn) .. " (the machine has no query)", 3)

@@ -1,10 +1,10 @@
--- Fixed works for the counting of instructions (guard.lua), with a node alone in memory.  Arguments: how many commands,
--- a directory, what is done with them: they are proposed (which is the default); `apply`, those that such a run has left
--- in the directory are applied, as on a follower, where nobody waits for them; `read`, so many reads.
+-- Fixed works for the counting of instructions (guard.lua), with a node alone in memory.  Arguments: how many calls, a
+-- directory, which work: `propose`, commands; `apply`, commands that `propose` has left in the directory, as on a
+-- follower, where nobody waits for them; `read`, reads.
 local raft = require "raft"
 
 local WINDOW, BYTES = 64, 128
-local count, dir, what = tonumber(arg[1]), arg[2], arg[3] or "propose"
+local count, dir, what = tonumber(arg[1]), arg[2], arg[3]
 
 local sink = {}
 function sink:init() self.n = 0 end

@@ -32,6 +32,7 @@ describe("what is proposed", function()
     lab.run(function()
       local node <close> = lab.node { dir = dir }
       node:propose { key = "x", value = 0 }
+      raft.sleep(0.1)   -- an engine that is awake takes what is there: now it sleeps
       local done = 0
       for i = 1, 100 do
         raft.go(function()
@@ -106,7 +107,8 @@ describe("a machine", function()
   it("gets every kind of value back as it was proposed", lab.run(function()
     local node <close> = lab.node { machine = { apply = function(_, cmd) return { cmd } end } }
     for _, value in ipairs { true, false, 0, -1, math.maxinteger, math.mininteger, 1.0, 0.1, -0.0, math.huge,
-      "", "a\0b", ("x"):rep(70000), {}, { 1, 2, { 3 } }, { a = { b = { c = true } }, [7] = "seven", [1.5] = 2 } } do
+      "", "a\0b", ("x"):rep(31), ("x"):rep(32), ("x"):rep(255), ("x"):rep(256), ("x"):rep(65535), ("x"):rep(65536),
+      {}, { 1, 2, { 3 } }, { a = { b = { c = true } }, [7] = "seven", [1.5] = 2 } } do
       local got = node:propose(value)[1]
       assert.same(value, got)
       assert.equal(math.type(value), math.type(got))
@@ -120,6 +122,22 @@ describe("a machine", function()
     local value = node:propose(cmd)
     assert.same({ 1 }, value)
     assert.not_equal(cmd.value, value)
+  end))
+
+  -- The string that a coroutine holds while it waits is taken for its command, if it is the same.
+  it("gets what was proposed, whatever a debugger does to the coroutine that waits", lab.run(function()
+    local node <close> = lab.node()
+    for _, other in ipairs { ("y"):rep(100), ("x"):rep(99), 5, false } do
+      local co, answer, replaced
+      raft.go(function()
+        co = coroutine.running()
+        answer = node:propose(("x"):rep(100))
+      end)
+      raft.go(function() replaced = debug.setlocal(co, 0, 2, other) end)   -- in the same turn: it is not applied yet
+      while not answer do raft.sleep(0.001) end
+      assert.truthy(replaced)
+      assert.equal(("x"):rep(100), answer)
+    end
   end))
 
   it("is told ascending indexes and a time that never falls", lab.run(function()
@@ -202,6 +220,47 @@ describe("an apply that raises", function()
     raft.sleep(0)
     assert.truthy(fault:find("not that", 1, true))
     assert.truthy(node:status().fault:find("not that", 1, true))
+  end))
+
+  -- Commands that follow one another are applied under one protected call.
+  it("in the midst of others is told to its own proposer, and the others get their own results", lab.run(function()
+    local node <close> = lab.node { machine = lab.machine { raise = replies.raise } }
+    local answers, events, errors, left = {}, {}, 0, 300
+    node:on("applied", function(data) events[#events + 1] = data.cmd end)
+    node:on("apply_error", function() errors = errors + 1 end)
+    local bad = { [1] = true, [100] = true, [101] = true, [299] = true, [300] = true }
+    for i = 1, 300 do
+      node:propose(bad[i] and "raise" or { key = i, value = i }, function(value, message, code)
+        answers[i] = { value, code and message:find("not that", 1, true) ~= nil, code }
+        left = left - 1
+      end)
+    end
+    while left > 0 do raft.sleep(0.001) end
+    raft.sleep(0)
+    for i = 1, 300 do assert.same(bad[i] and { nil, true, "apply" } or { i }, answers[i]) end
+    assert.equal(5, errors)
+    assert.equal(295, #events)
+    assert.equal(300, node:read(function(m) return m.count end))
+    local index, now = node:read(function(m, index) return m.index, index end)
+    assert.equal(index, now)
+  end))
+
+  it("in the midst of others halts the node right there with on_apply_error = \"halt\"", lab.run(function()
+    local options = { machine = lab.machine(replies), dir = lab.dir() }
+    local node = lab.node { machine = options.machine, dir = options.dir, on_apply_error = "halt" }
+    local before, answers, left = assert(node:barrier()), {}, 200
+    for i = 1, 200 do
+      node:propose(i == 120 and "raise" or i, function(value, _, code)
+        answers[i], left = code or value, left - 1
+      end)
+    end
+    while left > 0 do raft.sleep(0.001) end
+    for i = 1, 119 do assert.equal(i, answers[i]) end
+    for i = 120, 200 do assert.not_equal("yes", raft.outcome(answers[i])) end
+    assert.equal(before + 119, node:status().applied)
+    node:close()
+    local again <close> = lab.node(options)   -- which goes on after an error
+    assert.is_true(again:read(function(m) return m.count end) >= 120)
   end))
 
   for _, cmd in ipairs { "overflow", "memory" } do

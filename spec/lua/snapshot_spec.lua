@@ -94,6 +94,16 @@ describe("a snapshot", function()
     node:close()
   end))
 
+  it("is taken right between two of many commands that are applied together", lab.run(function()
+    local node = alone { snapshot = { entries = 100, bytes = 0, keep = 0 } }
+    local index, left = nil, 250
+    node:on("snapshot", function(data) index = index or data.index end)
+    for i = 1, 250 do node:propose({ key = i, value = i }, function() left = left - 1 end) end
+    while left > 0 or not index do raft.sleep(0.001) end
+    assert.equal(100, index)
+    node:close()
+  end))
+
   it("is taken by itself, and lets the log end", lab.run(function()
     local node = alone { snapshot = { entries = 200, keep = 10 } }
     local taken = {}
