@@ -30,6 +30,8 @@ build = {
         "csrc/base/mailbox.c",
         "csrc/base/mem.c",
         "csrc/base/ring.c",
+        "csrc/base/slab.c",
+        "csrc/core/cache.c",
         "csrc/core/changes.c",
         "csrc/core/elections.c",
         "csrc/core/leases.c",

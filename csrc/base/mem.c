@@ -4,7 +4,7 @@
 
 static _Thread_local uint64_t fail_at, asked;
 
-static bool fails(void)
+bool mem_fails(void)
 {
     asked++;
     return fail_at != 0 && asked == fail_at;
@@ -12,23 +12,23 @@ static bool fails(void)
 
 void *mem_alloc(size_t size)
 {
-    return fails() ? NULL : malloc(size > 0 ? size : 1);
+    return mem_fails() ? NULL : malloc(size > 0 ? size : 1);
 }
 
 void *mem_zero(size_t count, size_t size)
 {
-    return fails() ? NULL : calloc(count > 0 ? count : 1, size);
+    return mem_fails() ? NULL : calloc(count > 0 ? count : 1, size);
 }
 
 void *mem_resize(void *old, size_t size)
 {
-    return fails() ? NULL : realloc(old, size > 0 ? size : 1);
+    return mem_fails() ? NULL : realloc(old, size > 0 ? size : 1);
 }
 
 void *mem_aligned(size_t alignment, size_t size)
 {
     ASSERT(size % alignment == 0);
-    return fails() ? NULL : aligned_alloc(alignment, size);
+    return mem_fails() ? NULL : aligned_alloc(alignment, size);
 }
 
 char *mem_strdup(const char *text)

@@ -21,6 +21,8 @@ bool mem_grow(void **items, size_t *capacity, size_t need, size_t size);
 void mem_fail_at(uint64_t n);
 /* Allocations asked for since the last mem_fail_at. */
 uint64_t mem_asked(void);
+/* Counts one more: is it the one that fails? For whoever gets memory in another way (base/slab.h). */
+bool mem_fails(void);
 
 #pragma GCC visibility pop
 

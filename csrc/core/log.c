@@ -2,8 +2,6 @@
 
 #include "base/mem.h"
 
-#define RING_MIN 64u
-
 /* Drops what lies before first from the runs. */
 static void drop_runs(struct raft_log *log)
 {
@@ -26,7 +24,7 @@ static void init_start(struct raft_log *log, const struct raft_initial *initial)
 
 int log_init(struct raft_log *log, const struct raft_initial *initial)
 {
-    *log = (struct raft_log){0};
+    *log = (struct raft_log){.window = 1};
     size_t n_runs = initial->n_runs, n_confs = initial->n_confs;
     if (!mem_grow((void **)&log->runs, &log->runs_capacity, n_runs + 1, sizeof *log->runs)) return ERR_NOMEM;
     if (!mem_grow((void **)&log->confs, &log->confs_capacity, n_confs + 1, sizeof *log->confs)) return ERR_NOMEM;
@@ -45,15 +43,10 @@ int log_init(struct raft_log *log, const struct raft_initial *initial)
 
 void log_free(struct raft_log *log)
 {
-    for (raft_index i = log->window; i <= log->last && log->ring != NULL; i++) block_unref(log_entry(log, i)->block);
-    mem_free(log->ring);
+    for (raft_index i = log->window; i <= log->last; i++) block_unref(log_entry(log, i)->block);
+    cache_free(&log->cache);
     mem_free(log->runs);
     mem_free(log->confs);
-}
-
-static size_t ring_at(const struct raft_log *log, raft_index index)
-{
-    return (size_t)index & (log->ring_capacity - 1);
 }
 
 int log_reserve(struct raft_log *log, size_t n, size_t n_confs)
@@ -61,22 +54,11 @@ int log_reserve(struct raft_log *log, size_t n, size_t n_confs)
     size_t confs = log->n_confs + n_confs;
     if (!mem_grow((void **)&log->confs, &log->confs_capacity, confs, sizeof *log->confs)) return ERR_NOMEM;
     if (!mem_grow((void **)&log->runs, &log->runs_capacity, log->n_runs + n, sizeof *log->runs)) return ERR_NOMEM;
-    size_t used = (size_t)(log->last + 1 - log->window);
-    if (used + n <= log->ring_capacity) return OK;
-    size_t capacity = MAX(log->ring_capacity, RING_MIN);
-    while (capacity < used + n) capacity *= 2;
-    struct raft_entry *ring = mem_zero(capacity, sizeof *ring);
-    if (ring == NULL) return ERR_NOMEM;
-    for (raft_index i = log->window; i <= log->last; i++) ring[(size_t)i & (capacity - 1)] = *log_entry(log, i);
-    mem_free(log->ring);
-    log->ring = ring;
-    log->ring_capacity = capacity;
-    return OK;
+    return cache_reserve(&log->cache, n);
 }
 
 void log_append(struct raft_log *log, const struct raft_entry *entry)
 {
-    ASSERT(log->last + 1 - log->window < log->ring_capacity);
     ASSERT(entry->term >= log_last_term(log) && entry->term > 0);
     if (log->n_runs == 0 || entry->term != log_last_term(log)) {
         ASSERT(log->n_runs < log->runs_capacity);
@@ -88,9 +70,8 @@ void log_append(struct raft_log *log, const struct raft_entry *entry)
         log->confs[log->n_confs++] = (struct raft_conf_at){.index = log->last, .conf = *entry->conf};
         log->conf_changes++;
     }
-    struct raft_entry *kept = &log->ring[ring_at(log, log->last)];
-    *kept = *entry;
-    kept->conf = NULL;
+    *cache_push(&log->cache, log->last) =
+        (struct raft_cached){.block = entry->block, .size = entry->size, .type = entry->type};
     log->window_bytes += entry->size;
     if (entry->block != NULL) block_ref(entry->block);
 }
@@ -99,12 +80,13 @@ void log_truncate(struct raft_log *log, raft_index from)
 {
     ASSERT(from > log->commit && from <= log->last);
     for (raft_index i = MAX(from, log->window); i <= log->last; i++) {
-        struct raft_entry *entry = log_entry(log, i);
+        struct raft_cached *entry = log_entry(log, i);
         log->window_bytes -= entry->size;
         block_unref(entry->block);
     }
     log->last = from - 1;
     log->window = MIN(log->window, from);
+    cache_trim(&log->cache, log->window, log->last);
     log->stable = MIN(log->stable, from - 1);
     while (log->n_runs > 0 && log->runs[log->n_runs - 1].start >= from) log->n_runs--;
     for (; log->confs[log->n_confs - 1].index >= from; log->n_confs--) log->conf_changes++;
@@ -116,10 +98,11 @@ void log_truncate(struct raft_log *log, raft_index from)
 
 static void drop_oldest(struct raft_log *log)
 {
-    struct raft_entry *entry = log_entry(log, log->window);
+    struct raft_cached *entry = log_entry(log, log->window);
     log->window_bytes -= entry->size;
     block_unref(entry->block);
     log->window++;
+    if (log->window % CACHE_PAGE == 0 || log->window > log->last) cache_trim(&log->cache, log->window, log->last);
 }
 
 void log_compact(struct raft_log *log, raft_index index)
@@ -149,10 +132,15 @@ void log_restore(struct raft_log *log, raft_index index, raft_term term, const s
     log->truncated = 0;
 }
 
+static uint64_t memory_of_window(const struct raft_log *log)
+{
+    return log->window_bytes + (log->last + 1 - log->window) * CACHE_ENTRY_COST;
+}
+
 void log_evict(struct raft_log *log, uint64_t bytes)
 {
     raft_index safe = MIN(log->stable, log->commit);
-    while (log->window_bytes > bytes && log->window <= safe) drop_oldest(log);
+    while (log->window <= safe && memory_of_window(log) > bytes) drop_oldest(log);
 }
 
 /* The run that holds the largest index whose start is <= index: the last such run; NULL for index before all. */
@@ -185,12 +173,6 @@ bool log_matches(const struct raft_log *log, raft_index index, raft_term term)
 {
     if (index + 1 < log->first) return true;
     return index <= log->last && log_term(log, index) == term;
-}
-
-struct raft_entry *log_entry(const struct raft_log *log, raft_index index)
-{
-    ASSERT(index <= log->last);
-    return index < log->window ? NULL : &log->ring[ring_at(log, index)];
 }
 
 raft_index log_find_term(const struct raft_log *log, raft_index index, raft_term term)

@@ -11,6 +11,7 @@
 #ifndef RAFT_CORE_LOG_H
 #define RAFT_CORE_LOG_H
 
+#include "core/cache.h"
 #include "core/raft.h"
 
 #pragma GCC visibility push(hidden)
@@ -25,10 +26,9 @@ struct raft_log {
     raft_term before;           /* term of entry first - 1 */
     raft_index last, stable, handed, commit, applied;
     raft_index truncated; /* stored entries from here on are void and the store was not told yet; 0 = none */
-    struct raft_entry *ring; /* entry i stands at ring[i & (capacity - 1)] */
-    size_t ring_capacity;    /* a power of two, or 0 */
+    struct raft_cache cache; /* window .. last */
     raft_index window;
-    uint64_t window_bytes;
+    uint64_t window_bytes;   /* entries' sizes */
 };
 
 /* Takes over last, runs and configurations of initial: all durable, all handed out, none in the window. ERR_NOMEM. */
@@ -47,7 +47,7 @@ void log_compact(struct raft_log *log, raft_index index);
 /* Forgets all: from now on the log is empty behind a snapshot of (index, term), which is committed. Nothing of it is
  * handed out or durable. Precondition: index > commit. */
 void log_restore(struct raft_log *log, raft_index index, raft_term term, const struct raft_conf *conf);
-/* Drops the oldest entries from the window while it holds more than bytes. */
+/* Drops the oldest entries from the window while it takes up more memory than that. */
 void log_evict(struct raft_log *log, uint64_t bytes);
 
 raft_term log_term(const struct raft_log *log, raft_index index); /* Precondition: first - 1 <= index <= last */
@@ -56,7 +56,11 @@ raft_term log_last_term(const struct raft_log *log);
  * yes, it was committed. */
 bool log_matches(const struct raft_log *log, raft_index index, raft_term term);
 /* The entry in the window; NULL when older. Precondition: index <= last. */
-struct raft_entry *log_entry(const struct raft_log *log, raft_index index);
+static inline struct raft_cached *log_entry(const struct raft_log *log, raft_index index)
+{
+    ASSERT(index <= log->last);
+    return index < log->window ? NULL : cache_at(&log->cache, index);
+}
 /* The largest index <= index where this log may still agree with one whose term there is `term`: its own term is not
  * above it (fast back-tracking, dissertation 3.5, end). Below first when only compacted entries may. */
 raft_index log_find_term(const struct raft_log *log, raft_index index, raft_term term);

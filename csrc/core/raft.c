@@ -589,14 +589,14 @@ int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out)
 
 /* ---- looking in ---- */
 
-const struct raft_entry *raft_entry_at(const struct raft *r, raft_index index)
+const struct raft_cached *raft_entry_at(const struct raft *r, raft_index index)
 {
     return index == 0 || index > r->log.last ? NULL : log_entry(&r->log, index);
 }
 
 void raft_attach(struct raft *r, raft_index index, struct block *block)
 {
-    struct raft_entry *entry = log_entry(&r->log, index);
+    struct raft_cached *entry = log_entry(&r->log, index);
     ASSERT(entry != NULL && entry->block == NULL);
     ASSERT(entry->type == RAFT_ENTRY_EMPTY || entry->type == RAFT_ENTRY_CONFIG);
     entry->block = block_ref(block);

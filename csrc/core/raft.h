@@ -39,8 +39,8 @@ struct raft_config {
                                       least one entry) */
     uint32_t window_bytes;         /* most bytes of entries on the way to one follower */
     uint32_t uncommitted_bytes;    /* most bytes of entries of this leader's term that are not committed yet */
-    uint32_t cache_bytes;          /* most bytes of entries kept in memory, but for those not durable or not
-                                      committed yet */
+    uint32_t cache_bytes;          /* most memory for entries, each counted with CACHE_ENTRY_COST more than its size
+                                      (core/cache.h); but those not durable or not committed yet always stay */
     bool lease;                    /* leases for reads (dissertation 6.4.1); the same on all members: a member with
                                       leases withholds its vote for T after a start, since it may have promised it */
     uint64_t clock_drift_us;       /* see 7 above; < T */
@@ -272,7 +272,7 @@ int raft_ready(struct raft *r, uint64_t now, struct raft_ready *out);
 /* ---- looking in ---- */
 
 /* The entry in the window, borrowed until the next input; NULL when it is older than the window (or beyond last). */
-const struct raft_entry *raft_entry_at(const struct raft *r, raft_index index);
+const struct raft_cached *raft_entry_at(const struct raft *r, raft_index index);
 /* Gives an entry that the core itself appended (the empty one of an election, a configuration) its encoded block: the
  * core cannot encode. Takes a reference. Precondition: raft_entry_at(index)->block is NULL. To be done when
  * the batch that holds it is handed out, before that is stored and before its messages are sent. */

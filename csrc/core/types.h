@@ -14,14 +14,21 @@ typedef uint64_t raft_index; /* position in the log, from 1; 0 = before the firs
 
 #define RAFT_MEMBERS_MAX 15 /* voters and learners of one cluster together: more makes every write slower, not safer */
 
-/* An entry as the core sees it: what it means is the server's business, but for its size. */
+/* An entry as it is given to the core: what it means is the server's business, but for its size. */
 struct raft_entry {
     raft_term term;
     struct block *block; /* encoded header and payload (wire/entry.h); NULL only in specs of the core alone */
     uint32_t size;       /* bytes, as windows and quotas count them */
     uint8_t type;        /* enum raft_entry_type */
-    const struct raft_conf *conf; /* CONFIG that is given to the core: what it says, copied by the core. Entries that
-                                     the core shows have NULL: raft_conf_at tells */
+    const struct raft_conf *conf; /* of a CONFIG: what it says, copied by the core */
+};
+
+/* An entry in memory, as the core shows it. There may be millions: its term and what a CONFIG says are kept elsewhere
+ * (raft_term_at, raft_conf_at). */
+struct raft_cached {
+    struct block *block; /* NULL until raft_attach, of one that the core itself appended */
+    uint32_t size;
+    uint8_t type;
 };
 
 enum raft_entry_type {

@@ -221,9 +221,11 @@ static void push_conf(lua_State *L, const struct raft_conf *conf)
 
 static void push_entry(lua_State *L, const struct raft *r, raft_index index)
 {
-    const struct raft_entry *entry = raft_entry_at(r, index);
+    const struct raft_cached *entry = raft_entry_at(r, index);
+    raft_term term = 0;
+    raft_term_at(r, index, &term);
     lua_createtable(L, 0, 4);
-    set_integer(L, "term", entry->term);
+    set_integer(L, "term", term);
     set_integer(L, "size", entry->size);
     set_string(L, "type", entry_names[entry->type]);
     if (entry->type != RAFT_ENTRY_CONFIG) return;

@@ -52,7 +52,7 @@ static bool lend_cached(struct engine *e)
     struct apply_batch *batch = batch_new(feed->next, most);
     if (batch == NULL) return false;
     while (batch->n < most && bytes < CHANNEL_BATCH_BYTES) {
-        const struct raft_entry *entry = raft_entry_at(e->raft, feed->next + batch->n);
+        const struct raft_cached *entry = raft_entry_at(e->raft, feed->next + batch->n);
         bytes += entry->size;
         batch->entries[batch->n++] = block_ref(entry->block);
     }

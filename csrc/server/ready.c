@@ -9,11 +9,13 @@
 /* The core itself appends the empty entry of a new leader, and configurations; only the server can encode them. */
 static int attach(struct engine *e, raft_index index)
 {
-    const struct raft_entry *entry = raft_entry_at(e->raft, index);
+    const struct raft_cached *entry = raft_entry_at(e->raft, index);
+    raft_term term = 0;
     if (entry->block != NULL) return OK;
+    raft_term_at(e->raft, index, &term);
     struct block *block = entry->type == RAFT_ENTRY_CONFIG ? changes_encode(e, index) : entry_new(RAFT_ENTRY_EMPTY, NULL, 0);
     if (block == NULL) return ERR_NOMEM;
-    entry_stamp(block, index, entry->term, io_wall(e->io));
+    entry_stamp(block, index, term, io_wall(e->io));
     raft_attach(e->raft, index, block);
     block_unref(block);
     return OK;

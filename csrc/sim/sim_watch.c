@@ -272,7 +272,7 @@ static void tell_hashes(struct watched *n, const struct raft *r)
     struct sim_check *check = n->watch->cluster->check;
     int id = n->member->id;
     for (; n->hashed < sim_check_last(check, id); n->hashed++) {
-        const struct raft_entry *entry = raft_entry_at(r, n->hashed + 1);
+        const struct raft_cached *entry = raft_entry_at(r, n->hashed + 1);
         if (entry == NULL) continue; /* it has left memory already */
         if (entry->block == NULL) return;
         uint64_t hash = get_u64(entry->block->bytes); /* of the header, which holds the payload's */

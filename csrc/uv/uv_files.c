@@ -217,14 +217,11 @@ int files_sync(struct io *io, struct io_file *f, struct err *e)
  * update of metadata in each durable write. */
 static int write_zeros(struct io_file *f, uint64_t size, struct err *e)
 {
-    uint8_t *zeros = mem_aligned(IO_BLOCK, FILL_BYTES);
-    if (zeros == NULL) return err_set(e, ERR_NOMEM, "out of memory to fill %.200s", f->path);
-    memset(zeros, 0, FILL_BYTES);
+    static _Alignas(IO_BLOCK) uint8_t zeros[FILL_BYTES]; /* never written: one page of the kernel's, many times */
     int code = OK;
     for (uint64_t at = 0; at < size && code == OK; at += FILL_BYTES) {
         code = write_all(f, at, zeros, (size_t)MIN(FILL_BYTES, size - at), e);
     }
-    mem_free(zeros);
     return code;
 }
 

@@ -155,9 +155,8 @@ static int take_conf(const struct entry *it, const struct raft_conf **out, struc
     return code;
 }
 
-/* Entry number i of the message: read, checked against its place, copied into a block of the group. */
-static int take_entry(struct raft_message *m, uint32_t i, struct reader *r, struct block_group *group,
-                      struct raft_entry *out, struct err *e)
+/* Entry number i of the message: read, checked against its place, copied into a block. */
+static int take_entry(struct raft_message *m, uint32_t i, struct reader *r, struct raft_entry *out, struct err *e)
 {
     struct entry it;
     uint32_t used;
@@ -173,7 +172,11 @@ static int take_entry(struct raft_message *m, uint32_t i, struct reader *r, stru
     const struct raft_conf *conf = NULL;
     if (it.type == RAFT_ENTRY_CONFIG) code = take_conf(&it, &conf, e);
     if (code != OK) return code;
-    struct block *b = block_group_add(group, used);
+    struct block *b = block_new(used);
+    if (b == NULL) {
+        mem_free((void *)conf);
+        return err_set(e, ERR_NOMEM, "no memory for a received entry");
+    }
     memcpy(b->bytes, reader_take(r, used), used);
     *out = (struct raft_entry){.term = it.term, .block = b, .size = used, .type = it.type, .conf = conf};
     return OK;
@@ -191,18 +194,13 @@ int message_read(const struct frame *f, struct raft_message *out, struct err *e)
     if (code != OK || n == 0) return code;
 
     struct raft_entry *entries = mem_zero(n, sizeof *entries);
-    struct block_group *group = entries == NULL ? NULL : block_group_new(n, f->entries_size);
-    if (group == NULL) {
-        mem_free(entries);
-        return err_set(e, ERR_NOMEM, "no memory for %" PRIu32 " received entries", n);
-    }
+    if (entries == NULL) return err_set(e, ERR_NOMEM, "no memory for %" PRIu32 " received entries", n);
     struct reader r = {.data = f->entries, .size = f->entries_size};
     out->entries = entries;
     while (code == OK && out->n_entries < n) {
-        code = take_entry(out, out->n_entries, &r, group, &entries[out->n_entries], e);
+        code = take_entry(out, out->n_entries, &r, &entries[out->n_entries], e);
         if (code == OK) out->n_entries++;
     }
-    block_group_done(group);
     if (code == OK && r.at != r.size) code = err_set(e, ERR_CORRUPT, "bytes follow the last entry");
     if (code != OK) message_free(out);
     return code;
@@ -240,9 +238,8 @@ bool forward_write(struct buf *out, uint32_t group, struct block *const *entries
     return write_blocks(out, FRAME_FORWARD, group, meta, sizeof meta, entries, n);
 }
 
-/* One proposal, checked and copied into a block of the group. */
-static int take_proposal(struct reader *r, uint64_t *hash, struct block_group *group, struct block **out,
-                         struct err *e)
+/* One proposal, checked and copied into a block. */
+static int take_proposal(struct reader *r, uint64_t *hash, struct block **out, struct err *e)
 {
     struct entry it;
     uint32_t used;
@@ -250,7 +247,8 @@ static int take_proposal(struct reader *r, uint64_t *hash, struct block_group *g
     if (code != OK) return code;
     if (it.type == RAFT_ENTRY_EMPTY || it.type == RAFT_ENTRY_CONFIG || it.session == 0)
         return err_set(e, ERR_CORRUPT, "forwarded proposal has no session, or is none");
-    struct block *b = block_group_add(group, used);
+    struct block *b = block_new(used);
+    if (b == NULL) return err_set(e, ERR_NOMEM, "no memory for a forwarded proposal");
     memcpy(b->bytes, reader_take(r, used), used);
     *hash = chain_header(*hash, b->bytes);
     *out = b;
@@ -266,19 +264,14 @@ int forward_read(const struct frame *f, struct block ***entries, size_t *n, stru
     if (code != OK) return code;
     if (count == 0) return err_set(e, ERR_CORRUPT, "forward without a proposal");
     struct block **blocks = mem_alloc(count * sizeof(struct block *));
-    struct block_group *group = blocks == NULL ? NULL : block_group_new(count, f->entries_size);
-    if (group == NULL) {
-        mem_free(blocks);
-        return err_set(e, ERR_NOMEM, "no memory for %" PRIu32 " forwarded proposals", count);
-    }
+    if (blocks == NULL) return err_set(e, ERR_NOMEM, "no memory for %" PRIu32 " forwarded proposals", count);
 
     struct reader r = {.data = f->entries, .size = f->entries_size};
     uint64_t hash = 0;
     while (code == OK && taken < count) {
-        code = take_proposal(&r, &hash, group, &blocks[taken], e);
+        code = take_proposal(&r, &hash, &blocks[taken], e);
         if (code == OK) taken++;
     }
-    block_group_done(group);
     if (code == OK && r.at != r.size) code = err_set(e, ERR_CORRUPT, "bytes follow the last proposal");
     if (code == OK && hash != get_u64(f->meta + 4))
         code = err_set(e, ERR_CORRUPT, "headers of forwarded proposals do not match their hash");

@@ -8,6 +8,7 @@ local uv = require "luv"
 
 local MIB = 1 << 20
 local ENTRY_HEADER = 80            -- bytes, of csrc/wire/entry.h
+local ENTRY_COST = 32              -- bytes, of csrc/core/cache.h: what cache_bytes counts for an entry beyond its own
 local NEVER = { bytes = 1 << 40, entries = 1 << 30, keep = 1 }   -- no snapshots but those asked for
 local bulk = {}
 
@@ -173,9 +174,10 @@ function bulk.memory(options)
   local steps = grow_log(options, cache, { 0, 100000, 1000000, 3000000, 10000000 }, payload)
   local small = grow_log(options, cache // 4, { 1000000 }, payload)[1]
   local entry_bytes = ENTRY_HEADER + #raft.pack(("x"):rep(payload))
-  local entries = (cache - cache // 4) / entry_bytes
+  local entries = (cache - cache // 4) / (entry_bytes + ENTRY_COST)
   figures.steps, figures.entry_bytes = steps, entry_bytes
   figures.overhead = (steps[3].follower - small.follower) / entries - entry_bytes
+  figures.grown = steps[#steps].follower - steps[1].follower
   print(("\nmemory (not backed by files) with commands of %d bytes, cache_bytes = 64 MiB"):format(payload))
   local rows = {}
   for n, s in ipairs(steps) do
@@ -183,6 +185,7 @@ function bulk.memory(options)
       ("%.1f MiB"):format(s.follower / MIB) }
   end
   report.table({ "entries", "log", "leader", "follower" }, rows)
+  print(("the follower has grown by %.1f MiB: %.2f of cache_bytes"):format(figures.grown / MIB, figures.grown / cache))
   print(("with cache_bytes = 16 MiB the follower has %.1f MiB at %d: so a cached entry of %d bytes takes %.0f more")
     :format(small.follower / MIB, small.entries, entry_bytes, figures.overhead))
   return figures

@@ -29,15 +29,15 @@ static void check(int rv, const char *what)
     exit(1);
 }
 
-/* A message with its entries, which the receiving core takes references of. */
+/* A message with its entries, which the receiving core takes references of. All are of the one leader's term. */
 static void deliver(struct raft *from, const struct raft_message *m)
 {
     static struct raft_entry entries[BATCH_MAX * 4];
     struct raft_message copy = *m;
     for (uint32_t i = 0; i < m->n_entries; i++) {
-        const struct raft_entry *e = raft_entry_at(from, m->index + 1 + i);
+        const struct raft_cached *e = raft_entry_at(from, m->index + 1 + i);
         if (e == NULL || i == sizeof entries / sizeof *entries) check(ERR_CORRUPT, "an entry that is not in the window");
-        entries[i] = *e;
+        entries[i] = (struct raft_entry){.term = m->term, .block = e->block, .size = e->size, .type = e->type};
     }
     copy.entries = entries;
     check(raft_step(nodes[m->to - 1], &copy, now_us), "raft_step");

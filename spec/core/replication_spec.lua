@@ -595,8 +595,8 @@ describe("the quota of uncommitted bytes", function()
 end)
 
 describe("the window of entries in memory", function()
-  it("keeps cache_bytes, and whatever is not durable or not committed", function()
-    local n = settled { cache_bytes = 100 }
+  it("takes up cache_bytes, each entry with 32 bytes more, and what is not durable or not committed", function()
+    local n = settled { cache_bytes = 154 }
     n.core:propose { 60, 60, 60 }
     n:flush()
     assert.equal(180, n:status().window_bytes)
@@ -607,6 +607,25 @@ describe("the window of entries in memory", function()
     assert.same({ 4, 90 }, { n:status().window, n:status().window_bytes })
     assert.is_nil(n.core:entry(3))
     assert.equal(1, n.core:term(3))
+    n.core:propose { 1 }                         -- 187 bytes; of what remains without entry 4 none is committed
+    n:flush()
+    assert.same({ 5, 31 }, { n:status().window, n:status().window_bytes })
+  end)
+
+  it("has places for what takes the place of entries older than all of it, wherever pages begin and end", function()
+    local terms = {}
+    for i = 1, 1000 do terms[i] = 1 end
+    for _, from in ipairs { 2, 255, 256, 257, 513, 767, 768, 769, 1000 } do
+      for _, count in ipairs { 1, 255, 256, 257, 600 } do
+        local n, new = follower { log = terms, term = 1 }, {}
+        for i = 1, count do new[i] = 5 end
+        assert(append(n, from - 1, 1, new))
+        n:flush()
+        assert.same({ from, from + count - 1 }, { n:status().window, n:status().last })
+        for i = from, from + count - 1 do assert.equal(5, n.core:entry(i).term) end
+        assert.is_nil(n.core:entry(from - 1))
+      end
+    end
   end)
 
   it("leaves older entries to be named by range, and they replicate all the same", function()

@@ -1,0 +1,156 @@
+#include "base/slab.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+#include "base/mem.h"
+
+#define IDLE_WARM 32u            /* slabs that are kept whole for whoever needs one next: 2 MiB */
+#define OPEN (UINT32_C(1) << 30) /* above any number of pieces */
+
+#ifdef __SANITIZE_ADDRESS__
+#define PIECE_MAX ((size_t)0)
+#else
+#define PIECE_MAX SLAB_PIECE_MAX
+#endif
+
+struct slab {
+    /* OPEN - freed while a thread cuts pieces from it, so that it need not count each; then those that are in use. */
+    _Atomic uint32_t users;
+    struct slab *next; /* idle */
+    _Alignas(SLAB_ALIGNMENT) uint8_t room[];
+};
+
+/* ---- slabs: from the kernel, or idle ---- */
+
+/* Nobody waits for the flag: who finds it set asks the kernel. A child may be forked while another thread has it. */
+static struct {
+    atomic_flag busy;
+    struct slab *first;
+    _Atomic unsigned n;
+} idle = {.busy = ATOMIC_FLAG_INIT};
+
+static void *map(size_t size)
+{
+    void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return pages == MAP_FAILED ? NULL : pages;
+}
+
+/* One that starts at a multiple of its size. Where one does the next one mostly does, too. */
+static struct slab *slab_map(void)
+{
+    uint8_t *pages = map(SLAB_BYTES);
+    if (pages != NULL && (uintptr_t)pages % SLAB_BYTES != 0) {
+        munmap(pages, SLAB_BYTES);
+        pages = map(2 * SLAB_BYTES);
+        size_t before = pages == NULL ? 0 : SLAB_BYTES - (uintptr_t)pages % SLAB_BYTES;
+        if (pages != NULL) munmap(pages + before + SLAB_BYTES, SLAB_BYTES - before);
+        if (pages != NULL && before > 0) munmap(pages, before);
+        if (pages != NULL) pages += before;
+    }
+    if (pages != NULL) madvise(pages, SLAB_BYTES, MADV_WIPEONFORK); /* an older kernel copies it */
+    return (struct slab *)pages;
+}
+
+static struct slab *slab_take(void)
+{
+    struct slab *s = NULL;
+    if (!atomic_flag_test_and_set_explicit(&idle.busy, memory_order_acquire)) {
+        s = idle.first;
+        if (s != NULL) {
+            idle.first = s->next;
+            idle.n--;
+        }
+        atomic_flag_clear_explicit(&idle.busy, memory_order_release);
+    }
+    return s != NULL ? s : slab_map();
+}
+
+/* The cache of a log that is compacted now and then falls and rises again: so what is idle is kept, but beyond a few
+ * slabs the kernel may take it as soon as it needs memory. */
+static void slab_give(struct slab *s)
+{
+    bool kept = idle.n < IDLE_WARM || madvise(s, SLAB_BYTES, MADV_FREE) == 0;
+    if (kept && !atomic_flag_test_and_set_explicit(&idle.busy, memory_order_acquire)) {
+        s->next = idle.first;
+        idle.first = s;
+        idle.n++;
+        atomic_flag_clear_explicit(&idle.busy, memory_order_release);
+    } else {
+        munmap(s, SLAB_BYTES);
+    }
+}
+
+/* ---- pieces ---- */
+
+/* The slab that this thread cuts pieces from; NULL: none. */
+static _Thread_local struct {
+    struct slab *slab;
+    size_t used; /* of its bytes */
+    uint32_t n;  /* pieces */
+} own;
+
+/* No more are cut from it. true: it has none in use either, and is the caller's. */
+static bool slab_seal(struct slab *s, uint32_t n)
+{
+    return atomic_fetch_sub_explicit(&s->users, OPEN - n, memory_order_acq_rel) == OPEN - n;
+}
+
+static void on_thread_end(void *slab)
+{
+    if (slab_seal(slab, own.n)) slab_give(slab);
+    own.slab = NULL;
+}
+
+static pthread_key_t end_key;
+static int end_key_failed;
+static void make_key(void) { end_key_failed = pthread_key_create(&end_key, on_thread_end); }
+
+/* The thread gives this slab back when it ends; NULL: none. */
+static bool slab_own(struct slab *s)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_key);
+    return end_key_failed == 0 && pthread_setspecific(end_key, s) == 0;
+}
+
+/* A slab of its own for this thread, with room: that one again, when nothing of it is in use by now. */
+static bool slab_open(void)
+{
+    struct slab *s = own.slab;
+    if (s == NULL || !slab_seal(s, own.n)) s = slab_take();
+    if (!slab_own(s)) {
+        if (s != NULL) slab_give(s);
+        s = NULL;
+    }
+    own.slab = s;
+    if (s == NULL) return false;
+    atomic_store_explicit(&s->users, OPEN, memory_order_relaxed);
+    own.used = offsetof(struct slab, room);
+    own.n = 0;
+    return true;
+}
+
+void *slab_alloc(size_t size)
+{
+    ASSERT(size > 0);
+    if (size > PIECE_MAX) return mem_alloc(size);
+    if (mem_fails()) return NULL;
+    size_t whole = (size + SLAB_ALIGNMENT - 1) / SLAB_ALIGNMENT * SLAB_ALIGNMENT;
+    if ((own.slab == NULL || whole > SLAB_BYTES - own.used) && !slab_open()) return NULL;
+    void *piece = (uint8_t *)own.slab + own.used;
+    own.used += whole;
+    own.n++;
+    return piece;
+}
+
+void slab_free(void *piece, size_t size)
+{
+    if (size > PIECE_MAX) {
+        mem_free(piece);
+        return;
+    }
+    struct slab *s = (struct slab *)((uintptr_t)piece / SLAB_BYTES * SLAB_BYTES);
+    if (atomic_fetch_sub_explicit(&s->users, 1, memory_order_acq_rel) == 1) slab_give(s);
+}

@@ -1,0 +1,25 @@
+/* Memory for what comes and goes in about the order of the log, by the million, from any thread: entries in memory and
+ * the lists of them. It costs little more than what was asked for, is given out by moving a pointer, and the kernel may
+ * have it when it is not needed.
+ *
+ * A slab is a run of pages. Each thread cuts pieces from one of its own; any thread frees them, and whoever frees a slab's
+ * last piece passes it on to whatever thread needs one next. So a piece that stays holds SLAB_BYTES: what lives long
+ * has no place here. A forked child sees zeros: nothing of a slab is copied for it, neither at the fork nor when the
+ * parent writes afterwards. Under ASan every piece is a block of malloc's, so that its mistakes are told. */
+#ifndef RAFT_BASE_SLAB_H
+#define RAFT_BASE_SLAB_H
+
+#include "base/base.h"
+
+#pragma GCC visibility push(hidden)
+
+#define SLAB_BYTES ((size_t)64 << 10)
+#define SLAB_PIECE_MAX (SLAB_BYTES / 8) /* what is larger comes from mem_alloc */
+#define SLAB_ALIGNMENT ((size_t)8)
+
+void *slab_alloc(size_t size); /* not zeroed; NULL when out of memory (mem_fail_at counts it too) */
+void slab_free(void *piece, size_t size); /* the size that was asked for. Any thread */
+
+#pragma GCC visibility pop
+
+#endif
