@@ -2,10 +2,11 @@
  * this one struct, so that two worlds can implement it: uv/ (threads, files and sockets) and sim/ (one seed, one
  * thread, faults). One conformance suite runs against both. Nothing above this header calls libuv or the kernel.
  *
- * Threads. A node's engine lives on one thread: all events arrive there, and all functions here may be called there.
- * File functions block; they are called while a node starts, and afterwards only from a job's work(), which runs on
- * the thread of its lane. io_wake() and io_notify() may be called from any thread. In sim/ all of it is one thread,
- * and lanes are actors that the seed schedules.
+ * Threads. A node's engine has a thread of its own. All events arrive there, or, while it sleeps, on a thread that has
+ * news for it (io_visit, the disk's lane); never two at once, and each sees all that the one before has done. Functions
+ * here may be called inside events. File functions block; they are called while a node starts, and afterwards only from
+ * a job's work(), which runs on the thread of its lane. io_wake(), io_visit() and io_notify() may be called from any
+ * thread. In sim/ all of it is one thread, and lanes are actors that the seed schedules.
  *
  * Units: microseconds, bytes. Paths are absolute or relative to the process; never made from a peer's bytes. */
 #ifndef RAFT_BASE_IO_H
@@ -23,10 +24,10 @@ struct io_lock;   /* a held directory lock */
 struct io_server; /* a listening address */
 
 /* Work for another thread. The caller owns the struct and embeds it in its own (CONTAINER_OF). A lane runs its jobs
- * in order of submission, one at a time; done() follows on the engine's thread, in the same order. */
+ * in order of submission, one at a time; done() follows as an event, in the same order. */
 struct io_job {
     void (*work)(struct io_job *); /* on the lane's thread: file functions only, on what the job alone holds */
-    void (*done)(struct io_job *); /* on the engine's thread; may free the job */
+    void (*done)(struct io_job *); /* an event; may free the job */
     struct io_job *next;           /* the world's, while submitted */
 };
 
@@ -52,11 +53,11 @@ enum io_close {
 };
 const char *io_close_name(enum io_close reason); /* for people: "connection refused", ... Static memory. */
 
-/* What the world tells an engine. All are called on the engine's thread, never from inside a function below. */
+/* What the world tells an engine. None is called from inside a function below but io_visit. */
 struct io_events {
     void (*turn)(void *engine);  /* after each burst of the others: what they gathered goes out in one piece */
     void (*alarm)(void *engine); /* the time set by io_alarm has come */
-    void (*woken)(void *engine); /* io_wake was called, once or more */
+    void (*woken)(void *engine); /* io_wake or io_visit was called, once or more */
     void (*accepted)(void *engine, struct io_link *link); /* up already: bytes may follow */
     void (*connected)(void *engine, struct io_link *link);
     void (*received)(void *engine, struct io_link *link, const uint8_t *data, size_t size); /* any cut of the stream */
@@ -93,6 +94,7 @@ struct io_ops {
     uint64_t (*random)(struct io *);
     void (*alarm)(struct io *, uint64_t at_us);
     void (*wake)(struct io *);
+    void (*visit)(struct io *);
     void (*notify)(struct io *);
     void (*stop)(struct io *);
     void (*submit)(struct io *, enum io_lane, struct io_job *);
@@ -147,14 +149,17 @@ static inline void io_alarm(struct io *io, uint64_t at_us) { io->ops->alarm(io, 
 
 /* ---- threads ---- */
 
-/* events.woken on the engine's thread, soon; several calls may become one. Any thread. */
+/* events.woken on the engine's own thread, soon; several calls may become one. Any thread. */
 static inline void io_wake(struct io *io) { io->ops->wake(io); }
+/* The same for work that is short, on any thread: events may come from inside this call, if no other thread is at
+ * them. */
+static inline void io_visit(struct io *io) { io->ops->visit(io); }
 /* Wakes the host (makes its descriptor readable). Any thread. */
 static inline void io_notify(struct io *io) { io->ops->notify(io); }
 /* The engine is finished: no event is delivered after this one returns. All links and servers are closed and no job
  * is submitted (precondition). */
 static inline void io_stop(struct io *io) { io->ops->stop(io); }
-/* Runs job->work on the lane, then job->done on the engine's thread. Never fails. */
+/* Runs job->work on the lane, then job->done as an event. Never fails. */
 static inline void io_submit(struct io *io, enum io_lane lane, struct io_job *job) { io->ops->submit(io, lane, job); }
 
 /* ---- files: all return OK or an ERR_ code, and set e (never NULL) with the path and the system's reason ---- */
@@ -252,7 +257,8 @@ static inline void io_child_free(struct io *io, struct io_child *child) { io->op
 
 /* ---- links: byte streams between nodes; addresses are "host:port" or "[v6]:port" ---- */
 
-/* ERR_ADDRESS: cannot be parsed, resolved or bound (in use). Accepted links come as events. */
+/* ERR_ADDRESS: cannot be parsed, resolved or bound (in use). Accepted links come as events. While the engine starts, or
+ * in an event of a link. */
 static inline int io_listen(struct io *io, const char *address, struct io_server **server, struct err *e)
 {
     return io->ops->listen(io, address, server, e);

@@ -43,17 +43,25 @@ static void wake(struct channel *c)
     if (ring_must_wake(&c->requests)) io_wake(c->io);
 }
 
+static void visit(struct channel *c)
+{
+    if (ring_must_wake(&c->requests)) io_visit(c->io);
+}
+
 bool channel_request(struct channel *c, struct ring_item item)
 {
     if (!push(c, item)) return false;
-    wake(c);
+    if (item.kind == REQUEST_ASK) visit(c);
+    else wake(c);
     return true;
 }
 
 bool channel_propose(struct channel *c, struct block *block)
 {
     if (!push(c, (struct ring_item){.kind = REQUEST_PROPOSE, .pointer = block})) return false;
-    if (++c->proposed >= CHANNEL_BURST) channel_flush(c);
+    if (++c->proposed < CHANNEL_BURST) return true;
+    c->proposed = 0;
+    wake(c);
     return true;
 }
 
@@ -61,7 +69,7 @@ void channel_flush(struct channel *c)
 {
     if (c->proposed == 0) return;
     c->proposed = 0;
-    wake(c);
+    visit(c);
 }
 
 void channel_give_back(struct channel *c, struct apply_batch *batch)

@@ -1,5 +1,6 @@
-/* What the files of the real world share. The struct belongs to the engine's thread, but for the parts said
- * to be guarded. */
+/* What the files of the real world share. The struct belongs to whoever has the turn, but for the parts said to be
+ * guarded or somebody's; libuv's part of it, to the engine's thread alone. What a visitor wants of libuv is left for
+ * that thread, which ends its next burst with it: links to connect, to go on writing to, to close; an earlier alarm. */
 #ifndef RAFT_UV_UV_INTERNAL_H
 #define RAFT_UV_UV_INTERNAL_H
 
@@ -10,6 +11,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+#include "uv/uv_turn.h"
 #include "uv/uv_world.h"
 
 #if UV_VERSION_HEX < 0x012c00
@@ -37,7 +39,7 @@ struct uv_lane {
 struct uv_world {
     struct io io;
     uv_loop_t loop;
-    int wake_fd;          /* from other threads: jobs are done, io_wake was called; see world_signal */
+    int wake_fd;          /* from other threads: there is something to see to; see world_signal */
     uv_poll_t wake;       /* of that */
     uv_timer_t timer;     /* io_alarm */
     uv_prepare_t prepare; /* ends a burst of timers, before the loop sleeps */
@@ -47,18 +49,23 @@ struct uv_world {
     int (*start)(void *arg);
     void *start_arg;
     int notify_fd;
-    uint64_t alarm_us;
+    struct uv_turn turn;
+    bool inside;  /* the engine's thread has it; its own */
+    bool visited; /* a visitor has it */
+    bool begun;   /* the engine has started: events may be delivered */
+    uint64_t alarm_us, armed_us; /* as asked for; as the timer is set. Or NEVER_US */
     bool dirty;   /* an event was delivered since the last turn */
     bool stopped; /* io_stop was called */
     _Atomic bool signalled; /* wake_fd was written to, and on_signal has not looked yet */
-    _Atomic bool wake_asked;
+    _Atomic bool wake_asked, visit_asked;
 
     struct uv_lane lanes[IO_LANES];
     pthread_mutex_t done_mutex; /* guards the two that follow */
     struct io_job *done_first, **done_last;
     size_t jobs; /* submitted and not yet done */
 
-    struct uv_link *todo_first, *todo_last; /* links to connect or to write to at the end of the burst */
+    struct uv_link *todo_first, *todo_last; /* links to connect, write to or close at the end of the burst */
+    struct io_server *closing;              /* servers to close then */
     size_t links, links_accepted, servers;  /* open ones */
     uint8_t *read_buffer;                   /* one for all links: bytes are handed on at once */
     struct buf buffers[UV_BUFFERS];         /* of frames that have left, empty */
@@ -74,6 +81,12 @@ static inline struct uv_world *world_of(struct io *io)
 
 /* Any thread: has the engine's thread look at what is done and asked for. */
 void world_signal(struct uv_world *w);
+/* Any thread, after jobs were done or io_wake was called: tells whoever has the turn, or wakes the engine's thread. */
+void world_tell(struct uv_world *w);
+/* Any other thread than the engine's: the same, or sees to it here. */
+void world_visit(struct uv_world *w);
+/* The engine's thread, at the beginning of each callback of libuv that may follow its sleep: takes the turn. */
+void world_enter(struct uv_world *w);
 /* Starts a thread that blocks every signal: handlers run on the host's threads only. An errno, or 0. */
 int world_spawn(pthread_t *thread, const char *name, void *(*main)(void *), void *arg);
 /* "no such file or directory" for an errno; static size of buffer: the caller's. Any thread. */
@@ -111,13 +124,16 @@ size_t links_queued(struct io *io, struct io_link *link);
 void links_close(struct io *io, struct io_link *link);
 /* A link for an accepted socket, which it takes over whatever happens; says accepted(). */
 void links_accept(struct uv_world *w, int fd);
-/* Starts what connects, writes what was queued: one write a link, however many frames a burst gathered. */
-void world_flush_links(struct uv_world *w);
+/* Starts what connects, writes what was queued (one write a link, however many frames a burst gathered), closes. */
+void links_flush_all(struct uv_world *w);
+/* A visitor: writes what can be written at once. */
+void links_flush_visited(struct uv_world *w);
 
 /* ---- uv_servers.c ---- */
 
 int servers_listen(struct io *io, const char *address, struct io_server **server, struct err *e);
 void servers_unlisten(struct io *io, struct io_server *server);
+void servers_close(struct uv_world *w); /* those that are not listened on any more; the engine's thread */
 
 /* ---- uv_files.c ---- */
 

@@ -38,14 +38,25 @@ void lanes_free(struct uv_world *w)
     pthread_mutex_destroy(&w->done_mutex);
 }
 
-/* The engine is woken once a burst: whoever finds the queue empty wakes it, and it takes the whole queue. */
-static void hand_over(struct uv_world *w, struct io_job *job)
+static bool has_more(struct uv_lane *lane)
 {
+    pthread_mutex_lock(&lane->mutex);
+    bool more = lane->first != NULL;
+    pthread_mutex_unlock(&lane->mutex);
+    return more;
+}
+
+/* What follows from a durable write is short, and somebody waits for it: the thread of that lane sees to it, unless it
+ * has another write to do. Else the engine is told, once a burst: by whoever finds the queue empty. */
+static void hand_over(struct uv_lane *lane, struct io_job *job)
+{
+    struct uv_world *w = lane->world;
     pthread_mutex_lock(&w->done_mutex);
     bool first = w->done_first == NULL;
     append(&w->done_last, job);
     pthread_mutex_unlock(&w->done_mutex);
-    if (first) world_signal(w);
+    if (lane == &w->lanes[IO_LANE_DISK] && !has_more(lane)) world_visit(w);
+    else if (first) world_tell(w);
 }
 
 static struct io_job *next_job(struct uv_lane *lane)
@@ -66,7 +77,7 @@ static void *lane_main(void *arg)
     struct uv_lane *lane = arg;
     for (struct io_job *job = next_job(lane); job != NULL; job = next_job(lane)) {
         job->work(job);
-        hand_over(lane->world, job);
+        hand_over(lane, job);
     }
     return NULL;
 }

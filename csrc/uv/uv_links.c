@@ -11,7 +11,7 @@ enum link_state {
     LINK_NEW,        /* to connect at the end of this burst, so that no event comes from inside io_connect */
     LINK_CONNECTING, /* resolving the name, or trying one address after the other */
     LINK_UP,
-    LINK_DOWN, /* closed; freed once libuv has let go of it */
+    LINK_DOWN, /* closed at the end of this burst; freed once libuv has let go of it */
 };
 
 struct uv_link {
@@ -27,13 +27,14 @@ struct uv_link {
     struct addrinfo *found, *next; /* what the resolver gave; the one to try after this one */
     uv_connect_t connect;
     uv_tcp_t tcp;
-    bool tcp_open; /* has not been closed completely */
+    bool tcp_open; /* libuv has it: initialised, and not closed completely */
+    uv_os_fd_t fd; /* of it, once it is up */
 
     /* writing: frames[first .. first + count - 1], of which the first `writing` are in libuv's hands */
     struct buf *frames;
     size_t first, count, capacity, writing;
     size_t sent;    /* bytes of the first frame that have left */
-    size_t waiting; /* bytes that have not left and are not in libuv's hands */
+    size_t waiting, handed; /* bytes that have not left: here, and in libuv's hands */
     uv_write_t write;
     bool todo; /* in the world's list */
     struct uv_link *todo_before, *todo_after;
@@ -73,8 +74,6 @@ static struct uv_link *link_new(struct uv_world *w)
     struct uv_link *l = mem_zero(1, sizeof *l);
     if (l == NULL) return NULL;
     l->world = w;
-    uv_tcp_init(&w->loop, &l->tcp);
-    l->tcp_open = true;
     l->tcp.data = l->resolve.data = l->connect.data = l->write.data = l;
     w->links++;
     return l;
@@ -97,16 +96,27 @@ static void on_closed(uv_handle_t *tcp)
     link_free_if_unused(l);
 }
 
+static void tcp_init(struct uv_link *l)
+{
+    uv_tcp_init(&l->world->loop, &l->tcp);
+    l->tcp_open = true;
+}
+
 static void link_shut(struct uv_link *l)
 {
     struct uv_world *w = l->world;
     ASSERT(l->state != LINK_DOWN && w->links > 0);
     l->state = LINK_DOWN;
-    todo_remove(l);
+    todo_add(l);
     w->links--;
     if (l->accepted) w->links_accepted--;
+}
+
+static void link_release(struct uv_link *l)
+{
     if (l->resolving) uv_cancel((uv_req_t *)&l->resolve);
-    if (!uv_is_closing((uv_handle_t *)&l->tcp)) uv_close((uv_handle_t *)&l->tcp, on_closed);
+    if (!l->tcp_open) link_free_if_unused(l);
+    else if (!uv_is_closing((uv_handle_t *)&l->tcp)) uv_close((uv_handle_t *)&l->tcp, on_closed);
 }
 
 static void link_down(struct uv_link *l, enum io_close reason)
@@ -137,6 +147,7 @@ static void on_read(uv_stream_t *tcp, ssize_t got, const uv_buf_t *buf)
 {
     struct uv_link *l = tcp->data;
     struct uv_world *w = l->world;
+    world_enter(w);
     if (l->state != LINK_UP || got == 0) return;
     if (got < 0) {
         link_down(l, got == UV_EOF ? IO_CLOSE_EOF : IO_CLOSE_RESET);
@@ -166,7 +177,7 @@ static void on_closed_before_next(uv_handle_t *tcp)
     }
     struct addrinfo *now = l->next;
     l->next = now->ai_next;
-    uv_tcp_init(&l->world->loop, &l->tcp);
+    tcp_init(l);
     link_try(l, now->ai_addr);
 }
 
@@ -192,19 +203,26 @@ static bool met_itself(const uv_tcp_t *tcp)
            memcmp(&here, &there, (size_t)here_size) == 0;
 }
 
+static void link_up(struct uv_link *l)
+{
+    l->state = LINK_UP;
+    uv_fileno((uv_handle_t *)&l->tcp, &l->fd);
+    uv_tcp_nodelay(&l->tcp, 1);
+    l->world->dirty = true;
+}
+
 static void on_connected(uv_connect_t *connect, int code)
 {
     struct uv_link *l = connect->data;
     struct uv_world *w = l->world;
+    world_enter(w);
     if (l->state != LINK_CONNECTING) return;
     if (code == 0 && met_itself(&l->tcp)) code = UV_ECONNREFUSED;
     if (code != 0) {
         link_try_failed(l, code);
         return;
     }
-    l->state = LINK_UP;
-    uv_tcp_nodelay(&l->tcp, 1);
-    w->dirty = true;
+    link_up(l);
     w->io.events->connected(w->io.engine, &l->link);
     link_read(l);
 }
@@ -218,6 +236,7 @@ static void link_try(struct uv_link *l, const struct sockaddr *where)
 static void on_resolved(uv_getaddrinfo_t *resolve, int code, struct addrinfo *found)
 {
     struct uv_link *l = resolve->data;
+    world_enter(l->world);
     l->resolving = false;
     l->found = found;
     if (l->state == LINK_DOWN) {
@@ -234,6 +253,7 @@ static void link_connect(struct uv_link *l)
 {
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     l->state = LINK_CONNECTING;
+    tcp_init(l);
     if (l->address.numeric) {
         link_try(l, (const struct sockaddr *)&l->address.where);
         return;
@@ -264,15 +284,14 @@ void links_accept(struct uv_world *w, int fd)
         return;
     }
     l->accepted = true;
+    tcp_init(l);
     w->links_accepted++;
     if (uv_tcp_open(&l->tcp, fd) != 0) {
         close(fd);
         link_shut(l);
         return;
     }
-    l->state = LINK_UP;
-    uv_tcp_nodelay(&l->tcp, 1);
-    w->dirty = true;
+    link_up(l);
     w->io.events->accepted(w->io.engine, &l->link);
     link_read(l);
 }
@@ -337,6 +356,7 @@ static unsigned frames_gather(const struct uv_link *l, uv_buf_t bufs[WRITE_FRAME
 static void on_written(uv_write_t *write, int code)
 {
     struct uv_link *l = write->data;
+    world_enter(l->world);
     if (l->state != LINK_UP) return;
     if (code != 0) {
         link_down(l, IO_CLOSE_RESET);
@@ -344,7 +364,7 @@ static void on_written(uv_write_t *write, int code)
     }
     size_t bytes = 0;
     for (size_t i = 0; i < l->writing; i++) bytes += l->frames[l->first + i].size;
-    l->writing = 0;
+    l->writing = l->handed = 0;
     frames_drop(l, bytes - l->sent);
     if (l->count > 0) todo_add(l);
 }
@@ -361,22 +381,31 @@ static void link_write_later(struct uv_link *l)
     }
     l->writing = n;
     l->waiting -= bytes;
+    l->handed = bytes;
+}
+
+/* What the system takes at once; an errno. Not uv_try_write, whose handle is the engine's thread's. */
+static int write_now(struct uv_link *l, size_t *bytes, size_t *left)
+{
+    uv_buf_t bufs[WRITE_FRAMES_MAX];
+    struct msghdr m = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = frames_gather(l, bufs, bytes)};
+    ssize_t wrote;
+    do wrote = sendmsg(l->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (wrote < 0 && errno == EINTR);
+    *left = wrote < 0 ? 0 : (size_t)wrote;
+    l->waiting -= *left;
+    frames_drop(l, *left);
+    return wrote < 0 && errno != EAGAIN && errno != EWOULDBLOCK ? errno : 0;
 }
 
 static void link_write(struct uv_link *l)
 {
     while (l->count > 0 && l->writing == 0) {
-        uv_buf_t bufs[WRITE_FRAMES_MAX];
-        size_t bytes;
-        unsigned n = frames_gather(l, bufs, &bytes);
-        int wrote = uv_try_write((uv_stream_t *)&l->tcp, bufs, n);
-        if (wrote < 0 && wrote != UV_EAGAIN) {
+        size_t bytes, left;
+        if (write_now(l, &bytes, &left) != 0) {
             link_down(l, IO_CLOSE_RESET);
             return;
         }
-        size_t left = wrote < 0 ? 0 : (size_t)wrote;
-        l->waiting -= left;
-        frames_drop(l, left);
         if (left < bytes) {
             link_write_later(l);
             return;
@@ -404,15 +433,28 @@ size_t links_queued(struct io *io, struct io_link *link)
 {
     struct uv_link *l = link_of(link);
     ASSERT(l->world == world_of(io));
-    return l->waiting + uv_stream_get_write_queue_size((const uv_stream_t *)&l->tcp);
+    return l->waiting + l->handed;
 }
 
-void world_flush_links(struct uv_world *w)
+void links_flush_all(struct uv_world *w)
 {
     while (w->todo_first != NULL) {
         struct uv_link *l = w->todo_first;
         todo_remove(l);
         if (l->state == LINK_NEW) link_connect(l);
+        else if (l->state == LINK_DOWN) link_release(l);
         else link_write(l);
+    }
+}
+
+/* What does not leave at once, or breaks, stays in the list. */
+void links_flush_visited(struct uv_world *w)
+{
+    for (struct uv_link *l = w->todo_first, *next; l != NULL; l = next) {
+        size_t bytes = 0, left = 0;
+        bool all = l->state == LINK_UP;
+        next = l->todo_after;
+        while (all && l->count > 0 && l->writing == 0) all = write_now(l, &bytes, &left) == 0 && left == bytes;
+        if (all) todo_remove(l);
     }
 }

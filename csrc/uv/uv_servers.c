@@ -16,7 +16,9 @@
 
 struct io_server {
     struct uv_world *world;
-    int fd; /* -1: closed */
+    int fd;
+    bool closed;            /* not listened on any more */
+    struct io_server *next; /* to be closed */
     uv_poll_t poll;
     uv_timer_t pause;
     int handles; /* that libuv still holds */
@@ -33,7 +35,7 @@ static void on_closed(uv_handle_t *handle)
 static void on_pause_over(uv_timer_t *pause)
 {
     struct io_server *s = pause->data;
-    uv_poll_start(&s->poll, UV_READABLE, on_readable);
+    if (!s->closed) uv_poll_start(&s->poll, UV_READABLE, on_readable);
 }
 
 /* Connections wait in the system's queue meanwhile; asking at once again would only burn the processor. */
@@ -48,7 +50,8 @@ static void on_readable(uv_poll_t *poll, int code, int events)
     struct io_server *s = poll->data;
     struct uv_world *w = s->world;
     (void)events;
-    for (int i = 0; i < ACCEPTS_PER_BURST && s->fd >= 0; i++) {
+    world_enter(w);
+    for (int i = 0; i < ACCEPTS_PER_BURST && !s->closed; i++) {
         int fd = code == 0 ? accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC) : -1;
         if (fd >= 0 && w->links_accepted < ACCEPTED_MAX) {
             links_accept(w, fd); /* may close this server */
@@ -139,6 +142,7 @@ int servers_listen(struct io *io, const char *address, struct io_server **server
 {
     struct uv_address parsed;
     int fd = -1;
+    ASSERT(!world_of(io)->visited);
     if (address_parse(address, &parsed, e) != OK) return e->code;
     if (parsed.numeric) {
         fd = open_socket((const struct sockaddr *)&parsed.where);
@@ -154,10 +158,21 @@ int servers_listen(struct io *io, const char *address, struct io_server **server
 void servers_unlisten(struct io *io, struct io_server *s)
 {
     struct uv_world *w = world_of(io);
-    ASSERT(s->world == w && s->fd >= 0 && w->servers > 0);
+    ASSERT(s->world == w && !s->closed && w->servers > 0);
     w->servers--;
-    uv_close((uv_handle_t *)&s->poll, on_closed);
-    uv_close((uv_handle_t *)&s->pause, on_closed);
-    close(s->fd);
-    s->fd = -1;
+    s->closed = true;
+    shutdown(s->fd, SHUT_RDWR); /* nobody gets in from now on */
+    s->next = w->closing;
+    w->closing = s;
+}
+
+void servers_close(struct uv_world *w)
+{
+    while (w->closing != NULL) {
+        struct io_server *s = w->closing;
+        w->closing = s->next;
+        uv_close((uv_handle_t *)&s->poll, on_closed);
+        uv_close((uv_handle_t *)&s->pause, on_closed);
+        close(s->fd);
+    }
 }

@@ -58,23 +58,16 @@ static uint64_t world_random(struct io *io)
     return number;
 }
 
-static void on_timer(uv_timer_t *timer)
-{
-    struct uv_world *w = timer->data;
-    if (w->stopped) return;
-    w->alarm_us = NEVER_US;
-    w->dirty = true;
-    w->io.events->alarm(w->io.engine);
-}
+static void on_timer(uv_timer_t *timer);
 
 /* The loop counts whole milliseconds of the same monotonic clock, rounded down: a timer for the rounded-up
  * time never rings early. At least one millisecond ahead: libuv runs due timers until none is left, so that
  * an engine that sets a time in the past again and again would never get any input. */
-static void world_alarm(struct io *io, uint64_t at_us)
+static void arm_timer(struct uv_world *w)
 {
-    struct uv_world *w = world_of(io);
-    if (at_us == w->alarm_us) return;
-    w->alarm_us = at_us;
+    uint64_t at_us = w->alarm_us;
+    if (at_us == w->armed_us) return;
+    w->armed_us = at_us;
     if (at_us == NEVER_US) {
         uv_timer_stop(&w->timer);
         return;
@@ -84,27 +77,91 @@ static void world_alarm(struct io *io, uint64_t at_us)
     ASSERT(code == 0);
 }
 
+/* A visitor may have put the alarm off, and leaves the timer as it is. */
+static void on_timer(uv_timer_t *timer)
+{
+    struct uv_world *w = timer->data;
+    world_enter(w);
+    w->armed_us = NEVER_US;
+    if (w->stopped) return;
+    if (world_now(&w->io) < w->alarm_us) {
+        arm_timer(w);
+        return;
+    }
+    w->alarm_us = NEVER_US;
+    w->dirty = true;
+    w->io.events->alarm(w->io.engine);
+}
+
+static void world_alarm(struct io *io, uint64_t at_us)
+{
+    struct uv_world *w = world_of(io);
+    w->alarm_us = at_us;
+    if (!w->visited) arm_timer(w);
+}
+
 /* ---- bursts ---- */
 
-/* A link that breaks while it is written to starts a new burst: the loop must not sleep on it. */
-static void world_end_burst(struct uv_world *w)
+static void end_events(struct uv_world *w)
 {
-    if (w->dirty && !w->stopped) {
-        w->dirty = false;
-        w->io.events->turn(w->io.engine);
-    }
-    world_flush_links(w);
+    if (!w->dirty || w->stopped) return;
+    w->dirty = false;
+    w->io.events->turn(w->io.engine);
+}
+
+/* A link that breaks while it is written to starts a new burst: the loop must not sleep on it. */
+static void end_burst(struct uv_world *w)
+{
+    end_events(w);
+    links_flush_all(w);
+    servers_close(w);
+    arm_timer(w);
     if (w->dirty && !w->stopped) world_signal(w);
+}
+
+/* Jobs that are done, io_visit, and, where the engine's thread has the turn, io_wake. */
+static void take_news(struct uv_world *w)
+{
+    lanes_deliver(w);
+    bool woken = atomic_exchange(&w->visit_asked, false);
+    if (!w->visited && atomic_exchange(&w->wake_asked, false)) woken = true;
+    if (!woken || w->stopped) return;
+    w->dirty = true;
+    w->io.events->woken(w->io.engine);
+}
+
+void world_enter(struct uv_world *w)
+{
+    if (w->inside) return;
+    turn_take(&w->turn);
+    w->inside = true;
+}
+
+/* Word that came meanwhile is seen to once; what comes after that waits until links and time had their turn. */
+static void world_leave(struct uv_world *w)
+{
+    w->inside = false;
+    if (turn_end(&w->turn)) return;
+    take_news(w);
+    end_burst(w);
+    while (!turn_end(&w->turn)) world_signal(w);
 }
 
 static void on_prepare(uv_prepare_t *prepare)
 {
-    world_end_burst(prepare->data);
+    struct uv_world *w = prepare->data;
+    world_enter(w);
+    end_burst(w);
+    if (w->stopped) uv_stop(&w->loop);
+    world_leave(w);
 }
 
 static void on_check(uv_check_t *check)
 {
-    world_end_burst(check->data);
+    struct uv_world *w = check->data;
+    world_enter(w);
+    end_burst(w);
+    if (w->stopped) uv_stop(&w->loop);
 }
 
 static void on_signal(uv_poll_t *wake, int status, int events)
@@ -113,14 +170,40 @@ static void on_signal(uv_poll_t *wake, int status, int events)
     uint64_t count;
     (void)status;
     (void)events;
+    world_enter(w);
     ssize_t got = read(w->wake_fd, &count, sizeof count);
     (void)got; /* nothing there: somebody else's turn has seen to it */
     atomic_exchange(&w->signalled, false); /* before looking: what comes later signals again */
-    lanes_deliver(w);
-    if (atomic_exchange(&w->wake_asked, false) && !w->stopped) {
-        w->dirty = true;
-        w->io.events->woken(w->io.engine);
+    take_news(w);
+}
+
+/* ---- visits ---- */
+
+/* true: something is left that only the engine's thread can do. */
+static bool end_visit(struct uv_world *w)
+{
+    end_events(w);
+    links_flush_visited(w);
+    return w->stopped || w->todo_first != NULL || w->closing != NULL || w->alarm_us < w->armed_us || w->wake_asked;
+}
+
+void world_visit(struct uv_world *w)
+{
+    if (!turn_offer(&w->turn)) return;
+    bool more = !w->begun || w->stopped;
+    if (!more) {
+        w->visited = true;
+        take_news(w);
+        more = end_visit(w);
+        w->visited = false;
     }
+    if (more) world_signal(w);
+    while (!turn_end(&w->turn)) world_signal(w);
+}
+
+void world_tell(struct uv_world *w)
+{
+    if (!turn_tell(&w->turn)) world_signal(w);
 }
 
 /* ---- threads ---- */
@@ -144,7 +227,14 @@ void world_signal(struct uv_world *w)
 static void world_wake(struct io *io)
 {
     struct uv_world *w = world_of(io);
-    if (!atomic_exchange(&w->wake_asked, true)) world_signal(w);
+    if (!atomic_exchange(&w->wake_asked, true)) world_tell(w);
+}
+
+static void world_wake_here(struct io *io)
+{
+    struct uv_world *w = world_of(io);
+    atomic_store(&w->visit_asked, true);
+    world_visit(w);
 }
 
 static void world_notify(struct io *io)
@@ -157,14 +247,20 @@ static void world_stop(struct io *io)
     struct uv_world *w = world_of(io);
     ASSERT(w->jobs == 0 && w->links == 0 && w->servers == 0);
     w->stopped = true;
-    uv_stop(&w->loop);
 }
 
 static void *engine_main(void *arg)
 {
     struct uv_world *w = arg;
-    if (w->start(w->start_arg) != OK) return NULL;
-    while (!w->stopped) uv_run(&w->loop, UV_RUN_DEFAULT);
+    world_enter(w);
+    w->begun = w->start(w->start_arg) == OK;
+    while (w->begun && !w->stopped) {
+        uv_run(&w->loop, UV_RUN_DEFAULT);
+        world_enter(w);
+    }
+    w->stopped = true;
+    end_burst(w);
+    world_leave(w);
     return NULL;
 }
 
@@ -174,6 +270,7 @@ static const struct io_ops ops = {
     .random = world_random,
     .alarm = world_alarm,
     .wake = world_wake,
+    .visit = world_wake_here,
     .notify = world_notify,
     .stop = world_stop,
     .submit = lanes_submit,
@@ -237,10 +334,11 @@ int uv_world_new(struct uv_world **out, int notify_fd, struct err *e)
     int code = read_buffer == NULL ? UV_ENOMEM : init_loop(w);
     if (code == 0) {
         code = lanes_init(w);
+        if (code == 0) code = turn_init(&w->turn);
         ASSERT(code == 0); /* default mutexes need nothing that can run out */
         w->io.ops = &ops;
         w->notify_fd = notify_fd;
-        w->alarm_us = NEVER_US;
+        w->alarm_us = w->armed_us = NEVER_US;
         w->read_buffer = read_buffer;
         *out = w;
         return OK;
@@ -298,6 +396,7 @@ void uv_world_free(struct uv_world *w)
     ASSERT(code == 0);
     close(w->wake_fd);
     lanes_free(w);
+    turn_free(&w->turn);
     while (w->n_buffers > 0) buf_free(&w->buffers[--w->n_buffers]);
     mem_free(w->read_buffer);
     mem_free(w);
