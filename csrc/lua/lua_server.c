@@ -198,6 +198,7 @@ struct server {
     struct buf state;            /* of its machine: what was applied, a line each */
     raft_index halt_at;          /* the machine halts here; 0 = never */
     uint32_t host_entries;
+    uint64_t host_turns;         /* so often did its host look for what came in */
     bool paused, closed, refuses_save;
 };
 
@@ -323,6 +324,7 @@ static void host_turn(void *ctx)
 {
     struct server *s = ctx;
     if (s->host == NULL || s->paused) return;
+    s->host_turns++;
     bool more = host_step(s->host, s->host_entries);
     if (s->closed) {
         if (!sim_world_stopped(s->world->sim, s->number)) sim_world_crash(s->world->sim, s->number, NULL);
@@ -695,6 +697,12 @@ static int servers_events(lua_State *L)
     return 1;
 }
 
+static int servers_host_turns(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)running_arg(L)->host_turns);
+    return 1;
+}
+
 static int servers_pending(lua_State *L)
 {
     lua_pushinteger(L, host_pending(running_arg(L)->host));
@@ -976,7 +984,8 @@ static const luaL_Reg methods[] = {
     {"read", servers_read},         {"change", servers_change},   {"transfer", servers_transfer},
     {"client", servers_client},     {"snapshot", servers_snapshot}, {"state", servers_state},
     {"barrier", servers_barrier},   {"cancel", servers_cancel},   {"events", servers_events},
-    {"pending", servers_pending},   {"status", servers_status},   {"start_error", servers_start_error},
+    {"pending", servers_pending},   {"host_turns", servers_host_turns},
+        {"status", servers_status},     {"start_error", servers_start_error},
     {"core", servers_core},         {"stall", servers_stall},     {"fill", servers_fill},
     {"fail_file", servers_fail_file}, {"wipe", servers_wipe},     {"cut", servers_cut},
     {"image", servers_image},       {"put", servers_put},

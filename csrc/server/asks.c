@@ -35,6 +35,7 @@ static void answer(struct engine *e, struct ask **at, int code)
     ask->answer.number = ask->number;
     ask->answer.code = code;
     if (ask->from == 0) {
+        feed_await(e, ask->answer.index);
         channel_notice(e->channel, (struct ring_item){.kind = NOTICE_ANSWERED, .pointer = ask});
         return;
     }

@@ -82,8 +82,18 @@ void channel_give_back(struct channel *c, struct apply_batch *batch)
 
 void channel_notice(struct channel *c, struct ring_item item)
 {
+    channel_leave(c, item);
+    channel_remind(c);
+}
+
+void channel_leave(struct channel *c, struct ring_item item)
+{
     bool pushed = ring_push(&c->notices, item);
     ASSERT(pushed);
+}
+
+void channel_remind(struct channel *c)
+{
     if (ring_must_wake(&c->notices)) io_notify(c->io);
 }
 
@@ -91,11 +101,11 @@ void channel_progress(struct channel *c, uint64_t done, uint64_t total)
 {
     c->total_bytes = total;
     c->read_bytes = done;
-    if (ring_must_wake(&c->notices)) io_notify(c->io);
+    channel_remind(c);
 }
 
 void channel_publish(struct channel *c)
 {
     mailbox_publish(&c->status);
-    if (ring_must_wake(&c->notices)) io_notify(c->io);
+    channel_remind(c);
 }

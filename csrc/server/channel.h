@@ -181,20 +181,23 @@ static inline uint64_t channel_first_sequence(uint64_t epoch)
 int channel_init(struct channel *c, struct io *io, uint32_t pending);
 void channel_free(struct channel *c); /* both halves have ended */
 
-/* Host: pushes, and wakes the engine if it sleeps. Cancellations, like proposals, leave the last CHANNEL_RESERVE slots
- * to the others: false when they would not, nothing is pushed. */
+/* Host: pushes, and wakes the engine if it sleeps; with an ask it has it see to that here (io_visit). Cancellations,
+ * like proposals, leave the last CHANNEL_RESERVE slots to the others: false when they would not, nothing is pushed. */
 bool channel_request(struct channel *c, struct ring_item item);
 /* Host: pushes a proposal, of which the engine learns with channel_flush, or with the CHANNEL_BURST-th; the block is
  * the engine's then. A wake-up for the first of many would make a batch of that one alone, with a write and two
  * messages of its own. false: as above, and the block stays the caller's. */
 bool channel_propose(struct channel *c, struct block *block);
-/* Host: wakes the engine, if it sleeps, for what was proposed. */
+/* Host: has the engine, if it sleeps, see to what was proposed: here, perhaps (io_visit). */
 void channel_flush(struct channel *c);
 /* Host: an applied batch goes back to the engine, which frees it. A wake-up for each would cost more than
  * the batch; the engine finds it at its next turn, and is woken in time before it could wait for credits. */
 void channel_give_back(struct channel *c, struct apply_batch *batch);
 /* Engine: the same the other way. There is always room (asserted). */
 void channel_notice(struct channel *c, struct ring_item item);
+/* Engine: pushes what nobody at the host waits for; it finds that when it looks, or is told with channel_remind. */
+void channel_leave(struct channel *c, struct ring_item item);
+void channel_remind(struct channel *c);
 /* Engine, while it recovers: so many of so many bytes (more or less) were read. */
 void channel_progress(struct channel *c, uint64_t done, uint64_t total);
 /* Engine: publishes the draft of the status and wakes the host if it sleeps. */

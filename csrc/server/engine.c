@@ -15,6 +15,7 @@ struct engine *engine_new(const struct engine_config *config, struct channel *ch
     e->io = channel->io;
     e->dir = mem_strdup(config->dir);
     e->name = mem_strdup(config->name);
+    e->feed.remind_us = NEVER_US;
     e->listen = config->listen == NULL ? NULL : mem_strdup(config->listen);
     bool ok = e->dir != NULL && e->name != NULL && (config->listen == NULL || e->listen != NULL) &&
               pending_init(&e->pending, config->pending) == OK;
@@ -161,6 +162,7 @@ static void on_alarm(void *ctx)
     links_tick(e->links);
     store_tick(e->store);
     offers_tick(e, now);
+    feed_tick(e, now);
     handover_tick(e, now);
     if (now < e->resend_at_us) return;
     /* A copy may get lost on the way without any link breaking; sending it twice does no harm. What is in this node's
@@ -173,7 +175,7 @@ static uint64_t next_alarm(const struct engine *e, uint64_t now)
 {
     uint64_t at_us = MIN(MIN(raft_deadline(e->raft), links_deadline(e->links)),
                          MIN(store_deadline(e->store), handover_deadline(e)));
-    at_us = MIN(at_us, MIN(asks_deadline(e), MIN(offers_deadline(e), fetch_deadline(e))));
+    at_us = MIN(at_us, MIN(asks_deadline(e), MIN(offers_deadline(e), MIN(fetch_deadline(e), feed_deadline(e)))));
     if (e->leave_until_us != 0) at_us = MIN(at_us, e->leave_until_us);
     if (e->retry_at_us > now) at_us = MIN(at_us, e->retry_at_us);
     if (e->pending.lowest < e->pending.next) at_us = MIN(at_us, e->resend_at_us);

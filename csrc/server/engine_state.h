@@ -28,6 +28,8 @@ struct lent {
 /* Committed entries on their way to the host. */
 struct feed {
     raft_index next, commit;  /* next one to hand over; last one that may be */
+    raft_index awaited;       /* the host waits until it has applied this one */
+    uint64_t remind_us;       /* when the host is told of what was left for it; NEVER_US: nothing was */
     struct lent *lent;
     uint32_t n_lent;
     bool reading;
@@ -208,6 +210,9 @@ void ready_drain(struct engine *e);
 /* feed.c */
 void feed_pump(struct engine *e);
 void feed_applied(struct engine *e, struct apply_batch *batch);
+void feed_await(struct engine *e, raft_index index); /* a call at the host waits for it */
+void feed_tick(struct engine *e, uint64_t now);
+uint64_t feed_deadline(const struct engine *e);
 void feed_free(struct engine *e);
 
 /* start.c */

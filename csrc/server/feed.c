@@ -3,6 +3,10 @@
 
 #include "base/mem.h"
 
+/* For how long the host is left alone with entries that no call of its own waits for. Under load it finds them
+ * when it looks for others; else one wake-up does for several. */
+#define LEFT_ALONE_US (2 * US_PER_MS)
+
 static struct apply_batch *batch_new(raft_index first, size_t n)
 {
     struct apply_batch *batch = mem_alloc(sizeof *batch + n * sizeof batch->entries[0]);
@@ -18,14 +22,23 @@ static void batch_free(struct apply_batch *batch)
     mem_free(batch);
 }
 
-/* This node's own proposals among them are settled now. */
-static void settle_own(struct engine *e, const struct apply_batch *batch)
+/* This node's own proposals among them are settled now. false: there are none. */
+static bool settle_own(struct engine *e, const struct apply_batch *batch)
 {
+    bool any = false;
     for (uint32_t i = 0; i < batch->n; i++) {
         struct entry entry = entry_view(batch->entries[i]);
         bool ours = entry.session == e->identity.node && entry.epoch == e->epoch;
         if (ours) pending_remove(&e->pending, entry.sequence);
+        any = any || ours;
     }
+    return any;
+}
+
+static void remind(struct engine *e)
+{
+    e->feed.remind_us = NEVER_US;
+    channel_remind(e->channel);
 }
 
 /* Lends a batch to the host. false: no memory, nothing changed. */
@@ -39,8 +52,10 @@ static bool lend(struct engine *e, struct apply_batch *batch)
     feed->lent = lent;
     feed->n_lent++;
     feed->next += batch->n;
-    settle_own(e, batch);
-    channel_notice(e->channel, (struct ring_item){.kind = NOTICE_COMMITTED, .pointer = batch});
+    bool awaited = settle_own(e, batch) || batch->first <= feed->awaited;
+    channel_leave(e->channel, (struct ring_item){.kind = NOTICE_COMMITTED, .pointer = batch});
+    if (awaited || feed->n_lent >= CHANNEL_BATCHES / 2) remind(e);
+    else feed->remind_us = MIN(feed->remind_us, io_now(e->io) + LEFT_ALONE_US);
     return true;
 }
 
@@ -121,6 +136,22 @@ void feed_applied(struct engine *e, struct apply_batch *batch)
     if (e->raft != NULL) raft_applied(e->raft, last);
     batch_free(batch);
     mem_free(lent);
+}
+
+void feed_await(struct engine *e, raft_index index)
+{
+    e->feed.awaited = MAX(e->feed.awaited, index);
+    remind(e);
+}
+
+void feed_tick(struct engine *e, uint64_t now)
+{
+    if (now >= e->feed.remind_us) remind(e);
+}
+
+uint64_t feed_deadline(const struct engine *e)
+{
+    return e->feed.remind_us;
 }
 
 void feed_free(struct engine *e)

@@ -150,3 +150,43 @@ describe("a host that takes nothing", function()
     lab.leader(w, { follower, other })
   end)
 end)
+
+describe("a host", function()
+  ---Proposes commands one after the other: how often each of two nodes' hosts looked for news meanwhile.
+  local function turns(w, leader, follower, count)
+    local r, at, there = lab.recorder(w, leader), w:host_turns(leader), w:host_turns(follower)
+    for i = 1, count do
+      local sequence = assert(w:propose(leader, "c" .. i))
+      while not r:how(sequence) do w:run(0.0001) end
+    end
+    return w:host_turns(leader) - at, w:host_turns(follower) - there
+  end
+
+  it("whose calls wait for none of them is told of several commands at once", function()
+    local w, leader, follower = lab.cluster()
+    w:run(1)
+    local own, others = turns(w, leader, follower, 100)
+    assert.is_true(own >= 100, own .. " turns")
+    assert.is_true(others <= 60, others .. " turns")
+    applies_all(w, follower, 100)
+  end)
+
+  it("is told at once of what a read of its own waits for", function()
+    local w, leader, follower = lab.cluster()
+    w:run(1)
+    local r, reader = lab.recorder(w, leader), lab.recorder(w, follower)
+    w:stall(follower, true)
+    local command = assert(w:propose(leader, "c"))
+    while not r:how(command) do w:run(0.0001) end
+    local read, waited = assert(w:read(follower)), 0
+    w:run(0.01)
+    assert.is_nil(reader:how(read))
+    w:stall(follower, false)
+    while not reader:how(read) do
+      w:run(0.0001)
+      waited = waited + 0.0001
+    end
+    assert.matches("c\n", (w:state(follower)))
+    assert.is_true(waited < 0.002, waited)
+  end)
+end)
