@@ -39,7 +39,10 @@ struct harness {
     struct io *io;
     struct uv_world *real;
     struct sim_share *sim;
-    atomic_int wakes; /* asked for by world:wake, not by calls */
+    bool visits;      /* calls are visits: they run on Lua's thread, if the engine sleeps */
+    atomic_int wakes; /* asked for by world:wake and world:visit, not by calls */
+    pthread_t visitor;
+    atomic_bool visiting;
 
     pthread_mutex_t mutex; /* guards the three that follow */
     pthread_cond_t news;   /* the call was answered, or the log has grown */
@@ -66,6 +69,7 @@ struct call {
     int (*file)(struct call *); /* on a lane's thread; returns an ERR_ code */
     enum io_lane lane;
     struct io_job job;
+    bool own_thread; /* of the engine: not for a visitor */
     bool answered; /* guarded by the mutex */
 
     const char *path, *path2;
@@ -148,7 +152,8 @@ static void on_woken(void *engine)
     struct call *call = h->call;
     h->call = NULL;
     pthread_mutex_unlock(&h->mutex);
-    if (atomic_exchange(&h->wakes, 0) > 0) log_event(h, "woken", 0, NULL, 0);
+    const char *where = atomic_load(&h->visiting) && pthread_equal(pthread_self(), h->visitor) ? "here" : "";
+    if (atomic_exchange(&h->wakes, 0) > 0) log_event(h, "woken", 0, where, strlen(where));
     if (call != NULL) call_run(call);
 }
 
@@ -266,7 +271,8 @@ static void call_world(struct harness *h, struct call *call)
     pthread_mutex_lock(&h->mutex);
     h->call = call;
     pthread_mutex_unlock(&h->mutex);
-    io_wake(h->io);
+    if (h->visits && !call->own_thread) io_visit(h->io);
+    else io_wake(h->io);
     pthread_mutex_lock(&h->mutex);
     while (!call->answered) pthread_cond_wait(&h->news, &h->mutex);
     pthread_mutex_unlock(&h->mutex);
@@ -737,7 +743,7 @@ static int l_room(lua_State *L)
 
 static int l_listen(lua_State *L)
 {
-    return finish_number(L, &(struct call){.run = run_listen, .path = luaL_checkstring(L, 2)});
+    return finish_number(L, &(struct call){.run = run_listen, .own_thread = true, .path = luaL_checkstring(L, 2)});
 }
 
 static int l_unlisten(lua_State *L)
@@ -803,6 +809,20 @@ static int l_wake(lua_State *L)
         atomic_fetch_add(&h->wakes, 1);
         io_wake(h->io);
     }
+    return 0;
+}
+
+/* world:visit(times): "woken" with "here", if this thread saw to it. */
+static int l_visit(lua_State *L)
+{
+    struct harness *h = check_world(L);
+    h->visitor = pthread_self();
+    atomic_store(&h->visiting, true);
+    for (lua_Integer i = luaL_optinteger(L, 2, 1); i > 0; i--) {
+        atomic_fetch_add(&h->wakes, 1);
+        io_visit(h->io);
+    }
+    atomic_store(&h->visiting, false);
     return 0;
 }
 
@@ -917,17 +937,19 @@ static int open_sim(struct harness *h, const struct harness *other, struct err *
     return OK;
 }
 
-/* core.world("real" | "sim" [, other]): a world of its own; a second simulated one shares the network with
- * other. */
+/* core.world("real" | "sim" | "visited" [, other]): a world of its own; a second simulated one shares the network with
+ * other. "visited" is the real one, whose calls are made by visits. */
 static int l_world(lua_State *L)
 {
-    static const char *const kinds[] = {"real", "sim", NULL};
-    bool real = luaL_checkoption(L, 1, NULL, kinds) == 0;
+    static const char *const kinds[] = {"real", "sim", "visited", NULL};
+    int kind = luaL_checkoption(L, 1, NULL, kinds);
+    bool real = kind != 1;
     struct harness *other = real || lua_isnoneornil(L, 2) ? NULL : luaL_checkudata(L, 2, WORLD_CLASS);
     struct err err = {0};
     int notify_fd = lua_loop_notify_fd(L);
     struct harness *h = lua_newuserdatauv(L, sizeof *h, 0);
     memset(h, 0, sizeof *h);
+    h->visits = kind == 2;
     luaL_setmetatable(L, WORLD_CLASS);
     pthread_mutex_init(&h->mutex, NULL);
     pthread_cond_init(&h->news, NULL);
@@ -964,6 +986,7 @@ void lua_uv_open(lua_State *L)
         {"on_received", l_on_received},
         {"alarm", l_alarm},
         {"wake", l_wake},
+        {"visit", l_visit},
         {"notify", l_notify},
         {"clock", l_clock},
         {"random", l_random},

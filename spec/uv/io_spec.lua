@@ -6,6 +6,7 @@ local root = os.tmpname()
 os.remove(root)
 
 conformance("real", root)
+conformance("visited", root .. "/visited")
 conformance("sim", "data")
 
 describe("afterwards", function()

@@ -62,6 +62,16 @@ describe("the real world", function()
     os.execute("rm -rf " .. quoted(dir))
   end)
 
+  it("is seen to by who visits it while it sleeps", function()
+    local here = 0
+    for _ = 1, 100 do
+      luv.sleep(1)
+      w:visit()
+      if next_event(w, "woken").data == "here" then here = here + 1 end
+    end
+    assert.is_true(here > 0)
+  end)
+
   it("stops at once, with open links, servers, files and jobs", function()
     local address = core.free_address()
     w:listen(address)
