@@ -2,7 +2,9 @@
 
 enum { TAKEN = 1, WORD = 2, AWAITED = 4 };
 
+#ifndef SPINS
 #define SPINS 2000 /* of a few ns: about what one short visit takes */
+#endif
 
 int turn_init(struct uv_turn *t)
 {

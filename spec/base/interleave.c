@@ -1,14 +1,15 @@
-/* Every interleaving of two threads on the real queues: csrc/base/ring.c and mailbox.c, csrc/server/channel.c.
+/* Every interleaving of two threads on the real queues, csrc/base/ring.c and mailbox.c, csrc/server/channel.c, and on
+ * csrc/uv/uv_turn.c.
  *
  *   interleave [WORD]     runs the scenarios whose names have WORD in them, up to the first that finds something
  *                         wrong; prints one line each: name, interleavings, "ok" or what is wrong
  *
- * The three files are compiled into this one with atomics of our own: each access is a point at which the other thread
+ * The files are compiled into this one with atomics of our own: each access is a point at which the other thread
  * may go on. The threads are coroutines; a schedule is the list of who goes next; all schedules are tried, in order. As
  * on real machines, a store that is not sequentially consistent waits in its thread's store buffer, and leaves it at
  * any later moment that the schedule picks: what is only right without such buffers is found to be wrong.
  *
- * RING, MAILBOX and CHANNEL name other files than the real ones, so that a spec can plant a bug. */
+ * RING, MAILBOX, CHANNEL and TURN name other files than the real ones, so that a spec can plant a bug. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -16,6 +17,10 @@
 #include <stdlib.h>
 #include <ucontext.h>
 
+#include <uv.h>
+
+#undef MIN /* of <sys/param.h> */
+#undef MAX
 #include "base/base.h"
 
 /* ---- atomics ---- */
@@ -23,6 +28,9 @@
 static uint64_t model_load(const void *at, size_t size, int order);
 static void model_store(void *at, size_t size, uint64_t value, int order);
 static uint64_t model_exchange(void *at, size_t size, uint64_t value);
+static bool model_replace(void *at, size_t size, void *expected, uint64_t value);
+static void model_wait(uv_sem_t *semaphore);
+static void model_post(uv_sem_t *semaphore);
 
 #define _Atomic
 #undef atomic_init
@@ -31,12 +39,21 @@ static uint64_t model_exchange(void *at, size_t size, uint64_t value);
 #undef atomic_store
 #undef atomic_store_explicit
 #undef atomic_exchange
+#undef atomic_compare_exchange_strong
+#undef atomic_compare_exchange_weak
 #define atomic_init(at, value) ((void)(*(at) = (value)))
 #define atomic_load_explicit(at, order) ((__typeof__(*(at)))model_load(at, sizeof *(at), order))
 #define atomic_load(at) atomic_load_explicit(at, memory_order_seq_cst)
 #define atomic_store_explicit(at, value, order) model_store(at, sizeof *(at), (uint64_t)(value), order)
 #define atomic_store(at, value) atomic_store_explicit(at, value, memory_order_seq_cst)
 #define atomic_exchange(at, value) ((__typeof__(*(at)))model_exchange(at, sizeof *(at), (uint64_t)(value)))
+#define atomic_compare_exchange_strong(at, expected, value) model_replace(at, sizeof *(at), expected, (uint64_t)(value))
+#define atomic_compare_exchange_weak atomic_compare_exchange_strong
+#define uv_sem_init(semaphore, value) ((void)(semaphore), (value))
+#define uv_sem_destroy(semaphore) ((void)(semaphore))
+#define uv_sem_wait model_wait
+#define uv_sem_post model_post
+#define SPINS 1
 
 #ifndef RING
 #define RING "base/ring.c"
@@ -47,9 +64,13 @@ static uint64_t model_exchange(void *at, size_t size, uint64_t value);
 #ifndef CHANNEL
 #define CHANNEL "server/channel.c"
 #endif
+#ifndef TURN
+#define TURN "uv/uv_turn.c"
+#endif
 #include RING
 #include MAILBOX
 #include CHANNEL
+#include TURN
 #include "server/host.h"
 
 /* ---- threads ---- */
@@ -187,6 +208,34 @@ static uint64_t model_exchange(void *at, size_t size, uint64_t value)
     put(at, size, value);
     yield();
     return old;
+}
+
+static bool model_replace(void *at, size_t size, void *expected, uint64_t value)
+{
+    if (running >= 0) flush_all(&threads[running]);
+    uint64_t old = look(at, size);
+    bool same = memcmp(&old, expected, size) == 0;
+    if (same) put(at, size, value);
+    else memcpy(expected, &old, size);
+    yield();
+    return same;
+}
+
+/* There is one semaphore, on which one thread waits. */
+static bool posted;
+
+static void model_wait(uv_sem_t *semaphore)
+{
+    (void)semaphore;
+    wait_for(&posted);
+}
+
+static void model_post(uv_sem_t *semaphore)
+{
+    (void)semaphore;
+    if (posted) fail("posted twice");
+    posted = true;
+    yield();
 }
 
 /* ---- schedules ---- */
@@ -534,6 +583,78 @@ static void engine_loop(void)
     }
 }
 
+/* ---- a turn, and news for whoever has it ---- */
+
+static struct uv_turn turn;
+static int holder; /* of the turn; -1: nobody */
+static uint64_t news, seen_to;
+
+static void turn_set_up(void)
+{
+    turn_init(&turn);
+    holder = -1;
+    news = seen_to = 0;
+    posted = woken = false;
+}
+
+static void turn_tear_down(void) { turn_free(&turn); }
+
+/* With the turn: sees to what there is, as often as there is word of more. */
+static void have_turn(void)
+{
+    bool more = true;
+    while (more) {
+        if (holder != -1) fail("two have the turn");
+        holder = running;
+        seen_to = model_load(&news, sizeof news, memory_order_acquire);
+        holder = -1;
+        more = !turn_end(&turn);
+    }
+}
+
+static void bring_news(void)
+{
+    model_store(&news, sizeof news, news + 1, memory_order_seq_cst);
+}
+
+static void visitor(void)
+{
+    for (int i = 0; i < 2; i++) {
+        bring_news();
+        if (turn_offer(&turn)) have_turn();
+    }
+}
+
+static void taker(void)
+{
+    for (int i = 0; i < 2; i++) {
+        turn_take(&turn);
+        have_turn();
+    }
+}
+
+static void teller(void)
+{
+    for (int i = 0; i < 2; i++) {
+        bring_news();
+        if (!turn_tell(&turn)) woken = true;
+    }
+}
+
+static void sleeper(void)
+{
+    while (seen_to < 2) {
+        turn_take(&turn);
+        have_turn();
+        if (seen_to < 2) wait_for(&woken);
+    }
+}
+
+static void turn_look(void)
+{
+    if (seen_to != news) fail("news were not seen to");
+}
+
 static void nothing(void) {}
 
 static const struct scenario scenarios[] = {
@@ -545,6 +666,8 @@ static const struct scenario scenarios[] = {
     {"values in a mailbox", mailbox_set_up, {writer, reader}, mailbox_look, mailbox_tear_down, 0},
     {"requests to an engine", channel_set_up, {requests, engine_loop}, nothing, channel_tear_down, 0},
     {"a notice, then news", channel_set_up, {publishes_last, host_loop}, channel_look, channel_tear_down, 7},
+    {"turns and visits", turn_set_up, {visitor, taker}, turn_look, turn_tear_down, 7},
+    {"turns and word of more", turn_set_up, {teller, sleeper}, turn_look, turn_tear_down, 8},
     {"news, then a notice", channel_set_up, {publishes_first, host_loop}, channel_look, channel_tear_down, 7},
 };
 
