@@ -71,7 +71,8 @@ struct host_config {
     uint32_t pending;          /* most open calls */
     uint64_t pending_bytes;    /* most bytes of open calls */
     uint64_t snapshot_bytes;   /* takes a snapshot when so many bytes of commands have been applied since the last one ... */
-    uint64_t snapshot_entries; /* ... or so many entries; 0, 0: only when host_snapshot is called */
+    uint64_t snapshot_entries; /* ... or so many entries; 0, 0: only when host_snapshot is called. Not before that log
+                                  is as large as the newest snapshot, if this is no small one (dissertation 5.1.2) */
     bool snapshot_apart;       /* in a child process */
     struct client_limits clients;
 };

@@ -6,6 +6,7 @@
 
 #define RETRY_US (10 * US_PER_S) /* after a snapshot that failed */
 #define PATH_BYTES 4096u
+#define SMALL_BYTES (1u << 20) /* to write a snapshot of so many is nothing, however often */
 
 /* ---- taking one ---- */
 
@@ -67,10 +68,17 @@ int host_snapshot(struct host *h, struct err *e)
     return OK;
 }
 
+static void note_newest(struct host *h, const struct store_snapshot *what)
+{
+    if (what->index < h->snapshot) return;
+    h->snapshot = what->index;
+    h->snapshot_size = what->size;
+}
+
 static void tell(struct host *h, const struct snapshot_order *order, uint64_t took_us)
 {
     if (order->error.code != OK) h->retry_at_us = io_now(h->channel->io) + RETRY_US;
-    else h->snapshot = MAX(h->snapshot, order->what.index);
+    else note_newest(h, &order->what);
     h->machine.snapshot(h->ctx, order, took_us);
 }
 
@@ -86,7 +94,9 @@ bool host_snapshot_is_due(const struct host *h)
     const struct host_config *c = &h->config;
     bool due = (c->snapshot_bytes > 0 && h->bytes >= c->snapshot_bytes) ||
                (c->snapshot_entries > 0 && h->entries >= c->snapshot_entries);
-    return due && h->order == NULL && !h->restoring && !h->closing && !h->halted &&
+    /* A large state that changes little is not written again and again: at most twice what the log took. */
+    bool worth = h->snapshot_size <= SMALL_BYTES || h->bytes >= h->snapshot_size;
+    return due && worth && h->order == NULL && !h->restoring && !h->closing && !h->halted &&
            io_now(h->channel->io) >= h->retry_at_us;
 }
 
@@ -169,7 +179,8 @@ void host_on_restore(struct host *h, struct restore_part *part)
     if (part->last && !h->halted) {
         ASSERT(part->what.index > h->applied);
         h->restoring = false;
-        h->applied = h->snapshot = part->what.index;
+        h->applied = part->what.index;
+        note_newest(h, &part->what);
         h->applied_term = part->what.term;
         h->applied_time_us = MAX(h->applied_time_us, part->what.time_us);
         h->bytes = h->entries = 0;

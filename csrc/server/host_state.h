@@ -57,7 +57,8 @@ struct host {
     bool restoring;              /* a part was loaded, the last one was not */
     uint64_t ordered_us, retry_at_us;
     uint64_t bytes, entries;     /* applied since the last one */
-    raft_index snapshot;         /* index of the newest one that this half knows of */
+    raft_index snapshot;         /* index of the newest one that this half knows of, */
+    uint64_t snapshot_size;      /* and its bytes */
 };
 
 /* host_asks.c */

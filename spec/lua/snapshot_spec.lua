@@ -94,6 +94,26 @@ describe("a snapshot", function()
     node:close()
   end))
 
+  it("of a large state waits until the log is as large", lab.run(function()
+    local node, options = alone { snapshot = { bytes = 100000, entries = 5, keep = 0 } }
+    for i = 1, 6 do assert(node:propose { key = i, value = ("x"):rep(500000) }) end
+    local value = ("y"):rep(50000)
+    local function change(count)
+      for _ = 1, count do assert(node:propose { key = "changes", value = value }) end
+    end
+    while not node:snapshot() do raft.sleep(0.01) end
+    local before = node:status().snapshot
+    assert.is_true(before.bytes > 3000000)
+    change(30)
+    node = again(node, options)
+    change(20)
+    assert.equal(before.index, node:status().snapshot.index)
+    change(20)
+    assert.is_true(node:wait(function(s) return s.snapshot.index > before.index end, 30))
+    assert.is_true(node:status().snapshot.index >= before.index + before.bytes // #value)
+    node:close()
+  end))
+
   it("is taken right between two of many commands that are applied together", lab.run(function()
     local node = alone { snapshot = { entries = 100, bytes = 0, keep = 0 } }
     local index, left = nil, 250
