@@ -462,11 +462,31 @@ static struct lua_node *node_here(lua_State *L)
     return lua_node_of_face(L, lua_touserdata(L, lua_upvalueindex(UP_LINE)), NODE);
 }
 
-/* How a call is to be made that is left to the coroutine here. */
+/* How a call is made here. */
 struct manner {
     uint64_t timeout_us;
     bool lease;
+    int waiter; /* 0: the coroutine */
 };
+
+/* Whose callback it is, if that is all that was given besides CMD or FN; 0: it is not. */
+static int callback_at(lua_State *L)
+{
+    int given = lua_isnoneornil(L, OPTIONS) ? CALLBACK : OPTIONS;
+    bool alone = given == CALLBACK || lua_isnoneornil(L, CALLBACK);
+    return alone && lua_isfunction(L, given) ? given : 0;
+}
+
+/* Is it one of the usual ways? */
+static bool is_usual(lua_State *L, const struct lua_node *n, struct manner *m)
+{
+    if (n == NULL || n->ended) return false;
+    m->timeout_us = n->timeout_us;
+    if (lua_gettop(L) <= CMD || (lua_isnoneornil(L, OPTIONS) && lua_isnoneornil(L, CALLBACK)))
+        return lua_may_park(L, n->calls.line);
+    m->waiter = callback_at(L);
+    return m->waiter != 0 && n->calls.line->inside == 0 && !n->calls.line->simulated;
+}
 
 /* Nobody who is asked below waits, but all have to know whether the caller can: so they are called as if they could. */
 static int made_otherwise(lua_State *L, int status, lua_KContext context)
@@ -476,24 +496,17 @@ static int made_otherwise(lua_State *L, int status, lua_KContext context)
     return lua_gettop(L) - CALLBACK;
 }
 
-/* 0: the coroutine waits here, for what is at CMD or FN; else the number of results + 1: the call has been made. */
-static int look_at_arguments(lua_State *L, struct lua_node *n, struct manner *m)
+/* The call is left to Lua. 0: not quite, the coroutine waits here; else the number of results + 1. */
+static int make_otherwise(lua_State *L, const struct lua_node *n, struct manner *m)
 {
-    bool plain = lua_gettop(L) <= CMD || (lua_isnoneornil(L, OPTIONS) && lua_isnoneornil(L, CALLBACK));
-    lua_settop(L, plain ? CMD : CALLBACK);
-    if (plain && n != NULL && !n->ended && lua_may_park(L, n->calls.line)) {
-        m->timeout_us = n->timeout_us;
-        return 0;
-    }
     lua_settop(L, CALLBACK);
     lua_pushvalue(L, lua_upvalueindex(UP_OTHERWISE));
     for (int i = NODE; i <= CALLBACK; i++) lua_pushvalue(L, i);
     lua_callk(L, CALLBACK, LUA_MULTRET, 0, made_otherwise);
     if (lua_touserdata(L, CALLBACK + 1) != &parks) return lua_gettop(L) - CALLBACK + 1;
     if (n == NULL) luaL_typeerror(L, NODE, "raft.node");
-    m->timeout_us = lua_seconds(lua_tonumber(L, CALLBACK + 2));
-    m->lease = lua_toboolean(L, CALLBACK + 3);
-    lua_settop(L, CMD);
+    *m = (struct manner){.timeout_us = lua_seconds(lua_tonumber(L, CALLBACK + 2)),
+                         .lease = lua_toboolean(L, CALLBACK + 3)};
     return 0;
 }
 
@@ -502,15 +515,17 @@ static int l_propose(lua_State *L)
     struct lua_node *n = node_here(L);
     struct manner m = {0};
     uint64_t sequence;
-    int done = look_at_arguments(L, n, &m);
+    int done = is_usual(L, n, &m) ? 0 : make_otherwise(L, n, &m);
     if (done) return done - 1;
-    int failed = propose_command(L, n, 0, m.timeout_us, &sequence);
+    lua_settop(L, m.waiter == 0 ? CMD : m.waiter);
+    int failed = propose_command(L, n, m.waiter, m.timeout_us, &sequence);
+    if (failed && m.waiter != 0) return make_otherwise(L, n, &m) - 1; /* it fails there too, and is told */
     if (failed) return failed;
     if (n->tells_handed) {
         lua_getfield(L, NODE, "core");
         tell_handed(L, sequence);
     }
-    return lua_call_park(L, n->calls.line);
+    return m.waiter == 0 ? lua_call_park(L, n->calls.line) : 0;
 }
 
 /* The round has passed, or failed; the node may have ended since. */
@@ -529,8 +544,10 @@ static int l_read(lua_State *L)
 {
     struct lua_node *n = node_here(L);
     struct manner m = {0};
-    int done = look_at_arguments(L, n, &m);
+    bool here = is_usual(L, n, &m) && m.waiter == 0; /* a callback gets more than the answer of a round */
+    int done = here ? 0 : make_otherwise(L, n, &m);
     if (done) return done - 1;
+    lua_settop(L, FN);
     check_reader(L, n);
     int failed = join_round(L, n, m.lease ? LUA_ROUND_LEASE : LUA_ROUND_READ, 0, m.timeout_us);
     if (failed) return failed;

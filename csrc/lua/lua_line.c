@@ -4,9 +4,8 @@
 
 #define LINE_CLASS "raft.core.line"
 
-/* Keys in the registry: the line; the table of waiters: call + 1 -> the coroutine, or { waiter, answer ... }; the set
- * of coroutines that may wait. */
-static const char line_key, waiters_key, ours_key;
+/* Keys in the registry: the line; the set of coroutines that may wait. */
+static const char line_key, ours_key;
 
 static int line_gc(lua_State *L)
 {
@@ -34,7 +33,7 @@ struct lua_line *lua_line_of(lua_State *L)
     }
     lua_setmetatable(L, -2);
     lua_newtable(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &waiters_key);
+    line->waiters = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &line_key);
     return line;
 }
@@ -62,28 +61,53 @@ static void grow(lua_State *L, struct lua_line *line)
     if (!mem_grow((void **)&line->calls, &line->capacity, old + 1, sizeof *line->calls))
         luaL_error(L, "not enough memory");
     for (size_t i = line->capacity; i-- > old;) {
-        line->calls[i].co = NULL;
+        line->calls[i] = (struct lua_call){0};
         release(line, (uint32_t)i);
     }
 }
 
+/* co NULL: its place holds a table. */
 static uint32_t take_free(struct lua_line *line, lua_State *co)
 {
     uint32_t call = line->free;
     line->free = line->calls[call].next;
-    line->calls[call] = (struct lua_call){.co = co, .next = LUA_CALL_NONE};
+    line->calls[call] = (struct lua_call){.co = co, .kept = co == NULL, .next = LUA_CALL_NONE};
     return call;
 }
 
-/* Takes the value on top of the stack for its place in the table of waiters. */
-static uint32_t open_with(lua_State *L, struct lua_line *line, lua_State *co)
+static void push_waiters(lua_State *L, const struct lua_line *line)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, line->waiters);
+}
+
+/* Takes the coroutine co, on top of the stack, for its place in the table of waiters. */
+static uint32_t open_parked(lua_State *L, struct lua_line *line, lua_State *co)
 {
     if (line->free == LUA_CALL_NONE) grow(L, line);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &waiters_key);
+    push_waiters(L, line);
     lua_insert(L, -2);
     lua_rawseti(L, -2, (lua_Integer)line->free + 1);
     lua_pop(L, 1);
     return take_free(line, co);
+}
+
+/* Another waiter, at index: in the table that stands in its place, with room for an answer. */
+static uint32_t open_kept(lua_State *L, struct lua_line *line, int index)
+{
+    if (line->free == LUA_CALL_NONE) grow(L, line);
+    lua_Integer place = (lua_Integer)line->free + 1;
+    push_waiters(L, line);
+    if (line->calls[line->free].kept) {
+        lua_rawgeti(L, -1, place);
+    } else {
+        lua_createtable(L, 1 + LUA_ANSWER_MAX, 0);
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, -3, place);
+    }
+    lua_pushvalue(L, index);
+    lua_rawseti(L, -2, 1);
+    lua_pop(L, 2);
+    return take_free(line, NULL);
 }
 
 /* Is L in the table of waiters already, where the next call comes? So it is when it has just been answered, and calls
@@ -93,20 +117,12 @@ static bool is_next(const lua_State *L, const struct lua_line *line)
     return line->free != LUA_CALL_NONE && line->calls[line->free].co == L;
 }
 
-/* Pushes { waiter, ... }, with room for an answer. */
-static void push_kept(lua_State *L, int waiter)
-{
-    lua_createtable(L, 1 + LUA_ANSWER_MAX, 0);
-    lua_pushvalue(L, waiter);
-    lua_rawseti(L, -2, 1);
-}
-
 uint32_t lua_call_open(lua_State *L, struct lua_line *line, int waiter)
 {
-    if (waiter == 0 && is_next(L, line)) return take_free(line, L);
-    if (waiter == 0) lua_pushthread(L);
-    else push_kept(L, waiter);
-    return open_with(L, line, waiter == 0 ? L : NULL);
+    if (waiter != 0) return open_kept(L, line, waiter);
+    if (is_next(L, line)) return take_free(line, L);
+    lua_pushthread(L);
+    return open_parked(L, line, L);
 }
 
 void lua_call_close(struct lua_line *line, uint32_t call)
@@ -127,7 +143,7 @@ void lua_call_answer(lua_State *L, struct lua_line *line, uint32_t call, int n)
     lua_State *co = line->calls[call].co;
     if (co == NULL) {
         int first = lua_gettop(L) - n + 1;
-        lua_rawgetp(L, LUA_REGISTRYINDEX, &waiters_key);
+        push_waiters(L, line);
         lua_rawgeti(L, -1, (lua_Integer)call + 1);
         for (int i = 0; i < n; i++) {
             lua_pushvalue(L, first + i);
@@ -162,56 +178,73 @@ int lua_call_park(lua_State *L, struct lua_line *line)
 
 /* ---- running what is ready ---- */
 
-enum { UP_LINE = 1, UP_WAITERS, UP_CALL, UP_FAILED }; /* upvalues of run */
+enum { UP_LINE = 1, UP_WAITERS, UP_TELL, UP_FAILED, UP_TRACE }; /* upvalues of run */
 
-/* Pushes the waiter and, if its answer is kept, the answer. */
-static void take_waiter(lua_State *L, uint32_t id, const struct lua_call *call)
+/* Who is told that something was raised: by the coroutine at `at`; 0: by a callback. The error is on top. */
+static void tell_failed(lua_State *L, int at)
 {
-    lua_rawgeti(L, lua_upvalueindex(UP_WAITERS), (lua_Integer)id + 1);
-    if (call->co != NULL) return;
-    int table = lua_gettop(L);
-    for (int i = 1; i <= call->n_values + 1; i++) lua_rawgeti(L, table, i);
-    lua_remove(L, table);
+    lua_pushvalue(L, lua_upvalueindex(UP_FAILED));
+    lua_insert(L, -2);
+    if (at != 0) lua_pushvalue(L, at);
+    else lua_pushnil(L);
+    lua_insert(L, -2);
+    lua_call(L, 2, 0);
 }
 
-static void forget_waiter(lua_State *L, struct lua_line *line, uint32_t id)
-{
-    line->calls[id].co = NULL;
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, lua_upvalueindex(UP_WAITERS), (lua_Integer)id + 1);
-}
-
-/* Resumes the coroutine with the n values on its stack. It is at `at`, anchored by that. */
-static void resume(lua_State *L, struct lua_line *line, int at, lua_State *co, int n, uint32_t id)
+/* Resumes the coroutine with the n values on its stack. It is at `at`, anchored by that. false: it has ended. */
+static bool resume(lua_State *L, struct lua_line *line, int at, lua_State *co, int n)
 {
     int n_results = 0;
     line->parked = NULL;
     int status = lua_resume(co, L, n, &n_results);
     if (status == LUA_YIELD && line->parked == co) {
         if (n_results > 0) lua_pop(co, n_results);
-        return;
+        return true;
     }
-    if (line->free == id) forget_waiter(L, line, id);
-    if (status == LUA_OK) return;
-    lua_pushvalue(L, lua_upvalueindex(UP_FAILED));
-    lua_pushvalue(L, at);
-    if (status != LUA_YIELD) lua_xmove(co, L, 1);
-    lua_call(L, status != LUA_YIELD ? 2 : 1, 0);
+    if (status == LUA_OK) return false;
+    if (status == LUA_YIELD) lua_pushnil(L);
+    else lua_xmove(co, L, 1);
+    tell_failed(L, at);
+    return false;
 }
 
-/* Its waiter is at `at`, and its answer above it. */
-static void run_kept(lua_State *L, struct lua_line *line, int at, uint32_t id, int n)
+static void run_parked(lua_State *L, struct lua_line *line, int top, uint32_t id, const struct lua_call *call)
 {
-    lua_State *co = lua_tothread(L, at);
-    forget_waiter(L, line, id);
-    if (co == NULL) {
-        lua_pushvalue(L, lua_upvalueindex(UP_CALL));
-        lua_insert(L, at);
+    lua_rawgeti(L, lua_upvalueindex(UP_WAITERS), (lua_Integer)id + 1);
+    if (resume(L, line, top + 1, call->co, call->n_values) || line->free != id) return;
+    line->calls[id].co = NULL; /* its place is still the coroutine's, which has ended */
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, lua_upvalueindex(UP_WAITERS), (lua_Integer)id + 1);
+}
+
+/* Takes the n values of the table on top, which stays there, empty. */
+static void take_kept(lua_State *L, int n)
+{
+    int table = lua_gettop(L);
+    for (int i = 1; i <= n; i++) {
+        lua_rawgeti(L, table, i);
+        lua_pushboolean(L, 0);
+        lua_rawseti(L, table, i);
+    }
+}
+
+static void run_kept(lua_State *L, struct lua_line *line, int top, uint32_t id, int n)
+{
+    int handler = top + 1, waiter = top + 3;
+    lua_pushvalue(L, lua_upvalueindex(UP_TRACE));
+    lua_rawgeti(L, lua_upvalueindex(UP_WAITERS), (lua_Integer)id + 1);
+    take_kept(L, 1 + n);
+    lua_State *co = lua_tothread(L, waiter);
+    if (lua_isfunction(L, waiter)) {
+        if (lua_pcall(L, n, 0, handler) != LUA_OK) tell_failed(L, 0);
+    } else if (co == NULL) {
+        lua_pushvalue(L, lua_upvalueindex(UP_TELL));
+        lua_insert(L, waiter);
         lua_call(L, 1 + n, 0);
     } else { /* it had not yielded yet when it was answered */
         if (!lua_checkstack(co, n)) n = 0;
         lua_xmove(L, co, n);
-        resume(L, line, at, co, n, LUA_CALL_NONE);
+        resume(L, line, waiter, co, n);
     }
 }
 
@@ -219,12 +252,11 @@ static void run_first(lua_State *L, struct lua_line *line, int top)
 {
     uint32_t id = line->ready.head;
     struct lua_call call = line->calls[id];
-    take_waiter(L, id, &call);
     line->ready.head = call.next;
     line->n_ready--;
     release(line, id);
-    if (call.co != NULL) resume(L, line, top + 1, call.co, call.n_values, id);
-    else run_kept(L, line, top + 1, id, call.n_values);
+    if (call.co != NULL) run_parked(L, line, top, id, &call);
+    else run_kept(L, line, top, id, call.n_values);
     lua_settop(L, top);
 }
 
@@ -253,7 +285,7 @@ static int l_push(lua_State *L)
     lua_State *co = lua_tothread(L, 1);
     bool parked = co != NULL && lua_status(co) == LUA_YIELD;
     if (parked) lua_pushvalue(L, 1);
-    uint32_t call = parked ? open_with(L, line, co) : lua_call_open(L, line, 1);
+    uint32_t call = parked ? open_parked(L, line, co) : lua_call_open(L, line, 1);
     lua_settop(L, 1 + n);
     lua_call_answer(L, line, call, n);
     return 0;
@@ -301,26 +333,26 @@ static int l_simulated(lua_State *L)
     return 1;
 }
 
-/* line(ours, call, failed) -> functions. ours: a table that has the coroutines that may wait; call(waiter, ...): calls
- * or tells any other waiter; failed(co, error): a coroutine has raised, or (error nil) yielded by itself. */
+/* line(ours, tell, failed, trace) -> functions. ours: a table that has the coroutines that may wait; tell(waiter, ...):
+ * tells any waiter that is no function; failed(co, error): a coroutine has raised, or (error nil) yielded by itself, or
+ * (co nil) a callback has raised; trace: the message handler of callbacks. */
 static int l_line(lua_State *L)
 {
     static const luaL_Reg functions[] = {
         {"push", l_push}, {"ready", l_ready}, {"park", l_park}, {"inside", l_inside}, {"hold", l_hold},
         {"simulated", l_simulated}, {"may_park", l_may_park}, {NULL, NULL},
     };
-    lua_settop(L, 3);
-    lua_line_of(L);
+    lua_settop(L, 4);
+    struct lua_line *line = lua_line_of(L);
     lua_createtable(L, 0, 8);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &line_key);
     luaL_setfuncs(L, functions, 1);
     lua_pushvalue(L, 1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &ours_key);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &line_key);
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &waiters_key);
-    lua_pushvalue(L, 2);
-    lua_pushvalue(L, 3);
-    lua_pushcclosure(L, l_run, 4);
+    push_waiters(L, line);
+    for (int i = 2; i <= 4; i++) lua_pushvalue(L, i);
+    lua_pushcclosure(L, l_run, 5);
     lua_setfield(L, -2, "run");
     return 1;
 }

@@ -2,8 +2,8 @@
  *
  * A call is somebody who waits for an answer: a coroutine of raft.go, a function (called with the answer), or a box
  * (told it). Once answered it stands in line, and is resumed when the loop comes to that, never from inside a machine.
- * The answer of a coroutine waits on its own stack: on this way nothing is allocated, once the most that ever waited
- * have waited. */
+ * The answer of a coroutine waits on its own stack, that of another waiter in a table that is used again: nothing is
+ * allocated, once the most that ever waited have waited. */
 #ifndef RAFT_LUA_LUA_LINE_H
 #define RAFT_LUA_LUA_LINE_H
 
@@ -17,9 +17,10 @@
 struct lua_call {
     lua_State *co;      /* the coroutine that waits, on whose stack its answer comes; NULL: another waiter. Of one that
                            is not used: which coroutine its place in the table of waiters still holds; NULL: none */
-    uint64_t due_us;    /* this and the last two: for who opened it */
+    uint64_t due_us;    /* this, cancelled and wants_index: for who opened it */
     uint32_t next;      /* in a list; of whoever opened it, until it is answered */
     uint8_t n_values;   /* of the answer */
+    bool kept;          /* its place in the table of waiters holds a table, for such a waiter and its answer */
     bool cancelled, wants_index;
 };
 
@@ -32,6 +33,7 @@ struct lua_node;
 
 struct lua_line {
     struct lua_node *nodes; /* of this state (lua_node.c), the youngest first */
+    int waiters;        /* their table, in the registry: call + 1 -> the coroutine, or { waiter, answer ... } */
     struct lua_call *calls;
     size_t capacity;
     uint32_t free;      /* the first of those that are not used */

@@ -49,16 +49,14 @@ end
 
 -- ---- who waits, and who is ready (csrc/lua/lua_line.h) ----
 
-local function call_waiter(waiter, ...)
-  if type(waiter) == "function" then
-    local ok, err = xpcall(waiter, with_traceback, ...)
-    if not ok then loop.fail(err) end
-  else
-    waiter.done, waiter.answer = true, table.pack(...)
-  end
+---The main chunk pumps until its box says so.
+local function tell_box(box, ...)
+  box.done, box.answer = true, table.pack(...)
 end
 
-local function coroutine_failed(co, err)
+---co nil: a callback raised.
+local function call_failed(co, err)
+  if not co then return loop.fail(err) end
   if not ours[co] then return end   -- main, closed while it waited: nobody is there any more
   if err == nil then
     err = "a coroutine of raft.go has called coroutine.yield itself: raft.sleep and the waiting calls do that"
@@ -69,7 +67,7 @@ local function coroutine_failed(co, err)
   loop.fail(err)
 end
 
-local line = core.line(ours, call_waiter, coroutine_failed)
+local line = core.line(ours, tell_box, call_failed, with_traceback)
 local run_ready, ready, park, inside, hold = line.run, line.ready, line.park, line.inside, line.hold
 
 ---Can the running coroutine wait here, by a call of core's that parks it?
