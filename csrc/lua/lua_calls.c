@@ -409,18 +409,20 @@ static void check_reader(lua_State *L, struct lua_node *n)
     if (lua_getfield(L, -1, "query") != LUA_TFUNCTION)
         luaL_error(L, "node:read: a function (machine, index, time) expected, got %s (the machine has no query)",
                    luaL_typename(L, FN));
-    lua_settop(L, FN);
+    lua_pop(L, 2);
 }
 
 /* Pushes what is to be called, and its arguments, whose number it returns. */
 static int push_reader(lua_State *L, struct lua_node *n)
 {
     bool given = lua_isfunction(L, FN);
-    lua_node_push_machine(L, n);
     if (given) lua_pushvalue(L, FN);
-    else lua_getfield(L, -1, "query");
-    lua_insert(L, -2);
-    if (!given) lua_pushvalue(L, FN);
+    lua_node_push_machine(L, n);
+    if (!given) {
+        lua_getfield(L, -1, "query");
+        lua_insert(L, -2);
+        lua_pushvalue(L, FN);
+    }
     lua_pushinteger(L, (lua_Integer)host_applied(n->host));
     lua_pushnumber(L, (lua_Number)host_applied_time(n->host) / (lua_Number)US_PER_S);
     return given ? 3 : 4;
@@ -540,13 +542,44 @@ static int round_passed(lua_State *L, int status, lua_KContext context)
     return look(L, n);
 }
 
+/* What a read's callback waits with: (index), or (nil, message, code) of its round. Upvalues: line, node, fn, callback. */
+static int l_read_told(lua_State *L)
+{
+    enum { UP_NODE = UP_LINE + 1, UP_FN, UP_CALLBACK };
+    int results = lua_gettop(L);
+    if (!lua_isnil(L, 1)) {
+        lua_settop(L, 0);
+        lua_pushvalue(L, lua_upvalueindex(UP_NODE));
+        lua_pushvalue(L, lua_upvalueindex(UP_FN));
+        struct lua_node *n = node_here(L);
+        results = n != NULL ? look(L, n) : lua_node_fail(L, ERR_CLOSED, lua_node_text(ERR_CLOSED));
+    }
+    lua_pushvalue(L, lua_upvalueindex(UP_CALLBACK));
+    lua_insert(L, -1 - results);
+    lua_call(L, results, 0);
+    return 0;
+}
+
+static int read_with_callback(lua_State *L, struct lua_node *n, struct manner *m)
+{
+    check_reader(L, n);
+    lua_settop(L, m->waiter);
+    lua_pushlightuserdata(L, n->calls.line);
+    lua_pushvalue(L, NODE);
+    lua_pushvalue(L, FN);
+    lua_pushvalue(L, m->waiter);
+    lua_pushcclosure(L, l_read_told, 4);
+    int failed = join_round(L, n, LUA_ROUND_READ, lua_gettop(L), m->timeout_us);
+    return failed ? make_otherwise(L, n, m) - 1 : 0; /* it fails there too, and is told */
+}
+
 static int l_read(lua_State *L)
 {
     struct lua_node *n = node_here(L);
     struct manner m = {0};
-    bool here = is_usual(L, n, &m) && m.waiter == 0; /* a callback gets more than the answer of a round */
-    int done = here ? 0 : make_otherwise(L, n, &m);
+    int done = is_usual(L, n, &m) ? 0 : make_otherwise(L, n, &m);
     if (done) return done - 1;
+    if (m.waiter != 0) return read_with_callback(L, n, &m);
     lua_settop(L, FN);
     check_reader(L, n);
     int failed = join_round(L, n, m.lease ? LUA_ROUND_LEASE : LUA_ROUND_READ, 0, m.timeout_us);

@@ -265,6 +265,37 @@ static void pack_array(struct packing *k, struct level *here, int index, size_t 
     }
 }
 
+static void pack_pairs(struct packing *k, struct level *here, int index)
+{
+    bool array;
+    size_t n = count_pairs(k->L, index, &array);
+    pack_count(k, here->above, n, array ? 0x90 : 0x80, array ? 0xdc : 0xde);
+    if (array) pack_array(k, here, index, n);
+    else pack_map(k, here, index, n);
+}
+
+/* In one go what has the keys 1 .. n and no others, and no tables, if lua_next comes to them in that order. false: it is
+ * not so, and nothing was packed. (With tables in it that would be twice the work at each level.) */
+static bool pack_sequence(struct packing *k, struct level *here, int index, size_t n)
+{
+    struct buf *b = &k->p->bytes;
+    size_t start = b->size, i = 0;
+    bool fits = true;
+    pack_count(k, here->above, n, 0x90, 0xdc);
+    for (lua_pushnil(k->L); fits && lua_next(k->L, index); lua_pop(k->L, 1)) {
+        int value = lua_gettop(k->L);
+        fits = ++i <= n && lua_tointeger(k->L, value - 1) == (lua_Integer)i && lua_isinteger(k->L, value - 1) &&
+               !lua_istable(k->L, value);
+        here->item = (lua_Integer)i;
+        if (fits) pack_value(k, here, value);
+    }
+    if (!fits) lua_pop(k->L, 1); /* the key */
+    if (fits && i == n) return true;
+    here->item = 0;
+    b->size = start;
+    return false;
+}
+
 static void pack_table(struct packing *k, const struct level *at, int index)
 {
     struct level here = {.above = at, .table = lua_topointer(k->L, index)};
@@ -273,12 +304,9 @@ static void pack_table(struct packing *k, const struct level *at, int index)
     }
     if (k->depth == DEPTH_MAX) refuse(k, at, "nested more than 100 deep");
     luaL_checkstack(k->L, 4, "packing");
-    bool array;
-    size_t n = count_pairs(k->L, index, &array);
-    pack_count(k, at, n, array ? 0x90 : 0x80, array ? 0xdc : 0xde);
     k->depth++;
-    if (array) pack_array(k, &here, index, n);
-    else pack_map(k, &here, index, n);
+    size_t n = lua_rawlen(k->L, index);
+    if (n == 0 || !pack_sequence(k, &here, index, n)) pack_pairs(k, &here, index);
     k->depth--;
 }
 

@@ -128,6 +128,38 @@ describe("a machine", function()
     assert.not_equal(cmd.value, value)
   end))
 
+  it("gives each caller its own answer, whoever calls in whatever order", lab.run(function()
+    local node <close> = lab.node { machine = { apply = function(_, cmd)
+      local kind = cmd % 4
+      if kind == 0 then return nil end
+      if kind == 1 then return nil, cmd end
+      if kind == 2 then return cmd end
+      return cmd, false
+    end } }
+    local wanted = {
+      [0] = function() return { nil, n = 1 } end, function(i) return { nil, i, n = 2 } end,
+      function(i) return { i, n = 1 } end, function(i) return { i, false, n = 2 } end,
+    }
+    local seed, open = 12345, 0
+    for round = 1, 20 do
+      for i = 1, 40 do
+        local number = round * 100 + i
+        local function check(...)
+          assert.same(wanted[number % 4](number), table.pack(...))
+          open = open - 1
+        end
+        seed, open = (seed * 1103515245 + 12345) & 0x7fffffff, open + 1
+        local how = seed >> 16 & 3
+        if how == 0 then node:propose(number, check) end
+        if how == 1 then node:propose(number, { timeout = 60 }, check) end
+        if how == 2 then raft.go(function() check(node:propose(number)) end) end
+        if how == 3 then raft.go(function() check(node:propose(number, { timeout = 60 })) end) end
+      end
+      if round % 3 == 0 then raft.sleep(0.001) end
+    end
+    while open > 0 do raft.sleep(0.001) end
+  end))
+
   -- The string that a coroutine holds while it waits is taken for its command, if it is the same.
   it("gets what was proposed, whatever a debugger does to the coroutine that waits", lab.run(function()
     local node <close> = lab.node()

@@ -118,6 +118,22 @@ describe("packing", function()
     assert.is_true(pack(t) == pack(u))
   end)
 
+  it("is a map for anything else, however much of it looks like an array", function()
+    local hole = { 1, 2, 3, 4 }
+    hole[2] = nil
+    local cases = { { { 1, 2, x = 3 }, "83 01 01 02 02 a178 03" }, { hole, "83 01 01 03 03 04 04" },
+      { { 1, { 2 } }, "92 01 91 02" }, { { 1, [3] = 3 }, "82 01 01 03 03" }, { { 1, [1.5] = 2 }, false },
+      { { 1, [-1] = 2 }, "82 01 01 ff 02" }, { { 1, [math.mininteger] = 2 }, false } }
+    for _, case in ipairs(cases) do
+      local packed = pack(case[1])
+      if case[2] then assert.equal((case[2]:gsub(" ", "")), hex(packed)) end
+      assert.is_true(same(case[1], unpack(packed)))
+    end
+    local deep = { 1, x = 2 }
+    for _ = 1, 90 do deep = { 1, deep, x = 2 } end   -- twice the work at each level would never end
+    assert.is_true(same(deep, unpack(pack(deep))))
+  end)
+
   it("does not look at metatables", function()
     local function boom() error("called") end
     local t = setmetatable({ 1, 2 }, { __index = boom, __len = boom, __pairs = boom, __tostring = boom, __name = "T" })
@@ -175,6 +191,7 @@ describe("packing what has no bytes", function()
   it("raises with the path to it", function()
     refuses(print, "cmd: a function cannot be packed")
     refuses({ items = { 1, 2, print } }, "cmd.items[3]: a function cannot be packed")
+    refuses({ 1, 2, x = print }, "cmd.x: a function cannot be packed")
     refuses({ items = { 1, { x = io.stdout } } }, "cmd.items[2].x: a userdata cannot be packed")
     refuses({ [-3] = { coroutine.create(print) } }, "cmd[-3][1]: a thread cannot be packed")
     refuses({ ["two words"] = { [true] = { [1.5] = print } } }, 'cmd["two words"][true][1.5]: a function')
