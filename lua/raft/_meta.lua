@@ -48,7 +48,7 @@ function core.free_address() end
 
 ---@param ours table<thread, boolean>  the coroutines that may wait
 ---@param tell fun(waiter: table, ...: any)  tells any waiter that is no function
----@param failed fun(co: thread?, err: any)  a coroutine has raised, or (err nil) yielded by itself; or a callback (co nil)
+---@param failed fun(co: thread?, err: any)  a coroutine has raised, or (err nil) yielded by itself; co nil: a callback
 ---@param trace fun(err: any): any  the message handler of callbacks
 ---@return raft.core.line
 function core.line(ours, tell, failed, trace) end
@@ -127,9 +127,9 @@ local node = {} -- luacheck: ignore 241
 ---@return raft.core.node?, string? message, string? code
 function core.node(options, callbacks, stop_on_error) end
 
----What users call as node:propose(cmd, opts, callback) or node:read(fn, opts, callback): without options it is done here,
----from a coroutine of raft.go or with a callback; else by otherwise, which may return `parks`, timeout, lease: then the
----coroutine waits.
+---What users call as node:propose(cmd, opts, callback) or node:read(fn, opts, callback): without options it is done
+---here, from a coroutine of raft.go or with a callback; else by otherwise, which may return `parks`, timeout, lease: then
+---the coroutine waits.
 ---@param name "propose"|"read"
 ---@param otherwise function
 ---@return function method, lightuserdata parks

@@ -82,14 +82,30 @@ end
 ---@field warm number           seconds before it is measured
 ---@field seconds number        measured
 ---@field pids integer[]?       whose CPU counts
----@field fails boolean?        failures are counted; else they end the job
+---@field watched boolean?     failures are counted, and the longest gap taken; else a failure ends the job
 
----Runs it: { per_second, p50_us, p99_us, cpu_us (of one call, over all pids), calls, gap (the longest time without one
----that ended, in seconds), failures (by code) }.
-local function run_load(job, call)
+local EVERY = 16   -- the load costs CPU where it is measured: of so many calls of a coroutine, one is timed
+
+---The longest time without a call that ended: note() is called when one has; gap, at.
+local function watch_gaps(from)
+  local watch, previous = {}, nil
+  function watch.note()
+    local time = now()
+    if time < from then return end
+    if previous and time - previous > (watch.gap or 0) then watch.gap, watch.at = time - previous, previous end
+    previous = time
+  end
+  return watch
+end
+
+---Calls call(a, b) all the time: { per_second, p50_us, p99_us, cpu_us (of one call, over all pids), calls, gap (the
+---longest time without one that ended, in seconds), failures (by code) }.
+local function run_load(job, call, a, b)
   local counts, calls, open, failures = {}, 0, job.window, {}
-  local first, last, gap, gap_at, previous
+  local every = job.window < EVERY and 1 or EVERY
+  local first, last
   local from = now() + job.warm
+  local watch = job.watched and watch_gaps(from)
   local function mark()
     return { at = now(), calls = calls, cpu = cpu_seconds(job.pids or {}) }
   end
@@ -99,24 +115,24 @@ local function run_load(job, call)
     repeat raft.sleep(job.seconds) until calls > first.calls
     last = mark()
   end)
-  for _ = 1, job.window do
+  local function failed(message, code)
+    if not watch then error(("%s (%s)"):format(message, code), 0) end
+    failures[code] = (failures[code] or 0) + 1
+  end
+  for number = 1, job.window do
     raft.go(function()
-      local start = now()
+      local turn = number   -- so that they are not all timed at once
       while not last do
-        local _, message, code = call()
-        local finish = now()
+        turn = turn + 1
+        local start = turn % every == 0 and now()
+        local _, message, code = call(a, b)
         if code then
-          if not job.fails then error(("%s (%s)"):format(message, code), 0) end
-          failures[code] = (failures[code] or 0) + 1
+          failed(message, code)
         else
           calls = calls + 1
-          if start >= from then note(counts, finish - start) end
-          if finish >= from then
-            if previous and finish - previous > (gap or 0) then gap, gap_at = finish - previous, previous end
-            previous = finish
-          end
+          if start and start >= from then note(counts, now() - start) end
+          if watch then watch.note() end
         end
-        start = finish
       end
       open = open - 1
     end)
@@ -126,7 +142,7 @@ local function run_load(job, call)
   local result = percentiles(counts, { p50_us = 0.5, p99_us = 0.99 })
   result.per_second, result.calls = done / (last.at - first.at), done
   result.cpu_us = (last.cpu - first.cpu) / done * 1e6
-  result.gap, result.gap_at, result.failures = gap, gap_at, failures
+  if watch then result.gap, result.gap_at, result.failures = watch.gap, watch.at, failures end
   return result
 end
 
@@ -144,13 +160,13 @@ end
 ---Commands of so many bytes.
 function jobs.propose(node, job)
   local command = ("x"):rep(job.bytes)
-  return run_load(job, function() return node:propose(command) end)
+  return run_load(job, node.propose, node, command)
 end
 
 ---Linearizable reads.
 function jobs.read(node, job)
   local function look(machine) return machine.n end
-  return run_load(job, function() return node:read(look) end)
+  return run_load(job, node.read, node, look)
 end
 
 ---Commands of so many bytes in the sessions of programs outside, of which so many are open (at least window).

@@ -13,7 +13,7 @@ local outages = {}
 local function watch(cluster, seconds, happen)
   local leader, follower = cluster:leader(), cluster:follower()
   cluster:give(follower, { what = "propose", window = WINDOW, bytes = BYTES, warm = BEFORE_S / 2,
-    seconds = BEFORE_S + seconds, fails = true })
+    seconds = BEFORE_S + seconds, watched = true })
   lab.sleep(BEFORE_S)
   local at = core.now()
   local extra = happen(cluster, leader, follower)
