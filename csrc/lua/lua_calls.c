@@ -542,7 +542,8 @@ static int round_passed(lua_State *L, int status, lua_KContext context)
     return look(L, n);
 }
 
-/* What a read's callback waits with: (index), or (nil, message, code) of its round. Upvalues: line, node, fn, callback. */
+/* What a read's callback waits with: (index), or (nil, message, code) of its round. Upvalues: line, node, fn,
+ * callback. */
 static int l_read_told(lua_State *L)
 {
     enum { UP_NODE = UP_LINE + 1, UP_FN, UP_CALLBACK };

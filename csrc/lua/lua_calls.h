@@ -26,9 +26,9 @@ bool lua_calls_done(struct lua_node *n, uint64_t sequence, const char *text, con
 void lua_calls_flush(struct lua_node *n);
 
 /* method("propose" | "read", otherwise) -> what users call as node:propose(cmd, opts, callback) or
- * node:read(fn, opts, callback), and `parks`. The usual ways, a coroutine that may park or a callback, and no options, do
- * not leave C. All else is left to otherwise(node, ...), which returns what the call returns, or parks, timeout, lease:
- * then the coroutine waits. A read then returns what lua_calls_look does. */
+ * node:read(fn, opts, callback), and `parks`. The usual ways, a coroutine that may park or a callback, and no options,
+ * do not leave C. All else is left to otherwise(node, ...), which returns what the call returns, or parks, timeout,
+ * lease: then the coroutine waits. A read then returns what lua_calls_look does. */
 int lua_calls_method(lua_State *L);
 
 /* Methods of the core's node. Those with a timeout (seconds) wait, in the running coroutine, if no waiter is given (a

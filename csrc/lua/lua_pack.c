@@ -274,8 +274,8 @@ static void pack_pairs(struct packing *k, struct level *here, int index)
     else pack_map(k, here, index, n);
 }
 
-/* In one go what has the keys 1 .. n and no others, and no tables, if lua_next comes to them in that order. false: it is
- * not so, and nothing was packed. (With tables in it that would be twice the work at each level.) */
+/* In one go what has the keys 1 .. n and no others, and no tables, if lua_next comes to them in that order. false: it
+ * is not so, and nothing was packed. (With tables in it that would be twice the work at each level.) */
 static bool pack_sequence(struct packing *k, struct level *here, int index, size_t n)
 {
     struct buf *b = &k->p->bytes;

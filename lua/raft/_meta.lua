@@ -128,8 +128,8 @@ local node = {} -- luacheck: ignore 241
 function core.node(options, callbacks, stop_on_error) end
 
 ---What users call as node:propose(cmd, opts, callback) or node:read(fn, opts, callback): without options it is done
----here, from a coroutine of raft.go or with a callback; else by otherwise, which may return `parks`, timeout, lease: then
----the coroutine waits.
+---here, from a coroutine of raft.go or with a callback; else by otherwise, which may return `parks`, timeout, lease:
+---then the coroutine waits.
 ---@param name "propose"|"read"
 ---@param otherwise function
 ---@return function method, lightuserdata parks
