@@ -1,6 +1,6 @@
 -- Fixed works for the counting of instructions (guard.lua), with a node alone in memory.  Arguments: how many calls, a
--- directory, which work: `propose`, commands; `apply`, commands that `propose` has left in the directory, as on a
--- follower, where nobody waits for them; `read`, reads.
+-- directory, which work: `propose`, commands from coroutines; `callback`, with callbacks; `apply`, commands that
+-- `propose` has left in the directory, as on a follower, where nobody waits for them; `read`, reads.
 local raft = require "raft"
 
 local WINDOW, BYTES = 64, 128
@@ -39,6 +39,21 @@ end
 local function look(machine) return machine.n end
 
 function works.apply(node) assert(node:read(look) == count) end
+
+function works.callback(node)
+  local command, left, open = ("x"):rep(BYTES), count, WINDOW
+  local function told(result)
+    assert(result)
+    if left == 0 then
+      open = open - 1
+    else
+      left = left - 1
+      node:propose(command, told)
+    end
+  end
+  for _ = 1, WINDOW do told(true) end
+  while open > 0 do raft.sleep(0.01) end
+end
 
 function works.read(node)
   repeated(function() return node:read(look) end)
