@@ -103,6 +103,7 @@ struct io_ops {
     void (*close)(struct io *, struct io_file *);
     int (*size)(struct io *, struct io_file *, uint64_t *size, struct err *);
     int (*read)(struct io *, struct io_file *, uint64_t at, void *data, size_t size, size_t *got, struct err *);
+    void (*ahead)(struct io *, struct io_file *, uint64_t at, uint64_t size);
     int (*write)(struct io *, struct io_file *, uint64_t at, const void *data, size_t size, struct err *);
     int (*fill)(struct io *, struct io_file *, uint64_t size, struct err *);
     int (*put)(struct io *, struct io_file *, uint64_t at, const void *data, size_t size, struct err *);
@@ -179,6 +180,11 @@ static inline int io_read(struct io *io, struct io_file *file, uint64_t at, void
                           struct err *e)
 {
     return io->ops->read(io, file, at, data, size, got, e);
+}
+/* A hint: these bytes will be read soon, the disk may fetch them meanwhile. Comes back at once; nothing else changes. */
+static inline void io_ahead(struct io *io, struct io_file *file, uint64_t at, uint64_t size)
+{
+    io->ops->ahead(io, file, at, size);
 }
 /* Durable write, one operation: OK means that the bytes (and the file's size) are on stable storage. Where it begins
  * behind the end of the file, what lies between becomes zero. After an error

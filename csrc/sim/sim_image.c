@@ -370,6 +370,14 @@ static int image_read(struct io *io, struct io_file *file, uint64_t at, void *da
     return OK;
 }
 
+static void image_ahead(struct io *io, struct io_file *file, uint64_t at, uint64_t size)
+{
+    (void)io;
+    (void)file;
+    (void)at;
+    (void)size;
+}
+
 static int image_write(struct io *io, struct io_file *file, uint64_t at, const void *data, size_t size, struct err *e)
 {
     (void)e;
@@ -475,6 +483,7 @@ static const struct io_ops image_ops = {
     .close = image_close,
     .size = image_size,
     .read = image_read,
+    .ahead = image_ahead,
     .write = image_write,
     .fill = image_fill,
     .rename = image_rename,

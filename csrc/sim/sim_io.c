@@ -60,6 +60,15 @@ static int file_fill(struct io *io, struct io_file *file, uint64_t size, struct 
     return sim_disk_fill(disk_of(io), file, size, e);
 }
 
+/* Memory is no faster for a hint. */
+static void file_ahead(struct io *io, struct io_file *file, uint64_t at, uint64_t size)
+{
+    (void)io;
+    (void)file;
+    (void)at;
+    (void)size;
+}
+
 static int file_rename(struct io *io, const char *from, const char *to, struct err *e)
 {
     return sim_disk_rename(disk_of(io), from, to, e);
@@ -109,9 +118,9 @@ static struct buf no_buffer(struct io *io)
 const struct io_ops sim_io_ops = {
     .now = sim_node_now, .wall = sim_node_wall, .random = sim_node_random, .alarm = sim_node_alarm,
     .wake = sim_node_wake, .visit = sim_node_wake, .notify = sim_node_notify, .stop = io_end, .submit = sim_node_submit,
-    .open = file_open, .close = file_close, .size = file_size, .read = file_read, .write = file_write,
-    .fill = file_fill, .put = file_put, .sync = file_sync, .rename = file_rename, .remove = file_remove,
-    .list = dir_list, .make_dir = dir_make, .sync_dir = dir_sync, .lock_dir = dir_lock,
+    .open = file_open, .close = file_close, .size = file_size, .read = file_read, .ahead = file_ahead,
+    .write = file_write, .fill = file_fill, .put = file_put, .sync = file_sync, .rename = file_rename,
+    .remove = file_remove, .list = dir_list, .make_dir = dir_make, .sync_dir = dir_sync, .lock_dir = dir_lock,
     .unlock_dir = dir_unlock, .room = dir_room,
     .fork = sim_child_fork, .join = sim_child_join, .kill = sim_child_kill, .child_free = sim_child_free,
     .listen = sim_net_listen, .unlisten = sim_net_unlisten, .connect = sim_net_connect, .buffer = no_buffer,

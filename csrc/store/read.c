@@ -4,7 +4,8 @@
 #include "store/internal.h"
 #include "store/window.h"
 
-#define PIECES_MAX 64u /* marks in one plan: 4 MiB of log or more */
+#define PIECES_MAX 64u         /* marks in one plan: 4 MiB of log or more */
+#define WINDOW (128u << 10)    /* read at once, at least */
 
 struct piece {
     uint64_t file, file_size, salt, offset;
@@ -101,24 +102,45 @@ static int read_batch(struct read_plan *plan, const struct piece *piece, struct 
     return OK;
 }
 
-static int read_piece(struct read_plan *plan, const struct piece *piece, bool *full, struct err *e)
-{
-    char path[FORMAT_PATH_MAX];
+/* The segment that is being read. */
+struct source {
+    uint64_t number; /* of its file */
     struct io_file *file;
-    struct window w;
-    format_segment_path(path, plan->dir, piece->file);
-    if (io_open(plan->io, path, 0, &file, e) != OK) {
+    struct window window;
+    char path[FORMAT_PATH_MAX];
+};
+
+static void source_close(const struct read_plan *plan, struct source *from)
+{
+    if (from->file == NULL) return;
+    window_free(&from->window);
+    io_close(plan->io, from->file);
+    from->file = NULL;
+}
+
+/* Pieces that follow each other in a file are read as one: its window goes on. */
+static int source_open(const struct read_plan *plan, struct source *from, const struct piece *piece, struct err *e)
+{
+    if (from->file != NULL && from->number == piece->file) return OK;
+    source_close(plan, from);
+    from->number = piece->file;
+    format_segment_path(from->path, plan->dir, piece->file);
+    if (io_open(plan->io, from->path, 0, &from->file, e) != OK) {
+        from->file = NULL;
         if (e->code == ERR_NOENT) e->code = ERR_IO; /* a live segment is missing: not what ERR_NOENT says to a reader */
         return e->code;
     }
-    window_init(&w, plan->io, file, path, piece->file_size);
+    window_init(&from->window, plan->io, from->file, from->path, piece->file_size, WINDOW);
+    return OK;
+}
+
+static int read_piece(struct read_plan *plan, const struct piece *piece, struct source *from, bool *full, struct err *e)
+{
     uint64_t offset = piece->offset;
-    int status = OK;
+    int status = source_open(plan, from, piece, e);
     while (status == OK && !*full && !is_done(plan, piece)) {
-        status = read_batch(plan, piece, &w, &offset, full, e);
+        status = read_batch(plan, piece, &from->window, &offset, full, e);
     }
-    window_free(&w);
-    io_close(plan->io, file);
     return status;
 }
 
@@ -134,10 +156,12 @@ static void read_work(struct io_job *job)
 {
     struct store_read *read = CONTAINER_OF(job, struct store_read, job);
     struct read_plan *plan = read->plan;
+    struct source from = {.file = NULL};
     bool full = false;
     for (size_t i = 0; i < plan->n && read->status == OK && !full; i++) {
-        read->status = read_piece(plan, &plan->pieces[i], &full, &read->error);
+        read->status = read_piece(plan, &plan->pieces[i], &from, &full, &read->error);
     }
+    source_close(plan, &from);
 }
 
 /* ---- on the engine's thread ---- */

@@ -12,6 +12,7 @@
 #include "store/window.h"
 
 #define PROGRESS_BYTES (4u << 20) /* between two calls of progress() */
+#define WINDOW (512u << 10)       /* read at once, at least: no more than stays in a cache until it is checked */
 #define LIFE_SPREAD US_PER_S
 #define SANE_MAX (UINT64_C(1) << 62) /* no index, number or term of ours gets there */
 
@@ -274,16 +275,15 @@ static bool keep_conf(struct recovery *r, const uint8_t *entry, uint32_t size)
     return true;
 }
 
-/* The terms of a batch's entries, which have been checked, and where they are. */
+/* The terms of a batch's entries, which batch_check has looked at, and where they are. */
 static int map_batch(struct recovery *r, const struct found *f, const struct batch_header *h, const uint8_t *record,
                      struct err *e)
 {
     struct store *s = r->s;
     uint64_t at = batch_entries(h->flags);
     for (uint32_t i = 0; i < h->count; i++) {
-        struct entry entry;
-        uint32_t used;
-        if (entry_read(record + at, h->length - at, true, &entry, &used, e) != OK) return e->code;
+        struct entry entry = entry_peek(record + at);
+        uint32_t used = ENTRY_HEADER + entry.payload_size;
         struct raft_run run = {.start = entry.index, .term = entry.term};
         bool room = map_reserve(&s->map, 1) &&
                     (entry.type != RAFT_ENTRY_CONFIG || keep_conf(r, record + at, used));
@@ -379,7 +379,7 @@ static int read_batches(struct recovery *r, struct found *f, const struct found 
     bool later = false;
     format_segment_path(path, s->dir, f->segment->file);
     if (io_open(s->io, path, 0, &file, e) != OK) return e->code;
-    window_init(&w, s->io, file, path, f->segment->size);
+    window_init(&w, s->io, file, path, f->segment->size, WINDOW);
     f->segment->end = SEGMENT_FIRST;
     int status = OK;
     while (status == OK && why == NULL && (after == NULL || r->next < after->header.first_batch)) {
@@ -437,6 +437,20 @@ static int check_chain(struct recovery *r, size_t i, struct err *e)
     return OK;
 }
 
+/* The disk fetches a segment while the one before is being checked. An error will come up when it is read. */
+static void look_ahead(const struct recovery *r, size_t i)
+{
+    char path[FORMAT_PATH_MAX];
+    struct io_file *file;
+    struct err ignored;
+    if (i >= r->n) return;
+    const struct segment *segment = r->found[i].segment;
+    format_segment_path(path, r->s->dir, segment->file);
+    if (io_open(r->s->io, path, 0, &file, &ignored) != OK) return;
+    io_ahead(r->s->io, file, 0, segment->size);
+    io_close(r->s->io, file);
+}
+
 static int read_log(struct recovery *r, struct err *e)
 {
     struct store *s = r->s;
@@ -446,6 +460,8 @@ static int read_log(struct recovery *r, struct err *e)
     for (size_t i = 0; i < r->n; i++) {
         const struct found *after = i + 1 < r->n ? &r->found[i + 1] : NULL;
         if (check_chain(r, i, e) != OK) return e->code;
+        if (i == 0) look_ahead(r, 0);
+        look_ahead(r, i + 1);
         if (after != NULL && after->header.number != r->found[i].header.number + 1) after = NULL;
         if (read_batches(r, &r->found[i], after, e) != OK) return e->code;
     }

@@ -15,9 +15,11 @@ struct window {
     uint64_t at;        /* of data in the file */
     uint8_t *data;
     size_t size, capacity;
+    size_t piece;       /* read at once, at least */
 };
 
-void window_init(struct window *w, struct io *io, struct io_file *file, const char *path, uint64_t file_size);
+void window_init(struct window *w, struct io *io, struct io_file *file, const char *path, uint64_t file_size,
+                 size_t piece);
 void window_free(struct window *w);
 
 /* Points *p at bytes offset .. offset + size - 1; valid until the next call. ERR_NOENT: file_size ends before (e is

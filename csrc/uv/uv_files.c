@@ -169,6 +169,12 @@ int files_read(struct io *io, struct io_file *f, uint64_t at, void *data, size_t
     return OK;
 }
 
+void files_ahead(struct io *io, struct io_file *f, uint64_t at, uint64_t size)
+{
+    (void)io;
+    posix_fadvise(f->fd, (off_t)at, (off_t)size, POSIX_FADV_WILLNEED);
+}
+
 /* ---- writing ---- */
 
 static int write_all(struct io_file *f, uint64_t at, const uint8_t *data, size_t size, struct err *e)

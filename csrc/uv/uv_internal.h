@@ -142,6 +142,7 @@ void files_close(struct io *io, struct io_file *file);
 int files_size(struct io *io, struct io_file *file, uint64_t *size, struct err *e);
 int files_read(struct io *io, struct io_file *file, uint64_t at, void *data, size_t size, size_t *got,
                struct err *e);
+void files_ahead(struct io *io, struct io_file *file, uint64_t at, uint64_t size);
 int files_write(struct io *io, struct io_file *file, uint64_t at, const void *data, size_t size,
                 struct err *e);
 int files_fill(struct io *io, struct io_file *file, uint64_t size, struct err *e);

@@ -278,6 +278,7 @@ static const struct io_ops ops = {
     .close = files_close,
     .size = files_size,
     .read = files_read,
+    .ahead = files_ahead,
     .write = files_write,
     .fill = files_fill,
     .put = files_put,

@@ -88,7 +88,7 @@ void entry_stamp(struct block *b, raft_index index, raft_term term, uint64_t tim
     put_u64(b->bytes + AT_HASH, header_hash(b->bytes));
 }
 
-static struct entry decode(const uint8_t *p)
+struct entry entry_peek(const uint8_t *p)
 {
     return (struct entry){
         .type = p[AT_TYPE],
@@ -108,7 +108,7 @@ struct entry entry_view(const struct block *b)
 {
     ASSERT(b->size >= ENTRY_HEADER);
     ASSERT(b->size == ENTRY_HEADER + get_u32(b->bytes + AT_SIZE));
-    return decode(b->bytes);
+    return entry_peek(b->bytes);
 }
 
 uint32_t entry_size(const uint8_t *p)
@@ -129,7 +129,7 @@ static const char *header_fault(const uint8_t *p, bool stamped)
     if (p[AT_VERSION] != ENTRY_VERSION) return "entry has a layout that is not known here";
     if (!is_type(p[AT_TYPE])) return "entry has a type that is not known here";
     if (entry_size(p) == 0) return "entry header is malformed";
-    struct entry it = decode(p);
+    struct entry it = entry_peek(p);
     if (stamped && (it.index == 0 || it.term == 0)) return "entry has no index or term";
     if (!stamped && (it.index != 0 || it.term != 0 || it.time_us != 0))
         return "proposal has an index, term or time";
@@ -149,7 +149,7 @@ int entry_read(const uint8_t *data, size_t size, bool stamped, struct entry *out
         return err_set(e, ERR_CORRUPT, "entry is cut off: %zu of %" PRIu32 " bytes", size, whole);
     if (get_u64(data + AT_PAYLOAD_HASH) != hash64(data + ENTRY_HEADER, whole - ENTRY_HEADER, 0))
         return err_set(e, ERR_CORRUPT, "entry payload does not match its hash");
-    *out = decode(data);
+    *out = entry_peek(data);
     *used = whole;
     return OK;
 }

@@ -61,6 +61,9 @@ void entry_stamp(struct block *b, raft_index index, raft_term term, uint64_t tim
 /* Reads the header of a block that this process made or has checked already. payload points into the block. */
 struct entry entry_view(const struct block *b);
 
+/* The same of bytes that entry_read has taken, or would take: nothing is checked. */
+struct entry entry_peek(const uint8_t *p);
+
 /* Whole size (header and payload) announced by the header at p; 0 when it is no sane header. Reads ENTRY_HEADER bytes.
  * Checks layout and limits only, so that a caller can find out how much to read. */
 uint32_t entry_size(const uint8_t *p);

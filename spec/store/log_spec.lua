@@ -106,6 +106,27 @@ describe("a log", function()
     assert.truthy(j.log:status().segments > 8)
   end)
 
+  it("gives back entries and batches of all sizes: smaller, larger, and much larger than what is read at once", function()
+    local options = { segment_bytes = 4 * MIB }
+    local j = opened(options)
+    for round = 1, 3 do
+      for _, size in ipairs { 10, 150000, 3 * MIB // 2, 70000, 524288, 500 } do
+        j:append(entries(2, "round " .. round .. ", ", size))
+        j:run(0.5)
+      end
+      j:append(entries(3000, "small, " .. round .. ", ", 30))
+      j:run(0.5)
+    end
+    assert(j:matches())
+    for _ = 1, 2 do
+      j:run():close()
+      assert(j:open())
+      assert.equal(3 * 3012, j.found.last)
+      local list = assert(j:read(1, j.found.last))
+      assert.same({ 0, 3 * MIB // 2, "small, 3, 3000" }, { #list - j.found.last, #list[5], list[#list]:match "^[^.]+" })
+    end
+  end)
+
   it("cuts one append of many entries into several batches and acknowledges it with the last", function()
     local j = opened { segment_bytes = 4 * MIB }
     j:append(entries(40, "large ", 100000), { term = 2, vote = 1 })
