@@ -6,6 +6,7 @@
 /* For how long the host is left alone with entries that no call of its own waits for. Under load it finds them
  * when it looks for others; else one wake-up does for several. */
 #define LEFT_ALONE_US (2 * US_PER_MS)
+#define READ_BATCHES 4u /* read from the log at once: while the host applies them the next ones are read */
 
 static struct apply_batch *batch_new(raft_index first, size_t n)
 {
@@ -76,17 +77,34 @@ static bool lend_cached(struct engine *e)
     return false;
 }
 
+/* One batch out of n blocks: how many of them; 0: no memory. */
+static size_t lend_blocks(struct engine *e, struct block *const *blocks, size_t n)
+{
+    size_t bytes = 0;
+    struct apply_batch *batch = batch_new(e->feed.next, MIN(n, CHANNEL_BATCH_ENTRIES));
+    if (batch == NULL) return 0;
+    while (batch->n < n && batch->n < CHANNEL_BATCH_ENTRIES && bytes < CHANNEL_BATCH_BYTES) {
+        bytes += blocks[batch->n]->size;
+        batch->entries[batch->n] = block_ref(blocks[batch->n]);
+        batch->n++;
+    }
+    n = batch->n;
+    if (lend(e, batch)) return n;
+    batch_free(batch);
+    return 0;
+}
+
 static void on_read(struct store_read *read)
 {
     struct engine *e = read->ctx;
     struct feed *feed = &e->feed;
     bool wanted = e->phase == ENGINE_RUNNING && read->first == feed->next; /* else a snapshot has taken their place */
-    struct apply_batch *batch = read->status == OK && wanted ? batch_new(read->first, read->n) : NULL;
+    size_t at = 0, lent = wanted;
     feed->reading = false;
-    if (batch != NULL) {
-        for (size_t i = 0; i < read->n; i++) batch->entries[batch->n++] = block_ref(read->blocks[i]);
-        if (!lend(e, batch)) batch_free(batch);
+    for (; lent > 0 && at < read->n && feed->n_lent < CHANNEL_BATCHES; at += lent) {
+        lent = lend_blocks(e, read->blocks + at, read->n - at); /* what is left is read once more */
     }
+    if (at > 0) remind(e); /* a host that is so far behind has work for a while */
     for (size_t i = 0; i < read->n; i++) block_unref(read->blocks[i]);
     mem_free(read->blocks);
     /* Committed entries are never truncated: that they cannot be read is rot, or a broken disk. */
@@ -101,10 +119,10 @@ static void read_older(struct engine *e)
     struct feed *feed = &e->feed;
     struct raft_status status;
     raft_status_get(e->raft, &status);
-    raft_index most = feed->next + CHANNEL_BATCH_ENTRIES - 1;
+    raft_index most = feed->next + READ_BATCHES * CHANNEL_BATCH_ENTRIES - 1;
     feed->read = (struct store_read){.first = feed->next,
                                      .last = MIN(MIN(status.window - 1, feed->commit), most),
-                                     .max_bytes = CHANNEL_BATCH_BYTES,
+                                     .max_bytes = READ_BATCHES * CHANNEL_BATCH_BYTES,
                                      .done = on_read,
                                      .ctx = e};
     feed->reading = store_read_range(e->store, &feed->read) == OK;
@@ -119,7 +137,7 @@ void feed_pump(struct engine *e)
         if (raft_entry_at(e->raft, feed->next) != NULL) {
             going = lend_cached(e); /* no memory: tried again at the next turn */
         } else {
-            read_older(e);
+            if (feed->n_lent + READ_BATCHES <= CHANNEL_BATCHES) read_older(e);
             going = false;
         }
     }

@@ -33,6 +33,16 @@ describe("a node that starts again", function()
     for _, id in ipairs(ALL) do applies_all(w, id, 300) end
   end)
 
+  it("applies more small entries than are read at once, or may be on their way to the host", function()
+    local options = { cache_bytes = 4096, segment_bytes = 1 << 20 }
+    local w, leader = lab.cluster(options)
+    fill(w, leader, lab.recorder(w, leader), 1, 10000, 10)
+    w:run(0.2)
+    for _, id in ipairs(ALL) do w:crash(id) w:events(id) end
+    for _, id in ipairs(ALL) do w:start(id, options) end
+    for _, id in ipairs(ALL) do applies_all(w, id, 10000) end
+  end)
+
   it("applies entries larger than what is read at once", function()
     local options = { cache_bytes = 4096, command_bytes = 6 << 20 }
     local w, leader = lab.cluster(options)
