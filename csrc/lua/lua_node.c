@@ -459,29 +459,43 @@ static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
 }
 
 struct load_call {
+    struct lua_node *node;
     enum host_load step;
-    const uint8_t *record;
-    size_t size;
 };
 
-/* (load, struct load_call): load("begin"), load("record", key, value), load("end") -> machine, its apply */
+/* -> key, value of the next record; nothing: there are no more of them now */
+static int next_record(lua_State *L)
+{
+    const struct lua_node *n = lua_touserdata(L, lua_upvalueindex(1));
+    const uint8_t *record;
+    uint32_t size;
+    if (n->records == NULL || !host_record_next(n->records, &record, &size)) return 0;
+    if (!push_pair(L, record, size)) return lua_error(L);
+    return 2;
+}
+
+/* (load, struct load_call): load("begin"), load("records", next_record), load("end") -> machine, its apply */
 static int load_body(lua_State *L)
 {
-    static const char *const steps[] = {"begin", "record", "end"};
+    static const char *const steps[] = {"begin", "records", "end"};
     const struct load_call *c = lua_touserdata(L, 2);
     lua_settop(L, 1);
     lua_pushstring(L, steps[c->step]);
-    if (c->step == HOST_LOAD_RECORD && !push_pair(L, c->record, c->size)) return lua_error(L);
+    if (c->step == HOST_LOAD_RECORDS) {
+        lua_pushlightuserdata(L, c->node);
+        lua_pushcclosure(L, next_record, 1);
+    }
     lua_call(L, lua_gettop(L) - 1, 2);
     return 2;
 }
 
-static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+static enum host_verdict on_load(void *ctx, enum host_load step, struct host_records *records)
 {
     struct lua_node *n = ctx;
     lua_State *T = n->thread;
-    struct load_call call = {step, record, size};
+    struct load_call call = {n, step};
     if (n->muted) return HOST_HALT;
+    n->records = records;
     lua_pushcfunction(T, load_body);
     lua_pushvalue(T, SLOT_LOAD);
     lua_pushlightuserdata(T, &call);
@@ -492,6 +506,7 @@ static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *
         lua_replace(T, SLOT_APPLY);
         lua_replace(T, SLOT_MACHINE);
     }
+    n->records = NULL;
     lua_settop(T, SLOTS);
     return verdict;
 }

@@ -268,12 +268,14 @@ static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
     return s->refuses_save ? err_set(e, ERR_INVALID, "the machine cannot be saved") : rv;
 }
 
-static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+static enum host_verdict on_load(void *ctx, enum host_load step, struct host_records *records)
 {
     struct server *s = ctx;
+    const uint8_t *record;
+    uint32_t size;
     if (step == HOST_LOAD_BEGIN) s->state.size = 0;
-    else if (step == HOST_LOAD_RECORD) append(&s->state, record, size);
-    else note(s, "restored", 0, 0, "", 0);
+    while (step == HOST_LOAD_RECORDS && host_record_next(records, &record, &size)) append(&s->state, record, size);
+    if (step == HOST_LOAD_END) note(s, "restored", 0, 0, "", 0);
     return HOST_GO_ON;
 }
 

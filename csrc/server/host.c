@@ -316,6 +316,7 @@ static void on_closed(struct host *h)
 {
     h->closing = h->closed = true;
     h->batch = NULL; /* the engine frees what it lent */
+    h->part = NULL;
     while (h->lowest < h->next) host_call_end(h, h->lowest, ERR_UNKNOWN, 0);
     host_asks_end(h);
     h->machine.closed(h->ctx);
@@ -338,11 +339,15 @@ static void on_notice(struct host *h, struct ring_item item)
     }
 }
 
-/* Some commands, or one notice. false: nothing to do. */
+/* Some commands, some records, or one notice. false: nothing to do. */
 static bool step_once(struct host *h)
 {
     if (h->batch != NULL && !h->halted) {
         apply_next(h);
+        return true;
+    }
+    if (h->part != NULL) {
+        host_restore_next(h);
         return true;
     }
     struct ring_item item;

@@ -25,10 +25,13 @@ enum host_verdict { HOST_GO_ON, HOST_HALT };
 
 /* The steps in which a snapshot takes the place of the state machine's state. */
 enum host_load {
-    HOST_LOAD_BEGIN,  /* a fresh machine */
-    HOST_LOAD_RECORD, /* one that save has written; all of them come, in order */
-    HOST_LOAD_END,    /* the machine is what it was at this index */
+    HOST_LOAD_BEGIN,   /* a fresh machine */
+    HOST_LOAD_RECORDS, /* some that save has written; all of them come, in order, at least one at a time */
+    HOST_LOAD_END,     /* the machine is what it was at this index */
 };
+struct host_records;
+/* The next one of these; false: that was the last for now. It is valid until load returns. */
+bool host_record_next(struct host_records *records, const uint8_t **record, uint32_t *size);
 
 /* The user's side. None of these may jump out (a Lua error is caught before it gets here). They may call host_propose,
  * host_barrier, host_cancel, host_snapshot, host_close; not host_step. */
@@ -61,8 +64,9 @@ struct host_machine {
 
     /* Writes the state as records of kind SNAPSHOT_MACHINE; only reads it: this may be a forked child (io_fork). */
     int (*save)(void *ctx, struct snapshot_writer *w, struct err *e);
-    /* record, size: with HOST_LOAD_RECORD. HOST_HALT: this is no state of its own; the node stops. */
-    enum host_verdict (*load)(void *ctx, enum host_load step, const uint8_t *record, size_t size);
+    /* records: with HOST_LOAD_RECORDS, NULL else. Those that it leaves are not wanted. HOST_HALT: this is no state of its
+     * own; the node stops. */
+    enum host_verdict (*load)(void *ctx, enum host_load step, struct host_records *records);
     /* A snapshot that this node took is on its disk, or (order->error) there is none, and all is as it was. */
     void (*snapshot)(void *ctx, const struct snapshot_order *order, uint64_t took_us);
 };
@@ -83,7 +87,7 @@ struct host *host_new(struct channel *channel, const struct host_machine *machin
 /* Precondition: closed() was called, or the engine never started, or its world has died (a simulated crash). */
 void host_free(struct host *h);
 
-/* Takes notices and applies, at most `entries` of them. true: there is more, call again soon. When it returns false the
+/* Takes notices and applies, at most `entries` of them; a record of a snapshot counts as one. true: there is more, call again soon. When it returns false the
  * world will notify. Not reentrant (asserted). */
 bool host_step(struct host *h, uint32_t entries);
 

@@ -122,32 +122,53 @@ static int read_conf(struct host *h, const uint8_t *data, size_t size)
     return buf_append(&h->conf, data, size) ? OK : ERR_NOMEM;
 }
 
-/* One record. The file was checked as a whole: what does not fit was written so. */
-static enum host_verdict load_record(struct host *h, uint8_t kind, const uint8_t *data, uint32_t size)
+/* One record that is the host's own. The file was checked as a whole: what does not fit was written so. */
+static enum host_verdict load_own(struct host *h, uint8_t kind, const uint8_t *data, uint32_t size)
 {
     struct reader from = {.data = data, .size = size};
     int rv = ERR_VERSION;
-    if (kind == SNAPSHOT_MACHINE) return h->machine.load(h->ctx, HOST_LOAD_RECORD, data, size);
     if (kind == SNAPSHOT_CONF) rv = read_conf(h, data, size);
     else if (kind == SNAPSHOT_SESSIONS || kind == SNAPSHOT_CLIENTS) rv = read_table(h, kind, &from);
     return rv == OK ? HOST_GO_ON : HOST_HALT;
 }
 
-static enum host_verdict load_part(struct host *h, const struct restore_part *part)
+bool host_record_next(struct host_records *r, const uint8_t **record, uint32_t *size)
 {
-    struct reader from = {.data = part->records.data, .size = part->records.size};
+    struct reader from = r->from;
+    uint8_t kind;
+    if (r->left == 0 || !snapshot_record_next(&from, &kind, record, size) || kind != SNAPSHOT_MACHINE) return false;
+    r->from = from;
+    r->left--;
+    return true;
+}
+
+/* The next record if it is the host's own, else as many of the machine's as may be. false: none is left. */
+static bool load_some(struct host *h, enum host_verdict *verdict)
+{
+    struct host_records *r = &h->records;
+    struct reader from = r->from;
     const uint8_t *data;
     uint8_t kind;
     uint32_t size;
-    if (part->first) {
-        sessions_free(&h->sessions);
-        clients_free(&h->clients);
-        if (h->machine.load(h->ctx, HOST_LOAD_BEGIN, NULL, 0) == HOST_HALT) return HOST_HALT;
+    if (!snapshot_record_next(&from, &kind, &data, &size)) return false;
+    if (kind != SNAPSHOT_MACHINE) {
+        r->from = from;
+        h->entries_left--;
+        *verdict = load_own(h, kind, data, size);
+        return true;
     }
-    while (snapshot_record_next(&from, &kind, &data, &size)) {
-        if (load_record(h, kind, data, size) == HOST_HALT) return HOST_HALT;
-    }
-    return part->last ? h->machine.load(h->ctx, HOST_LOAD_END, NULL, 0) : HOST_GO_ON;
+    r->left = h->entries_left;
+    *verdict = h->machine.load(h->ctx, HOST_LOAD_RECORDS, r);
+    while (host_record_next(r, &data, &size)) {}
+    h->entries_left = r->left;
+    return true;
+}
+
+static enum host_verdict begin_loading(struct host *h)
+{
+    sessions_free(&h->sessions);
+    clients_free(&h->clients);
+    return h->machine.load(h->ctx, HOST_LOAD_BEGIN, NULL);
 }
 
 /* Nobody here saw how it ended; of a client's last command the table tells. */
@@ -173,19 +194,36 @@ static void settle_calls(struct host *h)
 
 void host_on_restore(struct host *h, struct restore_part *part)
 {
-    ASSERT(h->batch == NULL && part->first != h->restoring);
+    ASSERT(h->batch == NULL && h->part == NULL && part->first != h->restoring);
     h->restoring = true;
-    if (!h->halted && load_part(h, part) == HOST_HALT) host_halt(h);
-    if (part->last && !h->halted) {
-        ASSERT(part->what.index > h->applied);
-        h->restoring = false;
-        h->applied = part->what.index;
-        note_newest(h, &part->what);
-        h->applied_term = part->what.term;
-        h->applied_time_us = MAX(h->applied_time_us, part->what.time_us);
-        h->bytes = h->entries = 0;
-        settle_calls(h);
-        host_asks_applied(h);
-    }
+    h->part = part;
+    h->records = (struct host_records){.from = {.data = part->records.data, .size = part->records.size}};
+    if (part->first && !h->halted && begin_loading(h) == HOST_HALT) host_halt(h);
+}
+
+/* The state is that of the snapshot. */
+static void end_restoring(struct host *h, const struct store_snapshot *what)
+{
+    ASSERT(what->index > h->applied);
+    h->restoring = false;
+    h->applied = what->index;
+    note_newest(h, what);
+    h->applied_term = what->term;
+    h->applied_time_us = MAX(h->applied_time_us, what->time_us);
+    h->bytes = h->entries = 0;
+    settle_calls(h);
+    host_asks_applied(h);
+}
+
+void host_restore_next(struct host *h)
+{
+    struct restore_part *part = h->part;
+    enum host_verdict verdict = HOST_GO_ON;
+    bool more = !h->halted && load_some(h, &verdict);
+    if (!more && part->last && !h->halted) verdict = h->machine.load(h->ctx, HOST_LOAD_END, NULL);
+    if (verdict == HOST_HALT) host_halt(h);
+    if (more && !h->halted) return;
+    if (part->last && !h->halted) end_restoring(h, &part->what);
+    h->part = NULL;
     channel_request(h->channel, (struct ring_item){.kind = REQUEST_RESTORED, .pointer = part});
 }

@@ -16,6 +16,12 @@ struct call {
     uint64_t client, command; /* of a program outside: its session (0: it wants one), and the command's number there */
 };
 
+/* Records of a part that is being loaded. */
+struct host_records {
+    struct reader from;
+    uint32_t left; /* so many of the machine's at most, now */
+};
+
 struct host {
     struct channel *channel;
     struct host_machine machine;
@@ -30,7 +36,7 @@ struct host {
 
     struct apply_batch *batch;   /* being applied */
     uint32_t batch_at;
-    uint32_t entries_left;       /* of those that this step may apply */
+    uint32_t entries_left;       /* of those, and of records, that this step may take */
     struct entry entry;          /* at batch_at */
     bool handed;                 /* the machine has it, and may go on from it */
     uint64_t node, epoch;
@@ -54,7 +60,9 @@ struct host {
 
     /* Snapshots. */
     struct snapshot_order *order; /* being made; NULL: none is. The engine's as soon as it was handed over */
-    bool restoring;              /* a part was loaded, the last one was not */
+    bool restoring;              /* a part has come, the last one was not loaded */
+    struct restore_part *part;   /* being loaded */
+    struct host_records records; /* of it, not loaded yet */
     uint64_t ordered_us, retry_at_us;
     uint64_t bytes, entries;     /* applied since the last one */
     raft_index snapshot;         /* index of the newest one that this half knows of, */
@@ -83,6 +91,8 @@ bool host_snapshot_is_due(const struct host *h);
 void host_snapshot_if_due(struct host *h);
 void host_on_snapshot(struct host *h, struct snapshot_order *order);
 void host_on_restore(struct host *h, struct restore_part *part);
+/* Loads some of the part. */
+void host_restore_next(struct host *h);
 
 #pragma GCC visibility pop
 

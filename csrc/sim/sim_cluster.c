@@ -54,10 +54,10 @@ static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
     return m->machine.save(m->machine_ctx, w, e);
 }
 
-static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+static enum host_verdict on_load(void *ctx, enum host_load step, struct host_records *records)
 {
     struct sim_member *m = ctx;
-    return m->machine.load(m->machine_ctx, step, record, size);
+    return m->machine.load(m->machine_ctx, step, records);
 }
 
 static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t took_us)

@@ -212,19 +212,26 @@ static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
     return rv;
 }
 
-static enum host_verdict on_load(void *ctx, enum host_load step, const uint8_t *record, size_t size)
+static void load_record(struct sim_member *m, const uint8_t *record, uint32_t size)
 {
-    struct sim_member *m = ctx;
-    if (step == HOST_LOAD_BEGIN) m->loaded = (struct sim_state){.digest = UINT64_MAX};
-    if (step == HOST_LOAD_END) sim_check_restored(m->cluster->check, m->id, m->loaded);
-    if (step != HOST_LOAD_RECORD || is_bulk(m, record, size)) return HOST_GO_ON;
+    if (is_bulk(m, record, size)) return;
     if (size != STATE_BYTES || m->loaded.digest != UINT64_MAX) {
         sim_check_fail(m->cluster->check, m->id, "a snapshot holds what the machine has not saved");
-        return HOST_GO_ON;
+        return;
     }
     m->loaded.applied = get_u64(record);
     m->loaded.time_us = get_u64(record + 8);
     m->loaded.digest = get_u64(record + 16);
+}
+
+static enum host_verdict on_load(void *ctx, enum host_load step, struct host_records *records)
+{
+    struct sim_member *m = ctx;
+    const uint8_t *record;
+    uint32_t size;
+    if (step == HOST_LOAD_BEGIN) m->loaded = (struct sim_state){.digest = UINT64_MAX};
+    while (step == HOST_LOAD_RECORDS && host_record_next(records, &record, &size)) load_record(m, record, size);
+    if (step == HOST_LOAD_END) sim_check_restored(m->cluster->check, m->id, m->loaded);
     return HOST_GO_ON;
 }
 

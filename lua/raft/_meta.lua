@@ -106,7 +106,7 @@ function core.unpack(data) end
 ---writes the machine's state; write(key, value), key not nil. In a child process, or as if it were one
 ---@field save fun(write: fun(key: any, value: any))
 ---a snapshot takes the place of the state; "end" returns the new machine and its apply
----@field load fun(step: "begin"|"record"|"end", key: any, value: any): table?, function?
+---@field load fun(step: "begin"|"records"|"end", next_record: fun(): any, any): table?, function?
 ---@field snapshot fun(index: integer, bytes: integer, us: integer, message: string?, code: string?)
 ---@field started fun(code: string?, message: string?)
 ---members, role, leader, term, ready, phase, disk, fault or a peer's connection differ from the last call

@@ -224,8 +224,14 @@ local function load_snapshot(inspection, given)
     elseif kind == RECORD.clients then
       clients:read(bytes)
     elseif kind == RECORD.machine then
-      local key, at = ("<s4"):unpack(bytes)
-      load("record", (core.unpack(key)), (core.unpack(bytes:sub(at))))
+      local record = bytes
+      load("records", function()
+        if not record then return nil end
+        local key, at = ("<s4"):unpack(record)
+        local value = record:sub(at)
+        record = nil
+        return (core.unpack(key)), (core.unpack(value))
+      end)
     end
   until not kind
   local instance, apply = load "end"

@@ -71,19 +71,29 @@ function machine.save(instance, write)
   end
 end
 
----Runs instance:load(read) as a coroutine that waits for records: they come one by one.
+---Runs instance:load(read) as a coroutine that waits for records: they come some at a time.
 local function load_records(instance)
+  local next_record                -- of those that are here
+  local function read()
+    while true do
+      local key, value
+      if next_record then key, value = next_record() end
+      if key ~= nil then return key, value end
+      next_record = coroutine.yield()
+      if not next_record then return nil end
+    end
+  end
   if type(instance.load) ~= "function" then
     error("raft: the snapshot was written by machine.save, and this machine has no load", 0)
   end
-  local co = coroutine.create(function() instance:load(coroutine.yield) end)
+  local co = coroutine.create(function() instance:load(read) end)
   local function resume(...)
     local ok, err = coroutine.resume(co, ...)
     if not ok then error(type(err) == "string" and debug.traceback(co, err) or err, 0) end
   end
   resume()
-  return function(key, value)
-    if coroutine.status(co) ~= "dead" then resume(key, value) end   -- else it has read enough
+  return function(next_of_these)
+    if coroutine.status(co) ~= "dead" then resume(next_of_these) end   -- else it has read enough
   end
 end
 
@@ -93,34 +103,38 @@ local LOADERS = {
     if type(instance.restore) ~= "function" then
       error("raft: the snapshot was written by machine.snapshot, and this machine has no restore", 0)
     end
-    return function(key, value)
-      if key ~= nil then instance:restore(value) end
+    return function(next_record)
+      if not next_record then return end
+      for _, value in next_record do instance:restore(value) end
     end
   end,
   fields = function(instance)
-    return function(key, value)
-      if key ~= nil then instance[key] = value end
+    return function(next_record)
+      if not next_record then return end
+      for key, value in next_record do instance[key] = value end
     end
   end,
 }
 
----Makes an instance from what machine.save has written: load("begin"), load("record", key, value) for each,
----load("end") -> instance, its apply.
+---Makes an instance from what machine.save has written: load("begin"), load("records", next_record) until
+---all have come, some at a time, load("end") -> instance, its apply. next_record() -> key, value; nil: no more of these.
 ---@param given raft.Machine|(fun(): raft.Machine)|string
----@return fun(step: "begin"|"record"|"end", key: any, value: any): raft.Machine?, function?
+---@return fun(step: "begin"|"records"|"end", next_record: (fun(): any, any)?): raft.Machine?, function?
 function machine.loader(given)
   local instance, apply, take, version
-  return function(step, key, value)
+  return function(step, next_record)
     if step == "begin" then
       take = nil
       instance, apply = machine.new(given)
-    elseif step == "record" and not take then
-      local loader = LOADERS[key] or error("raft: the snapshot has a form that this version does not know", 0)
-      take, version = loader(instance), value
-    elseif step == "record" then
-      take(key, value)
+    elseif step == "records" then
+      if not take then
+        local form, of = next_record()
+        local loader = LOADERS[form] or error("raft: the snapshot has a form that this version does not know", 0)
+        take, version = loader(instance), of
+      end
+      take(next_record)
     else
-      if take then take(nil) end   -- that was all
+      if take then take() end      -- that was all
       if version ~= instance.version and instance.upgrade then instance:upgrade(version, instance.version) end
       return instance, apply
     end

@@ -752,8 +752,8 @@ local function new_callbacks(self, given, instance, apply)
       if waiter then waiter(not code and index or nil, message, code, id) end
     end,
     save = function(write) machines.save(self.machine, write) end,
-    load = function(step, key, value)
-      local restored, loaded = load(step, key, value)
+    load = function(step, next_record)
+      local restored, loaded = load(step, next_record)
       if restored then
         self.machine = restored
         on_restored(self)

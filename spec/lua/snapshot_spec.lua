@@ -245,6 +245,55 @@ describe("a snapshot", function()
     end))
   end
 
+  it("of many records is loaded some at a time: others get their turn meanwhile", lab.run(function()
+    local machine, loaded, seen, over = lab.machine(), 0, {}, false
+    function machine:save(write)
+      for i = 1, 5000 do write(i, i) end
+    end
+    function machine:load(read)
+      loaded = 0
+      for i, value in read do
+        loaded = loaded + 1
+        assert(i == loaded and value == i)
+      end
+      self.count = loaded
+    end
+    local node, options = alone { machine = machine }
+    assert(node:propose "x")
+    assert(node:snapshot())
+    node:close()
+    raft.go(function()
+      while not over do
+        if loaded > 0 and loaded < 5000 then seen[loaded] = true end
+        raft.sleep(0)
+      end
+    end)
+    node = assert(raft.node(options))
+    node:wait("ready", 30)
+    assert.equal(5000, node:read(function(m) return m.count end))
+    over = true
+    local turns = 0
+    for _ in pairs(seen) do turns = turns + 1 end
+    assert.is_true(turns >= 10, turns)
+    node:close()
+  end))
+
+  it("may hold more than its machine reads", lab.run(function()
+    local machine, kept = lab.machine(), nil
+    function machine:save(write)
+      for i = 1, 1000 do write(i, i) end
+    end
+    function machine:load(read)
+      self.count, kept = read(), read
+    end
+    local node, options = alone { machine = machine }
+    assert(node:propose "x")
+    assert(node:snapshot())
+    node = again(node, options)
+    assert.same({ 1, false }, { node:read(function(m) return m.count, pcall(kept) end) })
+    node:close()
+  end))
+
   it("does not stop a machine that goes on meanwhile", lab.run(function()
     local machine = lab.machine()
     function machine:save(write)
