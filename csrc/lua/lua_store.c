@@ -855,12 +855,9 @@ static struct store_incoming *to_open_incoming(lua_State *L)
 static int log_incoming_write(lua_State *L)
 {
     struct store_incoming *in = to_open_incoming(L);
-    struct buf bytes = {0};
     size_t size;
     const char *data = luaL_checklstring(L, 3, &size);
-    int status = buf_append(&bytes, data, size) ? store_incoming_write(in, &bytes) : ERR_NOMEM;
-    buf_free(&bytes);
-    lua_pushstring(L, err_name(status));
+    lua_pushstring(L, err_name(store_incoming_write(in, data, size)));
     return 1;
 }
 

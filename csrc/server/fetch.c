@@ -161,7 +161,6 @@ static void give_up(struct engine *e)
 void fetch_on_chunk(struct engine *e, raft_id from, const struct transfer *t)
 {
     struct fetching *f = &e->fetching;
-    struct buf bytes = {0};
     if (f->incoming == NULL || f->publishing || from != f->from || !transfer_same(&f->file, &t->file)) return;
     uint64_t here = store_incoming_size(f->incoming);
     if (t->size == 0) {
@@ -174,10 +173,7 @@ void fetch_on_chunk(struct engine *e, raft_id from, const struct transfer *t)
         return;
     }
     f->heard_us = f->asked_us = io_now(e->io);
-    if (!buf_append(&bytes, t->bytes, t->size) || store_incoming_write(f->incoming, &bytes) != OK) {
-        buf_free(&bytes);
-        ask_again(f); /* no memory: once more */
-    }
+    if (store_incoming_write(f->incoming, t->bytes, t->size) != OK) ask_again(f); /* no memory: once more */
     f->asked = MAX(f->asked, store_incoming_size(f->incoming));
     fit_window(e);
     if (store_incoming_size(f->incoming) == f->file.size) {

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "store/internal.h"
 
-#define SYNC_BYTES (4u << 20)  /* synced after so many, so that the disk never has much to do at once */
+#define SYNC_BYTES (16u << 20) /* synced after so many, so that the disk never has much to do at once */
 #define CHECK_BYTES (4u << 20) /* checked in one job */
 
 enum task { TASK_WRITE = 1, TASK_CHECK, TASK_NAME, TASK_REMOVE };
@@ -278,18 +278,10 @@ uint64_t store_incoming_queued(const struct store_incoming *in)
     return in->queued.size + (in->busy && in->task == TASK_WRITE ? in->writing.size : 0);
 }
 
-int store_incoming_write(struct store_incoming *in, struct buf *bytes)
+int store_incoming_write(struct store_incoming *in, const void *data, size_t size)
 {
     ASSERT(!in->publishing && !in->dropped);
-    size_t size = bytes->size;
-    if (in->queued.size == 0) {
-        buf_free(&in->queued);
-        in->queued = *bytes;
-        *bytes = (struct buf){0};
-    } else {
-        if (!buf_append(&in->queued, bytes->data, size)) return ERR_NOMEM;
-        buf_free(bytes);
-    }
+    if (!buf_append(&in->queued, data, size)) return ERR_NOMEM;
     in->taken += size;
     kick(in);
     return OK;

@@ -309,12 +309,20 @@ static int read_part(struct snapshot_scan *s, uint64_t offset, uint64_t *begin, 
 
 int snapshot_scan_copy(struct snapshot_scan *s, uint64_t offset, size_t size, struct buf *out, struct err *e)
 {
-    while (size > 0 && offset < s->what.size) {
+    size = offset < s->what.size ? (size_t)MIN(size, s->what.size - offset) : 0;
+    if (size == 0) return OK;
+    uint8_t *at = buf_extend(out, size);
+    if (at == NULL) return err_set(e, ERR_NOMEM, "out of memory for %s", s->path);
+    while (size > 0) {
         uint64_t begin;
         size_t whole;
-        if (read_part(s, offset, &begin, &whole, e) != OK) return e->code;
+        if (read_part(s, offset, &begin, &whole, e) != OK) {
+            out->size -= size; /* what is there is whole */
+            return e->code;
+        }
         size_t skip = (size_t)(offset - begin), some = MIN(size, whole - skip);
-        if (!buf_append(out, s->block + skip, some)) return err_set(e, ERR_NOMEM, "out of memory for %s", s->path);
+        memcpy(at, s->block + skip, some);
+        at += some;
         offset += some;
         size -= some;
     }

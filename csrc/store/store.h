@@ -213,8 +213,8 @@ const char *store_incoming_path(const struct store_incoming *in);
 uint64_t store_incoming_size(const struct store_incoming *in);
 /* Of those, bytes that are still in memory. The caller's bound. */
 uint64_t store_incoming_queued(const struct store_incoming *in);
-/* Adds bytes at the end; takes them out of *bytes, which is empty afterwards unless it is ERR_NOMEM. */
-int store_incoming_write(struct store_incoming *in, struct buf *bytes);
+/* Adds bytes at the end. ERR_NOMEM: none of them. */
+int store_incoming_write(struct store_incoming *in, const void *data, size_t size);
 /* All of it is there. It is checked, byte by byte (on the bulk lane, in small steps), made durable and given its name;
  * older snapshots are removed. ended() follows. No other call but store_incoming_drop is allowed afterwards. */
 void store_incoming_publish(struct store_incoming *in);
