@@ -117,7 +117,8 @@ local LOADERS = {
 }
 
 ---Makes an instance from what machine.save has written: load("begin"), load("records", next_record) until
----all have come, some at a time, load("end") -> instance, its apply. next_record() -> key, value; nil: no more of these.
+---all have come, some at a time, load("end") -> instance, its apply. next_record() -> key, value; nil: that was all of
+---these.
 ---@param given raft.Machine|(fun(): raft.Machine)|string
 ---@return fun(step: "begin"|"records"|"end", next_record: (fun(): any, any)?): raft.Machine?, function?
 function machine.loader(given)

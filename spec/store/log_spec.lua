@@ -106,7 +106,7 @@ describe("a log", function()
     assert.truthy(j.log:status().segments > 8)
   end)
 
-  it("gives back entries and batches of all sizes: smaller, larger, and much larger than what is read at once", function()
+  it("gives back entries and batches of all sizes: smaller and larger than what is read at once", function()
     local options = { segment_bytes = 4 * MIB }
     local j = opened(options)
     for round = 1, 3 do
