@@ -39,19 +39,20 @@ local function watch_arrival(dir, over)
   return seen
 end
 
----A member that was away gets the leader's snapshot: the seconds of each part of that, bytes a second while it was
----sent, the leader's pause.
+---A member that stood still, and has its old state, gets the leader's snapshot: the seconds of each part of that, bytes
+---a second while it was sent, the pauses of both hosts.
 local function feed(cluster, leader, follower)
-  cluster:give(leader, { what = "pauses", seconds = 5 })
-  cluster:start(follower)
   local process = cluster.processes[follower]
+  cluster:give(leader, { what = "pauses", seconds = 5 })
   cluster:give(follower, { what = "ready", restored = true })
+  local from = core.now()
+  process.handle:kill("sigcont")
   local dir, result = ("%s/%d"):format(cluster.dir, follower), ("%s/result.%d"):format(cluster.dir, follower)
   local seen = watch_arrival(dir, function() return uv.fs_stat(result) or process.code end)
   local ready, pause = cluster:result(follower), cluster:result(leader).pause
-  local fed = { seconds = ready.restored - ready.opened, pause = pause }
+  local fed = { seconds = ready.restored - from, pause = pause, own_pause = ready.pause }
   if seen.first and seen.last > seen.first then
-    fed.before, fed.sent = seen.first - ready.opened, seen.last - seen.first
+    fed.before, fed.sent = seen.first - from, seen.last - seen.first
     fed.loaded = ready.restored - seen.last
     fed.rate = (seen.size - seen.first_size) / fed.sent
   end
@@ -68,7 +69,8 @@ function bulk.snapshot(options)
     local before = cluster:ask(other, { what = "status" })
     figures.taken = cluster:ask(leader, { what = "snapshot" })
     figures.elections = cluster:ask(other, { what = "status" }).term - before.term
-    cluster:stop(follower)
+    cluster:ask(follower, { what = "ready", index = figures.taken.index })
+    cluster.processes[follower].handle:kill("sigstop")
     cluster:ask(leader, { what = "fill", bytes = 1024, window = 256, count = 60000 })   -- some segments of log
     cluster:ask(leader, { what = "snapshot" })
     figures.fed = feed(cluster, leader, follower)
@@ -93,6 +95,7 @@ function bulk.snapshot(options)
     { "the same bytes over loopback into a durable file", ("%.0f MiB/s"):format(figures.copy / MIB) },
     { "share", fed.rate and ("%.2f"):format(fed.rate / figures.copy) or "-" },
     { "longest pause of the leader's host meanwhile", report.seconds(fed.pause) },
+    { "longest pause of its own host meanwhile", report.seconds(fed.own_pause) },
   })
   return figures
 end

@@ -260,12 +260,17 @@ function jobs.transfer(node, job)
 end
 
 ---Waits until the log is applied up to an index, or a snapshot has taken the place of the state: when it was so, and
----when the node was open.
+---when the node was open, and how long its host stood still meanwhile.
 function jobs.ready(node, job)
+  local there = false
+  local result = watch_pauses(function() return there end)
   assert(node:wait(function(s)
     return s.ready and s.applied >= (job.index or 0) and (node.restored_at or not job.restored)
   end, 300))
-  return { at = now(), opened = node.opened_at, restored = node.restored_at }
+  result.at, result.opened, result.restored = now(), node.opened_at, node.restored_at
+  there = true
+  while not result.over do raft.sleep(LOOK_S) end
+  return result
 end
 
 ---Does nothing for some seconds, not even look for jobs: CPU seconds of the processes.
