@@ -626,9 +626,9 @@ return {
     name = "a feed that has read once never reads again",
     file = "csrc/server/feed.c",
     old = [[feed->reading = false;
-    if (batch != NULL) {]],
-    new = [[if (batch != NULL) {]],
-    harm = "after a restart a node applies one batch and stops",
+    for (;]],
+    new = [[for (;]],
+    harm = "after a restart a node applies what it read first and stops",
   },
   {
     name = "older entries are read again while they are being read",
@@ -861,8 +861,8 @@ return {
     name = "a restored state is told to be older than it is",
     area = "snapshots",
     file = "csrc/server/host_snapshot.c",
-    old = [[h->applied = h->snapshot = part->what.index;]],
-    new = [[h->applied = h->snapshot = part->what.index - 1;]],
+    old = [[h->applied = what->index;]],
+    new = [[h->applied = what->index - 1;]],
     harm = "reads are answered with what is newer or older than they ask for",
   },
   {
