@@ -413,6 +413,7 @@ struct save_call {
 static int write_record(lua_State *L)
 {
     struct save_call *c = lua_touserdata(L, lua_upvalueindex(1));
+    if (c == NULL) return luaL_error(L, "write was called after save had returned");
     luaL_argcheck(L, !lua_isnil(L, 1), 1, "a key cannot be nil");
     lua_settop(L, 2);
     size_t size, size2;
@@ -428,12 +429,17 @@ static int write_record(lua_State *L)
     return 0;
 }
 
-/* (save, struct save_call) */
+/* (handler, save, struct save_call). What save was given to write with is of no use afterwards, to whoever keeps it. */
 static int save_body(lua_State *L)
 {
+    enum { HANDLER = 1, SAVE, WRITE };
     lua_pushcclosure(L, write_record, 1);
-    lua_call(L, 1, 0);
-    return 0;
+    lua_pushvalue(L, SAVE);
+    lua_pushvalue(L, WRITE);
+    int status = lua_pcall(L, 1, 0, HANDLER);
+    lua_pushlightuserdata(L, NULL);
+    lua_setupvalue(L, WRITE, 1);
+    return status == LUA_OK ? 0 : lua_error(L);
 }
 
 /* In a child this is the last that is ever done with this state: no finaliser shall run in two processes. */
@@ -446,9 +452,10 @@ static int on_save(void *ctx, struct snapshot_writer *w, struct err *e)
     if (n->snapshot_apart) lua_thrift_begin(T, &thrift);
     int top = lua_gettop(T), rv = OK;
     lua_pushcfunction(T, save_body);
+    lua_pushvalue(T, SLOT_HANDLER);
     lua_pushvalue(T, SLOT_SAVE);
     lua_pushlightuserdata(T, &call);
-    if (lua_pcall(T, 2, 0, SLOT_HANDLER) != LUA_OK) {
+    if (lua_pcall(T, 3, 0, 0) != LUA_OK) {
         const char *text = lua_type(T, -1) == LUA_TSTRING ? lua_tostring(T, -1) : "error without a message";
         rv = w->status != OK ? w->status : err_set(e, ERR_INVALID, "%s", text);
         if (w->status != OK) *e = w->error;

@@ -1,4 +1,4 @@
--- The queues between host and engine, and the turn, which no simulation covers: in the simulator both run in one thread.
+-- The queues between host and engine, and the turn, which no simulation covers: there both run in one thread.
 local process = require "spec.system.process"
 local tree = require "spec.tree"
 
@@ -96,7 +96,8 @@ describe("every interleaving of two threads", function()
   for _, name in ipairs { "mem", "buf", "err", "hash", "block", "slab", "base" } do
     sources = ("%s csrc/base/%s.c"):format(sources, name)
   end
-  local WORDS = { [RING] = "", [MAILBOX] = "mailbox", [CHANNEL] = "news", [TURN] = "turn" }  -- in the names of the scenarios that matter
+  -- In the names of the scenarios that matter.
+  local WORDS = { [RING] = "", [MAILBOX] = "mailbox", [CHANNEL] = "news", [TURN] = "turn" }
   local objects
 
   setup(function()

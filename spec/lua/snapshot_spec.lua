@@ -353,6 +353,20 @@ describe("a child that writes a snapshot", function()
     return list
   end
 
+  it("ends the use of what save was given to write with", lab.run(function()
+    local machine, kept = lab.machine(), nil
+    function machine:save(write)
+      kept = write
+      write("n", self.n)
+    end
+    function machine:load(read) for _ in read do self.read = true end end
+    local node = alone { machine = machine, snapshot = { bytes = 0, entries = 0, background = false } }
+    assert(node:propose "x")
+    assert(node:snapshot { timeout = 60 })
+    assert.has_error(function() kept("n", 1) end, "write was called after save had returned")
+    node:close()
+  end))
+
   it("runs no finaliser, however much garbage it leaves behind", lab.run(function()
     local path, machine = lab.dir() .. "/finalised", lab.machine()
     local function garbage()
