@@ -23,6 +23,7 @@
 #define LOCKS_MAX   8
 #define SERVERS_MAX 8
 #define WAIT_S      10
+#define SLOW_US     2000
 
 enum received_mode { RECEIVED_LOG, RECEIVED_ECHO, RECEIVED_CLOSE, RECEIVED_MODES };
 static const char *const mode_names[] = {"log", "echo", "close", NULL};
@@ -43,6 +44,7 @@ struct harness {
     atomic_int wakes; /* asked for by world:wake and world:visit, not by calls */
     pthread_t visitor;
     atomic_bool visiting;
+    atomic_bool slow; /* each turn takes a while */
 
     pthread_mutex_t mutex; /* guards the three that follow */
     pthread_cond_t news;   /* the call was answered, or the log has grown */
@@ -162,6 +164,7 @@ static void on_turn(void *engine)
     struct harness *h = engine;
     if (h->fresh) log_event(h, "turn", 0, NULL, 0);
     h->fresh = false;
+    if (atomic_load(&h->slow)) usleep(SLOW_US);
 }
 
 static void on_alarm(void *engine)
@@ -826,6 +829,13 @@ static int l_visit(lua_State *L)
     return 0;
 }
 
+/* world:slow(): the real one is at its turns for so long that what comes meanwhile finds it there. */
+static int l_slow(lua_State *L)
+{
+    atomic_store(&check_world(L)->slow, true);
+    return 0;
+}
+
 /* world:notify(times): in the simulated world an event "notified" follows, in the real one core.poll tells. */
 static int l_notify(lua_State *L)
 {
@@ -987,6 +997,7 @@ void lua_uv_open(lua_State *L)
         {"alarm", l_alarm},
         {"wake", l_wake},
         {"visit", l_visit},
+        {"slow", l_slow},
         {"notify", l_notify},
         {"clock", l_clock},
         {"random", l_random},

@@ -130,6 +130,13 @@ static void take_news(struct uv_world *w)
     w->io.events->woken(w->io.engine);
 }
 
+/* The same inside the loop, which does not go on when the engine has finished. */
+static void end_burst_in_loop(struct uv_world *w)
+{
+    end_burst(w);
+    if (w->stopped) uv_stop(&w->loop);
+}
+
 void world_enter(struct uv_world *w)
 {
     if (w->inside) return;
@@ -143,7 +150,7 @@ static void world_leave(struct uv_world *w)
     w->inside = false;
     if (turn_end(&w->turn)) return;
     take_news(w);
-    end_burst(w);
+    end_burst_in_loop(w);
     while (!turn_end(&w->turn)) world_signal(w);
 }
 
@@ -151,8 +158,7 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct uv_world *w = prepare->data;
     world_enter(w);
-    end_burst(w);
-    if (w->stopped) uv_stop(&w->loop);
+    end_burst_in_loop(w);
     world_leave(w);
 }
 
@@ -160,8 +166,7 @@ static void on_check(uv_check_t *check)
 {
     struct uv_world *w = check->data;
     world_enter(w);
-    end_burst(w);
-    if (w->stopped) uv_stop(&w->loop);
+    end_burst_in_loop(w);
 }
 
 static void on_signal(uv_poll_t *wake, int status, int events)
@@ -260,7 +265,8 @@ static void *engine_main(void *arg)
     }
     w->stopped = true;
     end_burst(w);
-    world_leave(w);
+    w->inside = false;
+    while (!turn_end(&w->turn)) continue; /* nobody is told anything any more */
     return NULL;
 }
 

@@ -3,7 +3,7 @@ local core = require "raft.core"
 
 local build = os.getenv "RAFT_BUILD" or "plain"
 if build == "tsan" then return end -- one thread, of which ThreadSanitizer has nothing to say
-local seeds = build == "plain" and 20 or 3
+local seeds = build == "plain" and 20 or 8
 
 local function run(seed, visitors, faults)
   local report = core.sim { seed = seed, nodes = 3, seconds = 20, clients = 1, visitors = visitors, faults = faults }

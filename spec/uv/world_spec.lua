@@ -72,6 +72,15 @@ describe("the real world", function()
     assert.is_true(here > 0)
   end)
 
+  it("stops when that is asked for while its thread is at something else", function()
+    for _ = 1, 20 do
+      local one = assert(core.world("real"))
+      one:slow()
+      one:jobs("bulk", 1)
+      one:stop()
+    end
+  end)
+
   it("stops at once, with open links, servers, files and jobs", function()
     local address = core.free_address()
     w:listen(address)
