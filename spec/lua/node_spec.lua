@@ -58,23 +58,25 @@ describe("what is proposed", function()
         local o = options()
         local node = assert(raft.node(o))
         node:propose "first"
-        local left = 50
-        for i = 1, 50 do
-          local timer = uv.new_timer()
-          timer:start(20, 0, function()
-            timer:close()
-            node:propose(i, function() left = left - 1 end)
-          end)
+        for _ = 1, 20 do   -- as above: the engine may be awake just then
+          local left = 50
+          for i = 1, 50 do
+            local timer = uv.new_timer()
+            timer:start(20, 0, function()
+              timer:close()
+              node:propose(i, function() left = left - 1 end)
+            end)
+          end
+          while left > 0 do raft.sleep(0.01) end
         end
-        while left > 0 do raft.sleep(0.01) end
         node:close()
         assert(require "raft.core".inspect(o.dir, { visit = function(kind, what)
-          if kind == "batch" and what.count > 3 then list[#list + 1] = what.count end
+          if kind == "batch" and what.count == 50 then list[#list + 1] = what.count end
         end }))
       end)
-      print(table.concat(list, " "))
+      print(#list)
     ]]
-    assert.equal("50\n", output)
+    assert.is_true(tonumber(output) >= 3, output)
   end)
 end)
 
