@@ -79,6 +79,22 @@ struct raft_batch outbox_persisted(struct raft_outbox *o, uint64_t seq)
     return newest;
 }
 
+static bool is_heartbeat(const struct raft_message *m, raft_id to)
+{
+    return m->type == RAFT_HEARTBEAT && m->to == to;
+}
+
+void outbox_forget_heartbeats(struct raft_outbox *o, raft_id peer)
+{
+    size_t kept = 0, n_held = 0;
+    for (size_t i = 0; i < o->n_messages; i++)
+        if (!is_heartbeat(&o->messages[i], peer)) o->messages[kept++] = o->messages[i];
+    for (size_t i = 0; i < o->n_held; i++)
+        if (!is_heartbeat(&o->held[i].message, peer)) o->held[n_held++] = o->held[i];
+    o->n_messages = kept;
+    o->n_held = n_held;
+}
+
 void outbox_clamp(struct raft_outbox *o, raft_index last)
 {
     for (size_t i = 0; i < o->n_batches; i++) o->batches[i].last = MIN(o->batches[i].last, last);

@@ -47,6 +47,8 @@ const struct raft_message *outbox_lend(struct raft_outbox *o, size_t *n);
 /* Batches up to seq are durable: frees what waited for them and returns the newest of them.
  * Preconditions: done < seq <= handed; room for all held messages is reserved. */
 struct raft_batch outbox_persisted(struct raft_outbox *o, uint64_t seq);
+/* Drops heartbeats to this peer, which tell it what it has no more. */
+void outbox_forget_heartbeats(struct raft_outbox *o, raft_id peer);
 /* The log was truncated: an acknowledgement of a batch must not cover entries after last any more. */
 void outbox_clamp(struct raft_outbox *o, raft_index last);
 

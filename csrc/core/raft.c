@@ -438,6 +438,7 @@ void raft_peer_lost(struct raft *r, raft_id peer)
     p->answered_us = p->round = 0; /* so is its promise of a lease: it may not remember it */
     p->catch_up = (struct catch_up){0};
     progress_become_probe(p, r->log.last + 1);
+    outbox_forget_heartbeats(&r->outbox, peer); /* a commit index beyond its log would have it stop */
     r->dirty = true;
     tell(r, (struct raft_input){RAFT_INPUT_PEER_LOST, .peer = peer}, OK);
 }

@@ -482,6 +482,23 @@ describe("a learner", function()
     c:advance(3 * HEARTBEAT)
     assert.equal(7, c.nodes[2].commit)
   end)
+
+  it("that lost its log is not told of commits by a heartbeat that was made before that was known", function()
+    local c = cluster { voters = { 1 }, spares = { 2 } }
+    add(c, 2)
+    c:propose(1, 5)
+    c:deliver()
+    c:advance(HEARTBEAT)
+    local n = c.nodes[1]
+    n:flush()
+    n.clock.now = n.clock.now + HEARTBEAT
+    n:tick()
+    n.core:peer_lost(2)
+    for _, m in ipairs(of_type(n:flush(), "heartbeat")) do assert.equal(0, m.commit) end
+    n.clock.now = n.clock.now + HEARTBEAT
+    n:tick()
+    assert.equal(1, #of_type(n:flush(), "heartbeat"))   -- later ones come
+  end)
 end)
 
 describe("a member", function()
