@@ -66,6 +66,15 @@ ssize_t writev(int fd, const struct iovec *parts, int count)
     return real(fd, parts, count);
 }
 
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    REAL("sendmsg", ssize_t, int, const struct msghdr *, int);
+    long bytes = 0;
+    for (size_t i = 0; i < message->msg_iovlen; i++) bytes += (long)message->msg_iov[i].iov_len;
+    note('w', bytes);
+    return real(fd, message, flags);
+}
+
 static ssize_t durable(ssize_t (*real)(int, const void *, size_t, off_t), int fd, const void *data, size_t size, off_t at)
 {
     note('D', (long)size);
