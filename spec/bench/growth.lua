@@ -17,6 +17,7 @@ local throughput = require "spec.bench.throughput"
 
 local KNOWN = { cells = true, runs = true, seconds = true, dir = true, entries = true, plots = true, scale = true }
 local MIB = 1 << 20
+local PART = 10000000   -- entries
 local NEVER = { bytes = 1 << 40, entries = 1 << 30, keep = 1 }   -- no snapshots but those asked for
 local number, median = report.number, report.median
 local growth = {}
@@ -132,7 +133,11 @@ function growth.log(options)
     local leader, follower = cluster:leader(), cluster:follower()
     local written = 0
     for i, entries in ipairs(lengths) do
-      cluster:ask(leader, { what = "fill", bytes = 8, window = 4096, count = math.max(0, entries - written) })
+      while written < entries do   -- in parts, none of which takes longer than a job may
+        local count = math.min(PART, entries - written)
+        cluster:ask(leader, { what = "fill", bytes = 8, window = 4096, count = count })
+        written = written + count
+      end
       local one = throughput.load_on(cluster, leader, { what = "propose", bytes = 8, window = 256 }, options)
       local status = cluster:ask(follower, { what = "status" })
       one.x, one.memory, one.log_bytes = entries, status.memory.anonymous, status.log.bytes
