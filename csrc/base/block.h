@@ -1,7 +1,8 @@
 /* A ref-counted run of bytes in one allocation: an encoded entry on its way from proposer to wire, log and apply.
  *
- * Counts are not atomic. Blocks belong to the engine's thread; another thread may read the bytes while the engine
- * holds a reference for it (the disk's copy is made on the engine's thread; the host reports when it has applied).
+ * Counts are not atomic. Blocks are the engine's, inside its events (base/io.h); a thread outside may read the bytes
+ * while the engine holds a reference for it (the disk's copy is made by the engine; the host reports when it has
+ * applied).
  * They are cut from slabs (base/slab.h): none may be kept for long after those that were made around it. */
 #ifndef RAFT_BASE_BLOCK_H
 #define RAFT_BASE_BLOCK_H

@@ -181,7 +181,7 @@ static inline int io_read(struct io *io, struct io_file *file, uint64_t at, void
 {
     return io->ops->read(io, file, at, data, size, got, e);
 }
-/* A hint: these bytes will be read soon, the disk may fetch them meanwhile. Comes back at once; nothing else changes. */
+/* A hint: these bytes will be read soon, the disk may fetch them meanwhile. Comes back at once, and cannot fail. */
 static inline void io_ahead(struct io *io, struct io_file *file, uint64_t at, uint64_t size)
 {
     io->ops->ahead(io, file, at, size);
@@ -256,9 +256,9 @@ static inline int io_fork(struct io *io, const char *path, bool apart, io_body *
 /* Waits for a child to end; in a job of IO_LANE_CHILD, once a child. OK: the file is whole and durable (its name needs
  * io_sync_dir). Else the body's error, or what befell the process (ERR_IO); the file may be there, in part. */
 static inline int io_join(struct io *io, struct io_child *child, struct err *e) { return io->ops->join(io, child, e); }
-/* Ends a child that is not wanted any more, so that io_join comes back soon. Engine's thread. */
+/* Ends a child that is not wanted any more, so that io_join comes back soon. In an event. */
 static inline void io_kill(struct io *io, struct io_child *child) { io->ops->kill(io, child); }
-/* Precondition: joined, or its world has died (a simulated crash). Engine's thread. */
+/* Precondition: joined, or its world has died (a simulated crash). In an event. */
 static inline void io_child_free(struct io *io, struct io_child *child) { io->ops->child_free(io, child); }
 
 /* ---- links: byte streams between nodes; addresses are "host:port" or "[v6]:port" ---- */

@@ -1,5 +1,5 @@
-/* What the two halves of a node say to each other. The engine half (consensus, disk, links) lives on the engine's
- * thread, the host half (sessions, apply, the user's calls) on the host's. Two bounded rings and one mailbox join them:
+/* What the two halves of a node say to each other. The engine half (consensus, disk, links) lives in
+ * events of its world (base/io.h), the host half (sessions, apply, the user's calls) on the host's thread. Two bounded rings and one mailbox join them:
  *
  *   host -> engine   requests: proposals, cancellations, applied batches coming back, snapshots, close
  *   engine -> host   notices: committed batches, snapshots to restore, refusals, started, closed

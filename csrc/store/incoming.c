@@ -131,7 +131,7 @@ static void incoming_work(struct io_job *job)
     }
 }
 
-/* ---- on the engine's thread ---- */
+/* ---- in events ---- */
 
 static void kick(struct store_incoming *in);
 

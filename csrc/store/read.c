@@ -1,4 +1,4 @@
-/* Ranges of the log, read on the bulk lane. What is to be read where is planned on the engine's thread from the map;
+/* Ranges of the log, read on the bulk lane. What is to be read where is planned in an event, from the map;
  * the job works from that plan alone. Segments are recycled on the same lane, hence only after the reads before. */
 #include "base/mem.h"
 #include "store/internal.h"
@@ -164,7 +164,7 @@ static void read_work(struct io_job *job)
     source_close(plan, &from);
 }
 
-/* ---- on the engine's thread ---- */
+/* ---- in events ---- */
 
 static void unlink_plan(struct store *s, struct read_plan *plan)
 {

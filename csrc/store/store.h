@@ -10,8 +10,8 @@
  * seal, so that rot in the last acknowledged batch is told from a torn tail as well. The layout of the bytes is in
  * store/format.h.
  *
- * All functions are called on the engine's thread; the callbacks of a store come there too. The store does not know
- * consensus: it keeps what it is given and gives back what it kept.
+ * All functions are called inside events of the world (base/io.h); the callbacks of a store come there too. The store
+ * does not know consensus: it keeps what it is given and gives back what it kept.
  *
  * Snapshots (dissertation 5) are files of their own, in the format of store/snapshot.h. Whoever makes one - this
  * process, a forked child, or another node by sending its own - fills an unfinished file beside the log; it is checked
@@ -106,7 +106,7 @@ struct store_recovered {
 };
 void store_recovered_free(struct store_recovered *r);
 
-/* Called on the engine's thread, from the world's events, never from inside a function below. */
+/* Called from the world's events, never from inside a function below. */
 struct store_events {
     void (*persisted)(void *ctx, uint64_t seq); /* appends up to seq are durable */
     void (*failed)(void *ctx, const struct err *e); /* a durable write failed: the log is latched, for good */
@@ -163,7 +163,7 @@ void store_tick(struct store *s);
 struct store_read {
     raft_index first, last; /* in: the range wanted, within what has been appended; what is not durable is left out */
     size_t max_bytes;       /* in: stop after this many bytes (but always at least one entry) */
-    void (*done)(struct store_read *); /* engine's thread */
+    void (*done)(struct store_read *); /* in an event */
     void *ctx;
 
     int status;             /* out: OK; ERR_CORRUPT (rot found by reading), ERR_IO, ERR_NOMEM; ERR_NOENT: the range
@@ -240,7 +240,7 @@ void store_view_close(struct store_view *view);
 struct store_view_read {
     uint64_t offset;        /* in: store_view_bytes: where in the file */
     size_t max_bytes;       /* in: no more than this, but for store_view_records at least one record */
-    void (*done)(struct store_view_read *); /* engine's thread */
+    void (*done)(struct store_view_read *); /* in an event */
     void *ctx;
 
     int status;             /* out: OK; ERR_CORRUPT (rot: file and offset are named), ERR_IO, ERR_NOMEM */
@@ -274,7 +274,7 @@ enum store_peer_verdict {
  * often it was started since, but for more than STORE_LIVES times. */
 enum store_peer_verdict store_peer_judge(const struct store *s, uint64_t node, uint64_t incarnation, uint64_t epoch,
                                          const uint64_t before[STORE_LIVES]);
-/* Remembers one and its life, in place of what was known of it; done(ctx, status) on the engine's thread once it is
+/* Remembers one and its life, in place of what was known of it; done(ctx, status) in an event once it is
  * durable. ERR_NOMEM: not started. */
 int store_remember_peer(struct store *s, uint64_t node, uint64_t incarnation, uint64_t epoch,
                         void (*done)(void *ctx, int status), void *ctx);
@@ -301,7 +301,7 @@ struct store_status {
 };
 void store_status_get(const struct store *s, struct store_status *out);
 
-/* Finishes: what was appended is written, a seal follows, running jobs end; then done(ctx) on the engine's thread, with
+/* Finishes: what was appended is written, a seal follows, running jobs end; then done(ctx) in an event, with
  * the directory unlocked and the store freed. No other call is allowed after this one, and no other event follows it.
  * At once (or as soon as the running job ends) when the log is latched. Incoming snapshots are dropped. */
 void store_close(struct store *s, void (*done)(void *ctx), void *ctx);

@@ -148,7 +148,7 @@ static void records_work(struct io_job *job)
     if (read->status == OK) read->status = hand_out(read->view, &read->bytes, &read->error);
 }
 
-/* ---- on the engine's thread ---- */
+/* ---- in events ---- */
 
 static void view_read_done(struct io_job *job)
 {

@@ -1,7 +1,7 @@
 #include "uv/uv_internal.h"
 
 /* A job waits in its lane's queue, runs on the lane's thread, and then waits in the one queue of done jobs,
- * which keeps the order of each lane, for the engine's thread. */
+ * which keeps the order of each lane, for whoever has the turn. */
 
 static const char *const names[IO_LANES] = {[IO_LANE_DISK] = "raft-disk", [IO_LANE_BULK] = "raft-bulk",
                                             [IO_LANE_CHILD] = "raft-child"};

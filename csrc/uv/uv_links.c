@@ -28,7 +28,7 @@ struct uv_link {
     uv_connect_t connect;
     uv_tcp_t tcp;
     bool tcp_open; /* libuv has it: initialised, and not closed completely */
-    uv_os_fd_t fd; /* of it, once it is up */
+    uv_os_fd_t fd; /* its own, once it is up: what visitors write to */
 
     /* writing: frames[first .. first + count - 1], of which the first `writing` are in libuv's hands */
     struct buf *frames;
@@ -79,10 +79,11 @@ static struct uv_link *link_new(struct uv_world *w)
     return l;
 }
 
-/* libuv may hold the struct in two ways; whoever lets go last frees it. */
+/* libuv may hold the struct in two ways, and the list of what is to do until this burst ends; whoever lets go last
+ * frees it. */
 static void link_free_if_unused(struct uv_link *l)
 {
-    if (l->state != LINK_DOWN || l->tcp_open || l->resolving) return;
+    if (l->state != LINK_DOWN || l->tcp_open || l->resolving || l->todo) return;
     for (size_t i = 0; i < l->count; i++) buf_free(&l->frames[l->first + i]);
     mem_free(l->frames);
     uv_freeaddrinfo(l->found);
@@ -384,7 +385,8 @@ static void link_write_later(struct uv_link *l)
     l->handed = bytes;
 }
 
-/* What the system takes at once; an errno. Not uv_try_write, whose handle is the engine's thread's. */
+/* Writes what the system takes at once: *left of *bytes. An errno, or 0. Not uv_try_write: the handle is the engine's
+ * thread's, and this may be a visitor. */
 static int write_now(struct uv_link *l, size_t *bytes, size_t *left)
 {
     uv_buf_t bufs[WRITE_FRAMES_MAX];

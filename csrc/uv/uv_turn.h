@@ -24,7 +24,7 @@ void turn_free(struct uv_turn *t);
 
 /* Waits for the turn. One thread only, the engine's. */
 void turn_take(struct uv_turn *t);
-/* Leaves word. true: the turn was free, and is the caller's now. */
+/* Takes the turn if it is free: true. Else leaves word. */
 bool turn_offer(struct uv_turn *t);
 /* Leaves word, if somebody has the turn. false: nobody has. */
 bool turn_tell(struct uv_turn *t);

@@ -119,6 +119,13 @@ static void end_burst(struct uv_world *w)
     if (w->dirty && !w->stopped) world_signal(w);
 }
 
+/* The same inside the loop, which does not go on when the engine has finished. */
+static void end_burst_in_loop(struct uv_world *w)
+{
+    end_burst(w);
+    if (w->stopped) uv_stop(&w->loop);
+}
+
 /* Jobs that are done, io_visit, and, where the engine's thread has the turn, io_wake. */
 static void take_news(struct uv_world *w)
 {
@@ -128,13 +135,6 @@ static void take_news(struct uv_world *w)
     if (!woken || w->stopped) return;
     w->dirty = true;
     w->io.events->woken(w->io.engine);
-}
-
-/* The same inside the loop, which does not go on when the engine has finished. */
-static void end_burst_in_loop(struct uv_world *w)
-{
-    end_burst(w);
-    if (w->stopped) uv_stop(&w->loop);
 }
 
 void world_enter(struct uv_world *w)
@@ -147,11 +147,12 @@ void world_enter(struct uv_world *w)
 /* Word that came meanwhile is seen to once; what comes after that waits until links and time had their turn. */
 static void world_leave(struct uv_world *w)
 {
+    if (!turn_end(&w->turn)) {
+        take_news(w);
+        end_burst_in_loop(w);
+        while (!turn_end(&w->turn)) world_signal(w);
+    }
     w->inside = false;
-    if (turn_end(&w->turn)) return;
-    take_news(w);
-    end_burst_in_loop(w);
-    while (!turn_end(&w->turn)) world_signal(w);
 }
 
 static void on_prepare(uv_prepare_t *prepare)
@@ -265,8 +266,8 @@ static void *engine_main(void *arg)
     }
     w->stopped = true;
     end_burst(w);
-    w->inside = false;
     while (!turn_end(&w->turn)) continue; /* nobody is told anything any more */
+    w->inside = false;
     return NULL;
 }
 

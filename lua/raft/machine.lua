@@ -74,7 +74,9 @@ end
 ---Runs instance:load(read) as a coroutine that waits for records: they come some at a time.
 local function load_records(instance)
   local next_record                -- of those that are here
+  local co
   local function read()
+    if coroutine.running() ~= co then error("read is for load alone, while that runs", 2) end
     while true do
       local key, value
       if next_record then key, value = next_record() end
@@ -86,7 +88,7 @@ local function load_records(instance)
   if type(instance.load) ~= "function" then
     error("raft: the snapshot was written by machine.save, and this machine has no load", 0)
   end
-  local co = coroutine.create(function() instance:load(read) end)
+  co = coroutine.create(function() instance:load(read) end)
   local function resume(...)
     local ok, err = coroutine.resume(co, ...)
     if not ok then error(type(err) == "string" and debug.traceback(co, err) or err, 0) end

@@ -48,12 +48,12 @@ local function measure(dir)
   local core = per_entry(dir, 5000, 25000, function(n) return { trio, tostring(n), tostring(BATCH), "1" } end)
   return { { name = "core", says = "three cores, an entry, 64 a batch", count = core, tolerance = 0.03 },
     { name = "host", says = "Lua and the binding, a command, 64 under way", count = per_call(dir, "propose"),
-      tolerance = 0.08 },
+      tolerance = 0.06 },
     { name = "callback", says = "the same, a command with a callback", count = per_call(dir, "callback"),
-      tolerance = 0.08 },
+      tolerance = 0.06 },
     { name = "apply", says = "the same, a command that another node has proposed", count = per_call(dir, "apply"),
-      tolerance = 0.08 },
-    { name = "read", says = "the same, a linearizable read", count = per_call(dir, "read"), tolerance = 0.08 } }
+      tolerance = 0.06 },
+    { name = "read", says = "the same, a linearizable read", count = per_call(dir, "read"), tolerance = 0.06 } }
 end
 
 ---Counts belong to a compiler and a C library.

@@ -367,6 +367,29 @@ describe("a child that writes a snapshot", function()
     node:close()
   end))
 
+  it("ends the use of what load was given to read with", lab.run(function()
+    local dir, kept = lab.dir(), nil
+    local function machine()
+      local m = lab.machine()
+      function m:save(write) for i = 1, 3 do write(i, i) end end
+      function m:load(read)
+        kept = read
+        self.first = read()   -- and leaves the others
+      end
+      return m
+    end
+    for life = 1, 2 do
+      local node <close> = lab.node { dir = dir, machine = machine, snapshot = { bytes = 0, entries = 0 } }
+      if life == 1 then
+        assert(node:propose { key = "x", value = 1 })
+        assert(node:snapshot { timeout = 60 })
+      end
+      assert(node:wait("ready", 60))
+      if kept then assert.error_matches(kept, "read is for load alone, while that runs") end
+      assert.equal(life == 2, kept ~= nil)
+    end
+  end))
+
   it("runs no finaliser, however much garbage it leaves behind", lab.run(function()
     local path, machine = lab.dir() .. "/finalised", lab.machine()
     local function garbage()
