@@ -1,6 +1,7 @@
 -- Runs specs under the builds named, each file in a process of its own:  lua5.4 spec/run.lua plain asan spec/core
--- Without paths: every spec. The last line is "N passed, N failed" (and skipped, if any), summed over all runs; the
--- exit status is 0 only when nothing failed, crashed, hung, or was reported by a sanitizer, in child processes too.
+-- Without paths: every spec. What failed is named once more at the end; the last line is "N passed, N failed" (and
+-- skipped, if any), summed over all runs; the exit status is 0 only when nothing failed, crashed, hung, or was reported
+-- by a sanitizer, in child processes too.
 local uv = require "luv"
 
 local LIMIT_S = 1200            -- a file that takes longer hangs; the slowest take a quarter of it
@@ -63,6 +64,7 @@ local function environment(job)
 end
 
 local totals = { passed = 0, failed = 0, skipped = 0 }
+local failures = {}             -- to be named at the end: far above it, their output is hard to find
 
 ---What sanitizers wrote about the run, its child processes included.
 local function reports(job)
@@ -74,8 +76,14 @@ local function reports(job)
   return found
 end
 
+local function note_failure(job, counts)
+  failures[#failures + 1] = ("FAILED: %s %s"):format(job.build, job.spec)
+  for name in counts:gmatch("\n([^\n]+)") do failures[#failures + 1] = "  " .. name end
+end
+
 local function finish(job, code, signal)
-  local passed, failed, skipped = (read_file(job.base .. ".counts") or ""):match("(%d+) (%d+) (%d+)")
+  local counts = read_file(job.base .. ".counts") or ""
+  local passed, failed, skipped = counts:match("(%d+) (%d+) (%d+)")
   passed, failed, skipped = tonumber(passed) or 0, tonumber(failed) or 1, tonumber(skipped) or 0
   local found = reports(job)
   if failed == 0 and (code ~= 0 or signal ~= 0 or #found > 0) then failed = 1 end
@@ -86,6 +94,7 @@ local function finish(job, code, signal)
     (uv.hrtime() - job.started) / 1e9))
   local figures = read_file(job.base .. ".figures") -- what the spec has to tell beside the counts
   if figures then print("      " .. figures) end
+  if failed > 0 then note_failure(job, counts) end
   if failed > 0 or skipped > 0 then print((read_file(job.base .. ".log") or ""):sub(-20000)) end
   if job.hung then print(("It was still running after %d s and was killed."):format(LIMIT_S)) end
   if failed > 0 and signal ~= 0 then print("It was ended by signal " .. signal .. ".") end
@@ -151,6 +160,7 @@ end
 for _ = 1, tonumber(os.getenv("JOBS")) or #uv.cpu_info() do next_job() end
 uv.run()
 
+for _, line in ipairs(failures) do print(line) end
 print(("%d passed, %d failed%s"):format(totals.passed, totals.failed,
   totals.skipped > 0 and (", %d skipped"):format(totals.skipped) or ""))
 os.exit(totals.failed == 0 and totals.passed > 0)
