@@ -3,7 +3,7 @@
 # make cluster    three servers in the foreground, to play with redis-cli; Ctrl-C ends them
 # make test       install what is missing, build, lint, run every spec: plain, ASan+UBSan, TSan
 # make bench      measure a cluster of three processes; figures in build/bench.json (ONLY='cells=propose window=256')
-# make bench-peers   the same side by side with libraft, etcd, redis-server and a ceiling; build/bench-peers.json
+# make bench-peers   side by side with libraft, etcd, Tarantool, redis-server and a ceiling; build/bench-peers.json
 # make bench-growth  how cost grows with members, payload, length of the log, ...; with plots
 # make guard      counts instructions of fixed works against stored figures (UPDATE=1 stores them)
 # make sim        SEEDS=100 FROM=1: whole clusters in the simulator, by seed, on all cores; a failure is told and drawn
@@ -37,7 +37,7 @@ SAN_tsan := -fsanitize=thread
 BUILD_PACKAGES := gcc libc6-dev lua5.4 liblua5.4-dev libuv1-dev libxxhash-dev $(if $(MPACK),libmpack-dev)
 DEMO_PACKAGES := lua-luv redis-tools
 TEST_PACKAGES := clang lua-busted lua-check luarocks valgrind
-PEER_PACKAGES := libraft-dev liblz4-dev etcd-server golang-go golang-etcd-server-dev redis-server
+PEER_PACKAGES := libraft-dev liblz4-dev etcd-server golang-go golang-etcd-server-dev redis-server tarantool
 
 JOBS := -j$(shell nproc)
 
@@ -112,7 +112,7 @@ bench: deps
 	@$(MAKE) --no-print-directory $(JOBS) build
 	@$(RUN) spec/bench/bench.lua build/bench.json $(ONLY)
 
-# Peers come from Debian (which starts redis-server and etcd as services when it installs them); one that is missing is
+# Peers come from Debian (which may start them as services when it installs them); one that is missing is
 # left out, and said to be.
 bench-peers: deps
 	-$(call INSTALL,$(PEER_PACKAGES))

@@ -3,8 +3,9 @@
 --   lua5.4 spec/bench/peers.lua FILE [name=value ...]      (make bench-peers, with ONLY='cells=disk runs=5')
 --
 -- Ours (one command at a time from Lua coroutines, results returned), a ceiling without a protocol (ceiling.c), libraft
--- (libraft.c), etcd (etcd.go), and a single redis-server against examples/redis.lua. One that is not installed is left
--- out. The figures are written to FILE as JSON, and printed as tables. Options:
+-- (libraft.c), etcd (etcd.go), Tarantool (tarantool.lua, two nodes), and a single redis-server against
+-- examples/redis.lua. One that is not installed is left out. The figures are written to FILE as JSON, and printed as
+-- tables. Options:
 --   cells=disk,memory,reads,failover,redis    which parts (all)
 --   runs=3 seconds=2                          medians of so many, of so many seconds; kills=7: of leaders
 --   window=64 bytes=128                       one cell of disk and memory only
@@ -30,11 +31,13 @@ local function figures_of(text, code)
   return figures
 end
 
----Runs a program of ours in a new directory: { program, verb, DIR, ... }.
+---Runs a program of ours in a new directory: { program's words ..., verb, DIR, words ... }.
 local function run_program(medium, program, verb, ...)
   local words = { ... }
   return lab.with_directory(medium, function(dir)
-    return figures_of(lab.capture { program, verb, dir, table.unpack(words) })
+    local command = { verb, dir, table.unpack(words) }
+    for n, word in ipairs(program) do table.insert(command, n, word) end
+    return figures_of(lab.capture(command))
   end)
 end
 
@@ -59,6 +62,7 @@ local function build_etcd()
 end
 
 local ceiling, libraft, etcd            -- paths, where they can be built
+local tarantool                         -- is it there?
 
 local function find_peers()
   local function try(name, build)
@@ -69,6 +73,7 @@ local function find_peers()
   ceiling = lab.build_c("ceiling", "")
   libraft = try("libraft", function() return lab.build_c("libraft", "-l:libraft.a -luv -llz4") end)
   etcd = try("etcd", build_etcd)
+  tarantool = try("Tarantool", function() return assert(os.execute("command -v tarantool >/dev/null")) end)
 end
 
 ---Those that take part in a cell, ours first.
@@ -78,18 +83,21 @@ local function contestants(cell)
     if program then list[#list + 1] = { name = name, run = run } end
   end
   if cell.read then
-    add("etcd", etcd, function(c, o) return run_program(c.medium, etcd, "get", load_words(c, o)) end)
+    add("etcd", etcd, function(c, o) return run_program(c.medium, { etcd }, "get", load_words(c, o)) end)
     return list
   end
-  add("the ceiling", ceiling, function(c, o) return run_program(c.medium, ceiling, "load", load_words(c, o)) end)
+  add("the ceiling", ceiling, function(c, o) return run_program(c.medium, { ceiling }, "load", load_words(c, o)) end)
   for how, name in pairs { one = "libraft, one a call", batch = "libraft, batches by hand" } do
     add(name, libraft, function(c, o)
       local bytes, window, warm, seconds = load_words(c, o)
-      return run_program(c.medium, libraft, "load", bytes, window, warm, seconds, how)
+      return run_program(c.medium, { libraft }, "load", bytes, window, warm, seconds, how)
     end)
   end
   add("etcd", cell.window <= 256 and etcd, function(c, o)
-    return run_program(c.medium, etcd, "put", load_words(c, o))
+    return run_program(c.medium, { etcd }, "put", load_words(c, o))
+  end)
+  add("Tarantool, two nodes", cell.window <= 256 and tarantool, function(c, o)
+    return run_program(c.medium, { "tarantool", "spec/bench/tarantool.lua" }, "put", load_words(c, o))
   end)
   table.sort(list, function(a, b) return (a.name == "raft" and "" or a.name) < (b.name == "raft" and "" or b.name) end)
   return list
