@@ -92,14 +92,20 @@ static uint64_t hint_delay_us(struct raft *r)
     return rank * step_us + step_us / 2 + prng_below(&r->prng, step_us / 2 + 1);
 }
 
-void election_on_leader_lost(struct raft *r, uint64_t now)
+/* There is no leader, as is known before the election timeout is over: asks around soon. Once in a timeout. */
+static void campaign_soon(struct raft *r, uint64_t now)
 {
-    if (r->role != RAFT_FOLLOWER || r->leader == 0) return;
-    r->leader_lost = true;
     if (!role_is_electable(r) || now < r->promised_until_us || now < r->hint_at_us) return;
     r->hint_at_us = now + r->config.election_timeout_us;
     uint64_t at_us = now + hint_delay_us(r); /* drawn once: MIN would draw it twice, and might end the wait later */
     r->election_at_us = MIN(r->election_at_us, at_us);
+}
+
+void election_on_leader_lost(struct raft *r, uint64_t now)
+{
+    if (r->role != RAFT_FOLLOWER || r->leader == 0) return;
+    r->leader_lost = true;
+    campaign_soon(r, now);
 }
 
 /* The committed configuration is without this one: it should know. */
@@ -132,8 +138,10 @@ void election_on_vote(struct raft *r, const struct raft_message *m, uint64_t now
 
     bool current = m->pre ? m->term > r->term : m->term == r->term;
     bool unbound = m->pre || r->vote == m->from || (r->vote == 0 && r->leader == 0);
-    bool granted = !disturbs && !r->withheld && current && unbound &&
-                   log_is_up_to_date(&r->log, m->index, m->log_term);
+    bool behind = !log_is_up_to_date(&r->log, m->index, m->log_term);
+    bool granted = !disturbs && !r->withheld && current && unbound && !behind;
+    /* Who asks cannot win, and will not ask again before long; but no more than this node does it hear of a leader. */
+    if (m->pre && behind && current && !disturbs && r->role == RAFT_FOLLOWER && r->leader != 0) campaign_soon(r, now);
     if (granted && !m->pre) {
         role_vote(r, m->from);
         role_wait(r, now);

@@ -413,16 +413,21 @@ static void on_campaign(struct step *x)
 }
 
 /* It may end its election timeout early, once in the shortest one: nothing in Raft rests on how long it is (3.4). */
-static void on_leader_lost(struct step *x)
+static void may_hurry(struct step *x)
 {
     struct server *s = x->s;
     uint64_t now = x->input->now, is = x->after->deadline_us;
-    if (s->role != RAFT_FOLLOWER || s->leader == 0) return;
-    s->leader_lost = true;
     bool rare = s->hint_us == 0 || now >= s->hint_us + s->election_timeout_us;
     if (is == s->deadline_us || is > s->deadline_us || is < now || !rare || now < s->promised_us) return;
     s->deadline_us = is;
     s->hint_us = now;
+}
+
+static void on_leader_lost(struct step *x)
+{
+    if (x->s->role != RAFT_FOLLOWER || x->s->leader == 0) return;
+    x->s->leader_lost = true;
+    may_hurry(x);
 }
 
 static void on_step_down(struct step *x)
@@ -440,13 +445,15 @@ static bool disturbs(const struct step *x, const struct raft_message *m)
     return x->input->now < x->s->promised_us || (m->term > x->s->term && hears_leader(x));
 }
 
-/* A pre-vote changes nothing; whether the answer may be yes is remembered (9.6). */
+/* A pre-vote changes nothing; whether the answer may be yes is remembered (9.6). One that hears no leader and has the
+ * longer log may stand for election soon: who asks cannot win. */
 static void on_pre_vote(struct step *x, const struct raft_message *m)
 {
     struct peer *p = relation_know(x->s, m->from);
-    bool would = m->term > x->s->term && is_up_to_date(x, m->index, m->log_term) && !x->s->withheld &&
-                 !disturbs(x, m);
-    if (would) p->welcome = MAX(p->welcome, m->term);
+    if (m->term <= x->s->term || disturbs(x, m)) return;
+    bool could = is_up_to_date(x, m->index, m->log_term);
+    if (could && !x->s->withheld) p->welcome = MAX(p->welcome, m->term);
+    if (!could && x->s->role == RAFT_FOLLOWER && x->s->leader != 0) may_hurry(x);
 }
 
 static void on_vote(struct step *x, const struct raft_message *m)

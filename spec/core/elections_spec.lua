@@ -139,6 +139,33 @@ describe("a pre-vote", function()
     assert.is_nil(vote(n, { from = 3, term = 2, pre = true }).reject)
   end)
 
+  it("of one whose log is behind makes who refuses ask soon, when it hears no leader either", function()
+    local function after(silence_us, ask, seed)
+      local n = node { id = 3, log = { 1, 1 }, term = 1, seed = seed }
+      assert(n:step { type = "heartbeat", from = 1, term = 1, context = 1 })
+      local deadline = n.core:deadline()
+      n.clock.now = n.clock.now + silence_us
+      vote(n, ask)
+      return n.core:deadline() - n.clock.now, deadline - n.clock.now
+    end
+    local behind, enough, sooner = { from = 2, term = 2, pre = true, index = 1, log_term = 1 }, T + 1, 0
+    for seed = 1, 20 do
+      local waits, would_wait = after(enough, behind, seed)
+      assert.truthy(waits <= would_wait and waits < HEARTBEAT)
+      if waits < would_wait then sooner = sooner + 1 end
+    end
+    assert.truthy(sooner > 10)
+    for _, other in ipairs {
+      { enough, { from = 2, term = 2, pre = true, index = 2, log_term = 1 } },   -- it can win
+      { enough, { from = 2, term = 1, pre = true, index = 0, log_term = 0 } },   -- it knows less of terms as well
+      { enough, { from = 2, term = 1, index = 0, log_term = 0 } },               -- an election is on its way already
+      { T - 1, behind },                                                         -- the leader is heard
+    } do
+      local waits, would_wait = after(table.unpack(other))
+      assert.equal(would_wait, waits)
+    end
+  end)
+
   it("of an older term is answered with the newer one, not with silence", function()
     local reply = vote(node { term = 5 }, { term = 3, pre = true })
     assert.same({ true, 5 }, { reply.reject, reply.term })

@@ -1296,6 +1296,14 @@ return {
     harm = "after some reconnecting nobody is let in any more",
   },
   {
+    name = "one that lost touch makes others stand who hear the leader",
+    area = "members",
+    file = "csrc/core/elections.c",
+    old = [[if (m->pre && behind && current && !disturbs && r->role == RAFT_FOLLOWER && r->leader != 0)]],
+    new = [[if (m->pre && behind && current && r->role == RAFT_FOLLOWER && r->leader != 0)]],
+    harm = "whoever is cut off from the leader alone keeps all the others asking around",
+  },
+  {
     name = "a link that was lost is not dialled again",
     file = "csrc/server/links.c",
     old = [[if (d->state == DIAL_IDLE) return d->wanted ? d->dial_at_us : NEVER_US;]],
