@@ -102,7 +102,8 @@ struct block *changes_encode(struct engine *e, raft_index index)
     forget_truncated(e);
     const struct conf *before = &confs_at(&e->confs, index - 1)->conf;
     raft_term term = 0;
-    raft_term_at(e->raft, index, &term);
+    bool known = raft_term_at(e->raft, index, &term);
+    ASSERT(known);
     struct conf conf = {.next_id = before->next_id, .raft = *raft_conf_at(e->raft, index)};
     struct buf bytes = {0};
     include(e, before, conf.raft.voters, conf.raft.n_voters, &conf);

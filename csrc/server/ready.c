@@ -12,7 +12,8 @@ static int attach(struct engine *e, raft_index index)
     const struct raft_cached *entry = raft_entry_at(e->raft, index);
     raft_term term = 0;
     if (entry->block != NULL) return OK;
-    raft_term_at(e->raft, index, &term);
+    bool known = raft_term_at(e->raft, index, &term);
+    ASSERT(known);
     struct block *block = entry->type == RAFT_ENTRY_CONFIG ? changes_encode(e, index) : entry_new(RAFT_ENTRY_EMPTY, NULL, 0);
     if (block == NULL) return ERR_NOMEM;
     entry_stamp(block, index, term, io_wall(e->io));
