@@ -59,11 +59,6 @@ describe("make bench", function()
     assert.equal(10, count(bench("bench.lua", "cells=failover", "kills=1", "dir=tmpfs"), "median"))
   end)
 
-  it("stands beside the others, as many as are installed, and beside a ceiling", function()
-    local _, text = bench("peers.lua", "cells=disk", "window=16", "bytes=128", "seconds=0.2", "runs=1", "scale=0.001")
-    assert.truthy(text:find("\nraft +%d") and text:find("\nthe ceiling +%d"), text)
-  end)
-
   it("measures a snapshot, a restart, and memory", function()
     local figures = bench("bench.lua", "cells=snapshot,restart,memory", "scale=0.01", "dir=tmpfs")
     assert.equal(1, count(figures, "copy"))
