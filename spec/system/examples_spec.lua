@@ -251,10 +251,90 @@ describe("the example", function()
       assert.equal(expected, raw(servers[2].port, table.concat(request), expected))
     end)
 
+    ---A client that sends all of these bytes at once: its answer grows as it reads. pause_ms: it reads that much later.
+    local function client(port, bytes, pause_ms)
+      local socket, it = uv.new_tcp(), { answer = "" }
+      local parts, timer = {}, uv.new_timer()
+      socket:connect("127.0.0.1", port, function(err)
+        assert(not err, err)
+        socket:write(bytes)
+        timer:start(pause_ms or 0, 0, function()
+          timer:close()
+          socket:read_start(function(_, text) parts[#parts + 1] = text end)
+        end)
+      end)
+      function it.has(size)
+        parts = { table.concat(parts) }
+        it.answer = parts[1]
+        return #it.answer >= size
+      end
+      function it.close() socket:close() end
+      return it
+    end
+
+    local function request(...)
+      local words = { ("*%d\r\n"):format(select("#", ...)) }
+      for _, word in ipairs { ... } do words[#words + 1] = ("$%d\r\n%s\r\n"):format(#word, word) end
+      return table.concat(words)
+    end
+
+    it("gives each of many clients its own answers, to reads, writes and both", function()
+      local clients, expected = {}, {}
+      for i = 1, 40 do
+        local bytes, answers = {}, {}
+        for n = 1, 50 do
+          bytes[#bytes + 1] = request("INCR", "counter" .. i)
+          answers[#answers + 1] = (":%d\r\n"):format(n)
+          if i % 4 < 2 then
+            bytes[#bytes + 1] = request("get", "counter" .. i) .. request("GET", "never" .. i)
+            answers[#answers + 1] = ("$%d\r\n%d\r\n$-1\r\n"):format(#tostring(n), n)
+          end
+          if i % 8 == 0 then
+            bytes[#bytes + 1] = request("PING", "client " .. i) .. request("DEL", "never", "ever")
+            answers[#answers + 1] = ("$%d\r\nclient %d\r\n:0\r\n"):format(7 + #tostring(i), i)
+          end
+        end
+        expected[i] = table.concat(answers)
+        clients[i] = client(servers[i % 3 + 1].port, table.concat(bytes))
+      end
+      for i, one in ipairs(clients) do
+        process.wait_until(function() return one.has(#expected[i]) end, "all answers of a client")
+        assert.equal(expected[i], one.answer)
+        one.close()
+      end
+    end)
+
+    it("takes more than it has room for at once, and answers a client that reads late, all in order", function()
+      local large = ("x"):rep(300000)
+      local bytes = { request("SET", "small", "1"), request("SET", "large", large), request("GET", "small") }
+      local expected = { "+OK\r\n+OK\r\n$1\r\n1\r\n" }
+      for i = 1, 20000 do
+        bytes[#bytes + 1] = request("INCR", "n")
+        expected[#expected + 1] = (":%d\r\n"):format(i)
+        if i % 400 == 0 then
+          bytes[#bytes + 1] = request("GET", "large")
+          expected[#expected + 1] = ("$%d\r\n%s\r\n"):format(#large, large)
+        end
+      end
+      expected = table.concat(expected)
+      local late, other = client(servers[1].port, table.concat(bytes), 1000), client(servers[1].port, request("PING"))
+      process.wait_until(function() return other.has(7) end, "another client's answer meanwhile")
+      process.wait_until(function() return late.has(#expected) end, "all answers")
+      assert.is_true(late.answer == expected)
+      late.close()
+      other.close()
+    end)
+
     it("says what is wrong with bytes that are no request, hangs up, and goes on", function()
-      for _, bytes in ipairs { "*1\r\nPING\r\n", "*x\r\n", "*1\r\n$99999999\r\n", "*9999999\r\n" } do
+      for _, bytes in ipairs { "*1\r\nPING\r\n", "*x\r\n", "*1\r\n$99999999\r\n", "*9999999\r\n", "*1\r\n$/\r\n" } do
         assert.truthy(raw(servers[1].port, bytes, "never"):find("^%-ERR Protocol error"))
       end
+      local answer = raw(servers[1].port, "INCR n\r\nPING\r\n*x\r\n", "never")
+      assert.truthy(answer:find("^:1\r\n%+PONG\r\n%-ERR Protocol error"), answer)
+      local endless = client(servers[1].port, "*9\r\n" .. ("$500000\r\n" .. ("x"):rep(500000) .. "\r\n"):rep(3))
+      process.wait_until(function() return endless.has(20) end, "a refusal")
+      assert.truthy(endless.answer:find("^%-ERR Protocol error: too big"))
+      endless.close()
       assert.equal("PONG\n", redis_cli(servers[1].port, "ping"))
     end)
 
