@@ -11,7 +11,7 @@
 #define DEPTH_MAX 100u            /* tables in tables */
 #define PACKED_MAX (1u << 30)     /* a table that holds others many times over can be exponentially large */
 #define PACKER_KEEP (1u << 20)    /* bytes a packer keeps from one call to the next */
-#define UNPACK_RESERVE 64u        /* items a table is sized for before they have been seen */
+#define UNPACK_RESERVE 1024u      /* items a table is sized for before they have been seen */
 #define PACKER_CLASS "raft.packer"
 
 /* One pair of a map: in the buffer its key stands from at to value, its value from there to end. */
@@ -118,7 +118,9 @@ static uint8_t *extend(const struct packing *k, const struct level *at, size_t s
 {
     struct buf *b = &k->p->bytes;
     if (size > PACKED_MAX - b->size) refuse(k, at, "larger than 1 GiB when packed");
-    uint8_t *p = buf_extend(b, size);
+    bool has_room = size <= b->capacity - b->size;
+    uint8_t *p = has_room ? b->data + b->size : buf_extend(b, size);
+    if (has_room) b->size += size;
     if (p == NULL) luaL_error(k->L, "not enough memory");
     return p;
 }
@@ -278,19 +280,23 @@ static void pack_pairs(struct packing *k, struct level *here, int index)
  * is not so, and nothing was packed. (With tables in it that would be twice the work at each level.) */
 static bool pack_sequence(struct packing *k, struct level *here, int index, size_t n)
 {
+    lua_State *L = k->L;
     struct buf *b = &k->p->bytes;
     size_t start = b->size, i = 0;
-    bool fits = true;
+    int key = lua_gettop(L) + 1, value = key + 1;
     pack_count(k, here->above, n, 0x90, 0xdc);
-    for (lua_pushnil(k->L); fits && lua_next(k->L, index); lua_pop(k->L, 1)) {
-        int value = lua_gettop(k->L);
-        fits = ++i <= n && lua_tointeger(k->L, value - 1) == (lua_Integer)i && lua_isinteger(k->L, value - 1) &&
-               !lua_istable(k->L, value);
-        here->item = (lua_Integer)i;
-        if (fits) pack_value(k, here, value);
+    lua_pushnil(L);
+    while (lua_next(L, index)) {
+        int type = lua_type(L, value);
+        if (i == n || type == LUA_TTABLE || !lua_isinteger(L, key) || lua_tointeger(L, key) != (lua_Integer)i + 1) break;
+        here->item = (lua_Integer)++i;
+        if (type == LUA_TSTRING) pack_string(k, here, value);
+        else pack_value(k, here, value);
+        lua_settop(L, key);
     }
-    if (!fits) lua_pop(k->L, 1); /* the key */
-    if (fits && i == n) return true;
+    bool fits = lua_gettop(L) < key && i == n; /* the last key is gone */
+    lua_settop(L, key - 1);
+    if (fits) return true;
     here->item = 0;
     b->size = start;
     return false;
