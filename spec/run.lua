@@ -76,9 +76,10 @@ local function reports(job)
   return found
 end
 
-local function note_failure(job, counts)
+local function note_failure(job, counts, signal)
   failures[#failures + 1] = ("FAILED: %s %s"):format(job.build, job.spec)
   for name in counts:gmatch("\n([^\n]+)") do failures[#failures + 1] = "  " .. name end
+  if signal ~= 0 then failures[#failures + 1] = "  ended by signal " .. signal end
 end
 
 local function finish(job, code, signal)
@@ -94,10 +95,10 @@ local function finish(job, code, signal)
     (uv.hrtime() - job.started) / 1e9))
   local figures = read_file(job.base .. ".figures") -- what the spec has to tell beside the counts
   if figures then print("      " .. figures) end
-  if failed > 0 then note_failure(job, counts) end
+  if failed > 0 then note_failure(job, counts, signal) end
   if failed > 0 or skipped > 0 then print((read_file(job.base .. ".log") or ""):sub(-20000)) end
   if job.hung then print(("It was still running after %d s and was killed."):format(LIMIT_S)) end
-  if failed > 0 and signal ~= 0 then print("It was ended by signal " .. signal .. ".") end
+  if signal ~= 0 then print("It was ended by signal " .. signal .. ".") end
   for _, text in ipairs(found) do print(text:sub(1, 20000)) end
   io.stdout:flush()
 end
