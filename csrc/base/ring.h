@@ -24,8 +24,11 @@ struct ring {
     struct ring_item *slots;
     size_t mask;                   /* capacity - 1 */
     _Atomic size_t head;           /* next to pop; written by the consumer */
+    size_t told;                   /* the consumer's: the tail when it looked last */
     char apart[64];                /* the two ends on cache lines of their own */
     _Atomic size_t tail;           /* next to push; written by the producer */
+    size_t next, freed;            /* the producer's: next to put, of which tail does not tell yet; the head when it
+                                      looked last */
     _Atomic bool sleeping;         /* the consumer waits for a wake-up */
 };
 
@@ -33,11 +36,15 @@ struct ring {
 bool ring_init(struct ring *r, size_t capacity);
 void ring_free(struct ring *r);
 
-/* Producer. false when full, nothing changed. */
+/* Producer. false when full, nothing changed. The consumer has it with the next ring_tell: each of those costs as much
+ * as many puts. */
+bool ring_put(struct ring *r, struct ring_item item);
+void ring_tell(struct ring *r);
+/* Both. */
 bool ring_push(struct ring *r, struct ring_item item);
-/* Producer. Free slots, at least. */
-size_t ring_room(const struct ring *r);
-/* Producer, after pushing: true when the consumer sleeps and must now be woken (once). */
+/* Producer. Are so many slots free? */
+bool ring_has_room(struct ring *r, size_t n);
+/* Producer, after telling: true when the consumer sleeps and must now be woken (once). */
 bool ring_must_wake(struct ring *r);
 
 /* Consumer. false when empty. */

@@ -29,28 +29,31 @@ void channel_free(struct channel *c)
 }
 
 /* false: what is left is not for items of this kind. */
-static bool push(struct channel *c, struct ring_item item)
+static bool enter(struct channel *c, struct ring_item item)
 {
     bool yields = item.kind == REQUEST_PROPOSE || item.kind == REQUEST_CANCEL;
-    if (yields && ring_room(&c->requests) <= CHANNEL_RESERVE) return false;
-    bool pushed = ring_push(&c->requests, item);
-    ASSERT(pushed);
+    if (yields && !ring_has_room(&c->requests, CHANNEL_RESERVE + 1)) return false;
+    bool fits = ring_put(&c->requests, item);
+    ASSERT(fits);
     return true;
 }
 
+/* The engine learns of what was put: soon, or here. */
 static void wake(struct channel *c)
 {
+    ring_tell(&c->requests);
     if (ring_must_wake(&c->requests)) io_wake(c->io);
 }
 
 static void visit(struct channel *c)
 {
+    ring_tell(&c->requests);
     if (ring_must_wake(&c->requests)) io_visit(c->io);
 }
 
 bool channel_request(struct channel *c, struct ring_item item)
 {
-    if (!push(c, item)) return false;
+    if (!enter(c, item)) return false;
     if (item.kind == REQUEST_ASK) visit(c);
     else wake(c);
     return true;
@@ -58,7 +61,7 @@ bool channel_request(struct channel *c, struct ring_item item)
 
 bool channel_propose(struct channel *c, struct block *block)
 {
-    if (!push(c, (struct ring_item){.kind = REQUEST_PROPOSE, .pointer = block})) return false;
+    if (!enter(c, (struct ring_item){.kind = REQUEST_PROPOSE, .pointer = block})) return false;
     if (++c->proposed < CHANNEL_BURST) return true;
     c->proposed = 0;
     wake(c);
@@ -74,7 +77,8 @@ void channel_flush(struct channel *c)
 
 void channel_give_back(struct channel *c, struct apply_batch *batch)
 {
-    push(c, (struct ring_item){.kind = REQUEST_APPLIED, .pointer = batch});
+    enter(c, (struct ring_item){.kind = REQUEST_APPLIED, .pointer = batch});
+    ring_tell(&c->requests);
     if (++c->given_back < CHANNEL_BATCHES / 2) return;
     c->given_back = 0;
     wake(c);

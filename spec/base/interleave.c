@@ -410,9 +410,9 @@ static void two_slots(void) { ring_set_up(2, 4); }
 static void eager_producer(void)
 {
     for (uint64_t i = 0; i < goal; i++) {
-        size_t room = ring_room(&ring);
+        bool room = ring_has_room(&ring, 1);
         bool done = ring_push(&ring, (struct ring_item){.kind = 7, .value = pushed + 1});
-        if (room > 0 && !done) fail("full though there was room");
+        if (room && !done) fail("full though there was room");
         if (done) pushed++;
     }
 }
@@ -496,9 +496,9 @@ static struct host *host;
 static bool notified, started, closed;
 static uint64_t seen;
 
-static void fake_wake(struct io *io) { (void)io; woken = true; }
+static void fake_wake(struct io *io) { (void)io; woken = true; } /* and a visit that finds the turn taken */
 static void fake_notify(struct io *io) { (void)io; notified = true; }
-static const struct io_ops fake_ops = {.wake = fake_wake, .notify = fake_notify};
+static const struct io_ops fake_ops = {.wake = fake_wake, .visit = fake_wake, .notify = fake_notify};
 static struct io fake_io = {.ops = &fake_ops};
 
 static void on_started(void *ctx, int code) { (void)ctx; started = code == OK; }
@@ -566,6 +566,21 @@ static void requests(void)
     for (uint64_t i = 1; i <= 2; i++) {
         if (!channel_request(&channel, (struct ring_item){.kind = REQUEST_CANCEL, .value = i})) fail("no room");
     }
+}
+
+/* Proposals are put, and told of together; what is asked in between tells of those before it. */
+static void proposes_first(void)
+{
+    for (uint64_t i = 1; i <= 2; i++) {
+        if (!channel_propose(&channel, (struct block *)(uintptr_t)i)) fail("no room");
+    }
+    channel_flush(&channel);
+}
+
+static void asks_in_between(void)
+{
+    if (!channel_propose(&channel, (struct block *)(uintptr_t)1)) fail("no room");
+    if (!channel_request(&channel, (struct ring_item){.kind = REQUEST_CANCEL, .value = 2})) fail("no room");
 }
 
 static void engine_loop(void)
@@ -665,6 +680,8 @@ static const struct scenario scenarios[] = {
     {"a ring of two slots", two_slots, {eager_producer, eager_consumer}, full_look, ring_tear_down, 4},
     {"values in a mailbox", mailbox_set_up, {writer, reader}, mailbox_look, mailbox_tear_down, 0},
     {"requests to an engine", channel_set_up, {requests, engine_loop}, nothing, channel_tear_down, 0},
+    {"news of proposals to an engine", channel_set_up, {proposes_first, engine_loop}, nothing, channel_tear_down, 0},
+    {"news of one, and a request", channel_set_up, {asks_in_between, engine_loop}, nothing, channel_tear_down, 0},
     {"a notice, then news", channel_set_up, {publishes_last, host_loop}, channel_look, channel_tear_down, 7},
     {"turns and visits", turn_set_up, {visitor, taker}, turn_look, turn_tear_down, 7},
     {"turns and word of more", turn_set_up, {teller, sleeper}, turn_look, turn_tear_down, 8},
