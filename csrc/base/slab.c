@@ -6,7 +6,8 @@
 
 #include "base/mem.h"
 
-#define IDLE_WARM 32u            /* slabs that are kept whole for whoever needs one next: 2 MiB */
+#define IDLE_KEPT 32u            /* slabs that stay whole, whether they are needed or not: 2 MiB */
+#define REST_MAX 256u            /* slabs that the kernel is offered at once */
 #define OPEN (UINT32_C(1) << 30) /* above any number of pieces */
 
 #ifdef __SANITIZE_ADDRESS__
@@ -27,9 +28,25 @@ struct slab {
 /* Nobody waits for the flag: who finds it set asks the kernel. A child may be forked while another thread has it. */
 static struct {
     atomic_flag busy;
-    struct slab *first;
-    _Atomic unsigned n;
+    struct slab *warm, *cold; /* cold: the kernel may take all of it but the first page */
+    unsigned n, least;        /* of the warm ones: now; at any time since the last slab_rest() */
 } idle = {.busy = ATOMIC_FLAG_INIT};
+
+static bool idle_enter(void) { return !atomic_flag_test_and_set_explicit(&idle.busy, memory_order_acquire); }
+static void idle_leave(void) { atomic_flag_clear_explicit(&idle.busy, memory_order_release); }
+
+static struct slab *pop(struct slab **list)
+{
+    struct slab *s = *list;
+    if (s != NULL) *list = s->next;
+    return s;
+}
+
+static void push(struct slab **list, struct slab *s)
+{
+    s->next = *list;
+    *list = s;
+}
 
 static void *map(size_t size)
 {
@@ -56,30 +73,58 @@ static struct slab *slab_map(void)
 static struct slab *slab_take(void)
 {
     struct slab *s = NULL;
-    if (!atomic_flag_test_and_set_explicit(&idle.busy, memory_order_acquire)) {
-        s = idle.first;
-        if (s != NULL) {
-            idle.first = s->next;
-            idle.n--;
-        }
-        atomic_flag_clear_explicit(&idle.busy, memory_order_release);
+    if (idle_enter()) {
+        s = pop(&idle.warm);
+        if (s != NULL) idle.n--;
+        else s = pop(&idle.cold);
+        idle.least = MIN(idle.least, idle.n);
+        idle_leave();
     }
     return s != NULL ? s : slab_map();
 }
 
-/* The cache of a log that is compacted now and then falls and rises again: so what is idle is kept, but beyond a few
- * slabs the kernel may take it as soon as it needs memory. */
 static void slab_give(struct slab *s)
 {
-    bool kept = idle.n < IDLE_WARM || madvise(s, SLAB_BYTES, MADV_FREE) == 0;
-    if (kept && !atomic_flag_test_and_set_explicit(&idle.busy, memory_order_acquire)) {
-        s->next = idle.first;
-        idle.first = s;
-        idle.n++;
-        atomic_flag_clear_explicit(&idle.busy, memory_order_release);
-    } else {
+    if (!idle_enter()) {
         munmap(s, SLAB_BYTES);
+        return;
     }
+    push(&idle.warm, s);
+    idle.n++;
+    idle_leave();
+}
+
+/* One that nobody has needed since the last slab_rest(); NULL: there is none. */
+static struct slab *slab_take_unneeded(void)
+{
+    struct slab *s = NULL;
+    if (!idle_enter()) return NULL;
+    if (idle.least > IDLE_KEPT) {
+        s = pop(&idle.warm);
+        idle.least--;
+        idle.n--;
+    }
+    idle_leave();
+    return s;
+}
+
+/* The cache of a log that is compacted now and then falls and rises again, within seconds under load: what it lets go
+ * is not offered to the kernel at once, which costs both sides more than using it again. */
+void slab_rest(void)
+{
+    struct slab *s;
+    for (unsigned i = 0; i < REST_MAX && (s = slab_take_unneeded()) != NULL; i++) {
+        bool kept = madvise(s, SLAB_BYTES, MADV_FREE) == 0 && idle_enter();
+        if (kept) {
+            push(&idle.cold, s);
+            idle_leave();
+        } else {
+            munmap(s, SLAB_BYTES);
+        }
+    }
+    if (!idle_enter()) return;
+    idle.least = idle.n;
+    idle_leave();
 }
 
 /* ---- pieces ---- */

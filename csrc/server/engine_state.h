@@ -173,6 +173,7 @@ struct engine {
     uint64_t ask_again_at_us;         /* asks that were refused for now are tried again */
     uint64_t retry_at_us;             /* proposals that were refused for now are tried again */
     uint64_t resend_at_us;            /* ... and those of which nothing was heard */
+    uint64_t rest_at_us;     /* slab_rest */
     struct stall disk_stall, host_stall;
     raft_index host_applied;          /* how far the host was when it was last seen to move ... */
     uint64_t host_moved_us;           /* ... or to have nothing to do: then */

@@ -84,6 +84,12 @@ static void on_all_threads(void)
     for (size_t i = 0; i < HELD; i++) drop(atomic_exchange(&places[i], NULL));
 }
 
+/* As often as it takes. */
+static void rest(void)
+{
+    for (int i = 0; i < 6; i++) slab_rest();
+}
+
 /* Many small pieces, first in and first out like a log: they take up what was asked for, and are given back. */
 static void like_a_log(void)
 {
@@ -109,7 +115,13 @@ static void like_a_log(void)
     check(child > 0 && waitpid(child, &status, 0) == child && status == 0, "a child has copies of slabs");
     for (size_t i = 0; i < N; i++) drop(log[i]);
     check(full < (size_t)N * SIZE * 102 / 100 + ((size_t)1 << 20), "pieces take up more than they should");
+    size_t freed = held();
+    slab_rest(); /* till now, they were needed */
+    check(held() >= freed, "what was just in use is given away already");
+    rest();
     check(held() < before + ((size_t)8 << 20), "what was freed is still held");
+    for (size_t i = 0; i < N; i++) log[i] = make(SIZE - sizeof(struct piece), (uint32_t)i); /* they serve again */
+    for (size_t i = 0; i < N; i++) drop(log[i]);
     free(log);
 }
 
@@ -128,6 +140,7 @@ int main(int argc, char **argv)
     check(count > 0, "usage: slabs N");
     size_t before = held();
     on_all_threads();
+    rest();
     size_t after = held() - before;
     without_memory();
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
