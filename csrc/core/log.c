@@ -2,6 +2,8 @@
 
 #include "base/mem.h"
 
+#define DROP_AHEAD 8u /* entries: the oldest ones have left the processor's caches long since */
+
 /* Drops what lies before first from the runs. */
 static void drop_runs(struct raft_log *log)
 {
@@ -99,6 +101,7 @@ void log_truncate(struct raft_log *log, raft_index from)
 static void drop_oldest(struct raft_log *log)
 {
     struct raft_cached *entry = log_entry(log, log->window);
+    if (log->window % CACHE_PAGE < CACHE_PAGE - DROP_AHEAD) block_ref_ahead(entry[DROP_AHEAD].block);
     log->window_bytes -= entry->size;
     block_unref(entry->block);
     log->window++;

@@ -6,6 +6,7 @@
 /* For how long the host is left alone with entries that no call of its own waits for. Under load it finds them
  * when it looks for others; else one wake-up does for several. */
 #define LEFT_ALONE_US (2 * US_PER_MS)
+#define FREE_AHEAD 4u   /* entries that come back were last touched on the host's core */
 #define READ_BATCHES 4u /* read from the log at once: while the host applies them the next ones are read */
 
 static struct apply_batch *batch_new(raft_index first, size_t n)
@@ -19,7 +20,10 @@ static struct apply_batch *batch_new(raft_index first, size_t n)
 
 static void batch_free(struct apply_batch *batch)
 {
-    for (uint32_t i = 0; i < batch->n; i++) block_unref(batch->entries[i]);
+    for (uint32_t i = 0; i < batch->n; i++) {
+        if (i + FREE_AHEAD < batch->n) block_ref_ahead(batch->entries[i + FREE_AHEAD]);
+        block_unref(batch->entries[i]);
+    }
     mem_free(batch);
 }
 
@@ -70,8 +74,10 @@ static bool lend_cached(struct engine *e)
     while (batch->n < most && bytes < CHANNEL_BATCH_BYTES) {
         const struct raft_cached *entry = raft_entry_at(e->raft, feed->next + batch->n);
         bytes += entry->size;
-        batch->entries[batch->n++] = block_ref(entry->block);
+        block_ref_ahead(entry->block);
+        batch->entries[batch->n++] = entry->block;
     }
+    for (uint32_t i = 0; i < batch->n; i++) block_ref(batch->entries[i]);
     if (lend(e, batch)) return true;
     batch_free(batch);
     return false;

@@ -1,6 +1,8 @@
 #include "base/mem.h"
 #include "server/host_state.h"
 
+#define LOOK_AHEAD 2u /* entries: they come from the engine's core */
+
 struct host *host_new(struct channel *channel, const struct host_machine *machine, void *ctx,
                       const struct host_config *config)
 {
@@ -234,6 +236,7 @@ static bool apply_entry(struct host *h, const struct entry *e, uint64_t *ours)
 /* Precondition: there is a batch. */
 static const struct entry *look_at_next(struct host *h)
 {
+    if (h->batch_at + LOOK_AHEAD < h->batch->n) block_ahead(h->batch->entries[h->batch_at + LOOK_AHEAD]);
     h->entry = entry_view(h->batch->entries[h->batch_at]);
     return &h->entry;
 }

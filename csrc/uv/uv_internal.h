@@ -22,7 +22,7 @@
 
 #define UV_READ_BUFFER_BYTES (256u << 10)
 #define UV_BUFFERS 4u                   /* kept for io_buffer, and of how many bytes at most: so that the steady */
-#define UV_BUFFER_BYTES (512u << 10)    /* path neither allocates them nor grows them step by step */
+#define UV_BUFFER_BYTES (1u << 20)      /* path neither allocates them nor grows them step by step */
 
 struct uv_link;
 

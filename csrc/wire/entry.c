@@ -1,27 +1,8 @@
 #include "wire/entry.h"
 
-#include "base/buf.h"
 #include "base/hash.h"
 
 #define ENTRY_VERSION 1u
-
-/* Where the fields stand in the header. */
-enum {
-    AT_HASH = 0,
-    AT_SIZE = 8,
-    AT_TYPE = 12,
-    AT_VERSION = 13,
-    AT_ZERO = 14,
-    AT_INDEX = 16,
-    AT_TERM = 24,
-    AT_TIME = 32,
-    AT_SESSION = 40,
-    AT_EPOCH = 48,
-    AT_SEQUENCE = 56,
-    AT_BEHIND = 64,
-    AT_ZERO2 = 68,
-    AT_PAYLOAD_HASH = 72
-};
 
 static bool is_type(uint8_t type)
 {
@@ -31,13 +12,13 @@ static bool is_type(uint8_t type)
 /* 0 means "not stamped", so no header may hash to it. */
 static uint64_t header_hash(const uint8_t *p)
 {
-    uint64_t hash = hash64(p + AT_SIZE, ENTRY_HEADER - AT_SIZE, 0);
+    uint64_t hash = hash64(p + ENTRY_AT_SIZE, ENTRY_HEADER - ENTRY_AT_SIZE, 0);
     return hash != 0 ? hash : 1;
 }
 
 static bool is_stamped(const struct block *b)
 {
-    return get_u64(b->bytes + AT_HASH) != 0;
+    return get_u64(b->bytes + ENTRY_AT_HASH) != 0;
 }
 
 struct block *entry_reserve(uint8_t type, size_t size)
@@ -47,16 +28,16 @@ struct block *entry_reserve(uint8_t type, size_t size)
     struct block *b = block_new(ENTRY_HEADER + size);
     if (b == NULL) return NULL;
     memset(b->bytes, 0, ENTRY_HEADER);
-    put_u32(b->bytes + AT_SIZE, (uint32_t)size);
-    b->bytes[AT_TYPE] = type;
-    b->bytes[AT_VERSION] = ENTRY_VERSION;
+    put_u32(b->bytes + ENTRY_AT_SIZE, (uint32_t)size);
+    b->bytes[ENTRY_AT_TYPE] = type;
+    b->bytes[ENTRY_AT_VERSION] = ENTRY_VERSION;
     return b;
 }
 
 void entry_seal(struct block *b)
 {
     ASSERT(b->size >= ENTRY_HEADER && !is_stamped(b));
-    put_u64(b->bytes + AT_PAYLOAD_HASH, hash64(b->bytes + ENTRY_HEADER, b->size - ENTRY_HEADER, 0));
+    put_u64(b->bytes + ENTRY_AT_PAYLOAD_HASH, hash64(b->bytes + ENTRY_HEADER, b->size - ENTRY_HEADER, 0));
 }
 
 struct block *entry_new(uint8_t type, const void *payload, size_t size)
@@ -72,62 +53,39 @@ void entry_set_session(struct block *b, uint64_t session, uint64_t epoch, uint64
 {
     ASSERT(!is_stamped(b));
     ASSERT(behind <= sequence);
-    put_u64(b->bytes + AT_SESSION, session);
-    put_u64(b->bytes + AT_EPOCH, epoch);
-    put_u64(b->bytes + AT_SEQUENCE, sequence);
-    put_u32(b->bytes + AT_BEHIND, behind);
+    put_u64(b->bytes + ENTRY_AT_SESSION, session);
+    put_u64(b->bytes + ENTRY_AT_EPOCH, epoch);
+    put_u64(b->bytes + ENTRY_AT_SEQUENCE, sequence);
+    put_u32(b->bytes + ENTRY_AT_BEHIND, behind);
 }
 
 void entry_stamp(struct block *b, raft_index index, raft_term term, uint64_t time_us)
 {
     ASSERT(!is_stamped(b));
     ASSERT(index > 0 && term > 0);
-    put_u64(b->bytes + AT_INDEX, index);
-    put_u64(b->bytes + AT_TERM, term);
-    put_u64(b->bytes + AT_TIME, time_us);
-    put_u64(b->bytes + AT_HASH, header_hash(b->bytes));
-}
-
-struct entry entry_peek(const uint8_t *p)
-{
-    return (struct entry){
-        .type = p[AT_TYPE],
-        .index = get_u64(p + AT_INDEX),
-        .term = get_u64(p + AT_TERM),
-        .time_us = get_u64(p + AT_TIME),
-        .session = get_u64(p + AT_SESSION),
-        .epoch = get_u64(p + AT_EPOCH),
-        .sequence = get_u64(p + AT_SEQUENCE),
-        .behind = get_u32(p + AT_BEHIND),
-        .payload = p + ENTRY_HEADER,
-        .payload_size = get_u32(p + AT_SIZE),
-    };
-}
-
-struct entry entry_view(const struct block *b)
-{
-    ASSERT(b->size >= ENTRY_HEADER);
-    ASSERT(b->size == ENTRY_HEADER + get_u32(b->bytes + AT_SIZE));
-    return entry_peek(b->bytes);
+    put_u64(b->bytes + ENTRY_AT_INDEX, index);
+    put_u64(b->bytes + ENTRY_AT_TERM, term);
+    put_u64(b->bytes + ENTRY_AT_TIME, time_us);
+    put_u64(b->bytes + ENTRY_AT_HASH, header_hash(b->bytes));
 }
 
 uint32_t entry_size(const uint8_t *p)
 {
-    uint32_t size = get_u32(p + AT_SIZE);
-    bool sane = p[AT_VERSION] == ENTRY_VERSION && is_type(p[AT_TYPE]) && size <= ENTRY_PAYLOAD_MAX &&
-                get_u16(p + AT_ZERO) == 0 && get_u32(p + AT_ZERO2) == 0;
+    uint32_t size = get_u32(p + ENTRY_AT_SIZE);
+    bool sane = p[ENTRY_AT_VERSION] == ENTRY_VERSION && is_type(p[ENTRY_AT_TYPE]) && size <= ENTRY_PAYLOAD_MAX &&
+                get_u16(p + ENTRY_AT_ZERO) == 0 && get_u32(p + ENTRY_AT_ZERO2) == 0;
     return sane ? ENTRY_HEADER + size : 0;
 }
 
 /* What the header alone can tell, its hash (if stamped) before anything it says. NULL: sound. */
 static const char *header_fault(const uint8_t *p, bool stamped)
 {
-    uint64_t hash = get_u64(p + AT_HASH);
+    uint64_t hash = get_u64(p + ENTRY_AT_HASH);
     if (stamped && hash == 0) return "entry was never stamped by a leader";
     if (stamped && hash != header_hash(p)) return "entry header does not match its hash";
     if (!stamped && hash != 0) return "entry is stamped where a proposal was expected";
-    if (p[AT_VERSION] != ENTRY_VERSION) return "entry has a layout that is not known here";
-    if (!is_type(p[AT_TYPE])) return "entry has a type that is not known here";
+    if (p[ENTRY_AT_VERSION] != ENTRY_VERSION) return "entry has a layout that is not known here";
+    if (!is_type(p[ENTRY_AT_TYPE])) return "entry has a type that is not known here";
     if (entry_size(p) == 0) return "entry header is malformed";
     struct entry it = entry_peek(p);
     if (stamped && (it.index == 0 || it.term == 0)) return "entry has no index or term";
@@ -147,7 +105,7 @@ int entry_read(const uint8_t *data, size_t size, bool stamped, struct entry *out
     uint32_t whole = entry_size(data);
     if (whole > size)
         return err_set(e, ERR_CORRUPT, "entry is cut off: %zu of %" PRIu32 " bytes", size, whole);
-    if (get_u64(data + AT_PAYLOAD_HASH) != hash64(data + ENTRY_HEADER, whole - ENTRY_HEADER, 0))
+    if (get_u64(data + ENTRY_AT_PAYLOAD_HASH) != hash64(data + ENTRY_HEADER, whole - ENTRY_HEADER, 0))
         return err_set(e, ERR_CORRUPT, "entry payload does not match its hash");
     *out = entry_peek(data);
     *used = whole;

@@ -25,6 +25,7 @@
 #define RAFT_WIRE_ENTRY_H
 
 #include "base/block.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "core/types.h"
 
@@ -32,6 +33,24 @@
 
 #define ENTRY_HEADER 80u
 #define ENTRY_PAYLOAD_MAX (16u << 20) /* no command is ever larger; bounds every allocation made for a peer */
+
+/* Where the fields stand in the header. */
+enum {
+    ENTRY_AT_HASH = 0,
+    ENTRY_AT_SIZE = 8,
+    ENTRY_AT_TYPE = 12,
+    ENTRY_AT_VERSION = 13,
+    ENTRY_AT_ZERO = 14,
+    ENTRY_AT_INDEX = 16,
+    ENTRY_AT_TERM = 24,
+    ENTRY_AT_TIME = 32,
+    ENTRY_AT_SESSION = 40,
+    ENTRY_AT_EPOCH = 48,
+    ENTRY_AT_SEQUENCE = 56,
+    ENTRY_AT_BEHIND = 64,
+    ENTRY_AT_ZERO2 = 68,
+    ENTRY_AT_PAYLOAD_HASH = 72
+};
 
 /* One entry, decoded: payload points into the bytes it was read from. */
 struct entry {
@@ -58,11 +77,30 @@ void entry_set_session(struct block *b, uint64_t session, uint64_t epoch, uint64
 /* Makes it an entry of the log. Precondition: not stamped; the caller holds the only reference that reads it. */
 void entry_stamp(struct block *b, raft_index index, raft_term term, uint64_t time_us);
 
-/* Reads the header of a block that this process made or has checked already. payload points into the block. */
-struct entry entry_view(const struct block *b);
+/* Reads the header of bytes that entry_read has taken, or would take: nothing is checked. */
+static inline struct entry entry_peek(const uint8_t *p)
+{
+    return (struct entry){
+        .type = p[ENTRY_AT_TYPE],
+        .index = get_u64(p + ENTRY_AT_INDEX),
+        .term = get_u64(p + ENTRY_AT_TERM),
+        .time_us = get_u64(p + ENTRY_AT_TIME),
+        .session = get_u64(p + ENTRY_AT_SESSION),
+        .epoch = get_u64(p + ENTRY_AT_EPOCH),
+        .sequence = get_u64(p + ENTRY_AT_SEQUENCE),
+        .behind = get_u32(p + ENTRY_AT_BEHIND),
+        .payload = p + ENTRY_HEADER,
+        .payload_size = get_u32(p + ENTRY_AT_SIZE),
+    };
+}
 
-/* The same of bytes that entry_read has taken, or would take: nothing is checked. */
-struct entry entry_peek(const uint8_t *p);
+/* The same of a block that this process made or has checked already. payload points into the block. Inlined: most want
+ * one field. */
+static inline struct entry entry_view(const struct block *b)
+{
+    ASSERT(b->size >= ENTRY_HEADER && b->size == ENTRY_HEADER + get_u32(b->bytes + ENTRY_AT_SIZE));
+    return entry_peek(b->bytes);
+}
 
 /* Whole size (header and payload) announced by the header at p; 0 when it is no sane header. Reads ENTRY_HEADER bytes.
  * Checks layout and limits only, so that a caller can find out how much to read. */

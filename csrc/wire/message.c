@@ -78,13 +78,14 @@ static size_t put_meta(uint8_t meta[MESSAGE_META_MAX], const struct raft_message
 static bool write_blocks(struct buf *out, enum frame_type type, uint32_t group, const uint8_t *meta,
                          size_t size, struct block *const *blocks, size_t n)
 {
-    size_t start;
+    size_t start, bytes = 0;
     if (!frame_begin(out, type, group, &start)) return false;
     if (!buf_append(out, meta, size)) goto no_memory;
     frame_meta_done(out, start);
-    for (size_t i = 0; i < n; i++) {
-        if (!buf_append(out, blocks[i]->bytes, blocks[i]->size)) goto no_memory;
-    }
+    for (size_t i = 0; i < n; i++) bytes += blocks[i]->size;
+    uint8_t *at = buf_extend(out, bytes);
+    if (at == NULL) goto no_memory;
+    for (size_t i = 0; i < n; at += blocks[i++]->size) memcpy(at, blocks[i]->bytes, blocks[i]->size);
     frame_end(out, start);
     return true;
 no_memory:
