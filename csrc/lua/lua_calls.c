@@ -129,6 +129,117 @@ static bool end_list(struct lua_node *n, struct lua_list *list, const char *text
     return false;
 }
 
+/* ---- reads: who has waited for a round looks at the machine ---- */
+
+static int add_traceback(lua_State *L)
+{
+    luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);
+    return 1;
+}
+
+/* Pushes what a read calls, and its arguments, whose number it returns. fn, machine: where they are. */
+static int push_reader(lua_State *L, struct lua_node *n, int fn, int machine)
+{
+    bool given = lua_isfunction(L, fn);
+    if (given) lua_pushvalue(L, fn);
+    else lua_getfield(L, machine, "query");
+    lua_pushvalue(L, machine);
+    if (!given) lua_pushvalue(L, fn);
+    lua_pushinteger(L, (lua_Integer)host_applied(n->host));
+    lua_pushnumber(L, (lua_Number)host_applied_time(n->host) / (lua_Number)US_PER_S);
+    return given ? 3 : 4;
+}
+
+/* Takes trailing nil off what a reader returned: how many are left. */
+static int looked(lua_State *L)
+{
+    if (!lua_isnil(L, -1)) return 2;
+    lua_pop(L, 1);
+    return 1;
+}
+
+/* A round that has passed. */
+struct passed {
+    struct lua_node *node;
+    struct lua_list *list;
+    raft_index index;
+    bool looking; /* inside a reader */
+};
+
+enum { PASSED = 1, MACHINE, RAISED, READER }; /* on the stack of look_body */
+
+/* The coroutine is still where it waits, unless somebody has meddled with it: then the reader gets what there is. */
+static int look_for(lua_State *L, struct passed *p, lua_State *co)
+{
+    if (lua_status(co) != LUA_YIELD || !lua_checkstack(co, 1)) return 0; /* it was closed: nobody looks */
+    lua_pushvalue(co, FN);
+    lua_xmove(co, L, 1);
+    p->looking = true;
+    lua_call(L, push_reader(L, p->node, READER, MACHINE), 2);
+    p->looking = false;
+    return looked(L);
+}
+
+/* What the reader has raised is its answer. */
+static int push_raised(lua_State *L)
+{
+    lua_pushnil(L);
+    lua_pushvalue(L, RAISED);
+    lua_pushliteral(L, "query");
+    lua_pushnil(L);
+    lua_replace(L, RAISED);
+    return 3;
+}
+
+/* (struct passed, machine, error): answers all calls of a round, one after the other. Those who read look at the machine
+ * right here: one protected call for all of them. error: what the first one's reader has raised. */
+static int look_body(lua_State *L)
+{
+    struct passed *p = lua_touserdata(L, PASSED);
+    struct lua_calls *c = &p->node->calls;
+    while (p->list->head != LUA_CALL_NONE) {
+        uint32_t id = p->list->head;
+        int n = 1;
+        if (!lua_isnil(L, RAISED)) {
+            n = push_raised(L);
+        } else if (call_at(c, id)->looks) {
+            n = look_for(L, p, call_at(c, id)->co);
+        } else {
+            lua_pushinteger(L, (lua_Integer)p->index);
+        }
+        uint32_t next = call_at(c, id)->next;
+        lua_call_answer(L, c->line, id, n);
+        lua_settop(L, RAISED);
+        p->list->head = next;
+        c->n--;
+    }
+    return 0;
+}
+
+/* Those who are left in the list could not be told, for lack of memory. */
+static void look_all(struct lua_node *n, struct lua_list *list, raft_index index)
+{
+    enum { HANDLER = 1, MACHINE, RAISED };
+    lua_State *T = n->thread;
+    struct passed p = {.node = n, .list = list, .index = index};
+    int top = lua_gettop(T), status;
+    lua_pushcfunction(T, add_traceback);
+    lua_node_push_machine(T, n);
+    lua_pushnil(T);
+    do {
+        lua_pushcfunction(T, look_body);
+        lua_pushlightuserdata(T, &p);
+        lua_pushvalue(T, top + MACHINE);
+        lua_pushvalue(T, top + RAISED);
+        p.looking = false;
+        n->calls.line->inside++;
+        status = lua_pcall(T, 3, 0, top + HANDLER);
+        n->calls.line->inside--;
+        if (status != LUA_OK) lua_replace(T, top + RAISED);
+    } while (status != LUA_OK && p.looking);
+    lua_settop(T, top);
+}
+
 /* index 0: no value */
 static bool end_proposal(struct lua_node *n, uint64_t sequence, const char *text, const char *name, raft_index index)
 {
@@ -200,7 +311,8 @@ bool lua_calls_done(struct lua_node *n, uint64_t sequence, const char *text, con
         struct lua_round *r = &n->calls.rounds[kind];
         if (r->number != sequence) continue;
         r->number = 0;
-        end_list(n, &r->running, text, name, index);
+        if (name == NULL && kind != LUA_ROUND_BARRIER) look_all(n, &r->running, index);
+        else end_list(n, &r->running, text, name, index);
         if (sequence < HOST_FIRST_ASK) proposals_forget(&n->calls, sequence);
         round_go_on(n, (enum lua_round_kind)kind);
         return true;
@@ -214,11 +326,18 @@ bool lua_calls_done(struct lua_node *n, uint64_t sequence, const char *text, con
 
 /* ---- making calls ---- */
 
+/* How a call is made. */
+struct manner {
+    uint64_t timeout_us;
+    bool lease, looks; /* of reads: the leader's lease will do; the coroutine's reader stands at FN */
+    int waiter;        /* at that index; 0: the coroutine */
+};
+
 /* waiter: at that index; 0: the coroutine L. */
 static uint32_t call_begin(lua_State *L, struct lua_node *n, int waiter, uint64_t timeout_us)
 {
     struct lua_calls *c = &n->calls;
-    uint64_t due_us = io_now(n->server->io) + timeout_us;
+    uint64_t due_us = io_due(n->server->io, timeout_us);
     uint32_t id = lua_call_open(L, c->line, waiter);
     call_at(c, id)->due_us = due_us;
     c->due_us = MIN(c->due_us, due_us);
@@ -360,11 +479,13 @@ int lua_calls_client(lua_State *L)
 
 /* Joins the next round of this kind, which begins when one that is under way has ended, or at the end of this turn. 0: it
  * has; else the number of a failure's results. */
-static int join_round(lua_State *L, struct lua_node *n, enum lua_round_kind kind, int waiter, uint64_t timeout_us)
+static int join_round(lua_State *L, struct lua_node *n, enum lua_round_kind kind, const struct manner *m)
 {
     int code = lua_node_refusal(n);
     if (code != OK) return lua_node_fail(L, code, round_text(kind, code));
-    lua_list_append(n->calls.line, &n->calls.rounds[kind].next, call_begin(L, n, waiter, timeout_us));
+    uint32_t id = call_begin(L, n, m->waiter, m->timeout_us);
+    call_at(&n->calls, id)->looks = m->looks;
+    lua_list_append(n->calls.line, &n->calls.rounds[kind].next, id);
     flush_unless_held(n);
     return 0;
 }
@@ -373,9 +494,9 @@ static int join(lua_State *L, enum lua_round_kind kind)
 {
     enum { TIMEOUT = 2, WAITER };
     struct lua_node *n = lua_node_check(L);
-    int waiter = waiter_at(L, WAITER);
-    int failed = join_round(L, n, kind, waiter, lua_seconds(luaL_checknumber(L, TIMEOUT)));
-    return failed ? failed : call_wait(L, n, waiter);
+    struct manner m = {.waiter = waiter_at(L, WAITER), .timeout_us = lua_seconds(luaL_checknumber(L, TIMEOUT))};
+    int failed = join_round(L, n, kind, &m);
+    return failed ? failed : call_wait(L, n, m.waiter);
 }
 
 int lua_calls_barrier(lua_State *L)
@@ -395,12 +516,6 @@ int lua_calls_lease(lua_State *L)
 
 /* ---- reads ---- */
 
-static int add_traceback(lua_State *L)
-{
-    luaL_traceback(L, L, luaL_tolstring(L, 1, NULL), 1);
-    return 1;
-}
-
 /* Raises when there is neither a function nor a query that could be asked. */
 static void check_reader(lua_State *L, struct lua_node *n)
 {
@@ -412,29 +527,15 @@ static void check_reader(lua_State *L, struct lua_node *n)
     lua_pop(L, 2);
 }
 
-/* Pushes what is to be called, and its arguments, whose number it returns. */
-static int push_reader(lua_State *L, struct lua_node *n)
-{
-    bool given = lua_isfunction(L, FN);
-    if (given) lua_pushvalue(L, FN);
-    lua_node_push_machine(L, n);
-    if (!given) {
-        lua_getfield(L, -1, "query");
-        lua_insert(L, -2);
-        lua_pushvalue(L, FN);
-    }
-    lua_pushinteger(L, (lua_Integer)host_applied(n->host));
-    lua_pushnumber(L, (lua_Number)host_applied_time(n->host) / (lua_Number)US_PER_S);
-    return given ? 3 : 4;
-}
-
 /* Calls the reader, where nobody can wait. Precondition: FN is on top. */
 static int look(lua_State *L, struct lua_node *n)
 {
     lua_pushcfunction(L, add_traceback);
-    int handler = FN + 1, n_arguments = push_reader(L, n);
+    enum { HANDLER = FN + 1, MACHINE };
+    lua_node_push_machine(L, n);
+    int n_arguments = push_reader(L, n, FN, MACHINE);
     n->calls.line->inside++;
-    int status = lua_pcall(L, n_arguments, 2, handler);
+    int status = lua_pcall(L, n_arguments, 2, HANDLER);
     n->calls.line->inside--;
     if (status != LUA_OK) {
         lua_pushnil(L);
@@ -442,9 +543,7 @@ static int look(lua_State *L, struct lua_node *n)
         lua_pushliteral(L, "query");
         return 3;
     }
-    if (!lua_isnil(L, -1)) return 2;
-    lua_pop(L, 1);
-    return 1;
+    return looked(L);
 }
 
 int lua_calls_look(lua_State *L)
@@ -463,13 +562,6 @@ static struct lua_node *node_here(lua_State *L)
 {
     return lua_node_of_face(L, lua_touserdata(L, lua_upvalueindex(UP_LINE)), NODE);
 }
-
-/* How a call is made here. */
-struct manner {
-    uint64_t timeout_us;
-    bool lease;
-    int waiter; /* 0: the coroutine */
-};
 
 /* Whose callback it is, if that is all that was given besides CMD or FN; 0: it is not. */
 static int callback_at(lua_State *L)
@@ -530,18 +622,6 @@ static int l_propose(lua_State *L)
     return m.waiter == 0 ? lua_call_park(L, n->calls.line) : 0;
 }
 
-/* The round has passed, or failed; the node may have ended since. */
-static int round_passed(lua_State *L, int status, lua_KContext context)
-{
-    (void)status;
-    (void)context;
-    if (lua_isnil(L, FN + 1)) return lua_gettop(L) - FN;
-    struct lua_node *n = node_here(L);
-    if (n == NULL) return lua_node_fail(L, ERR_CLOSED, lua_node_text(ERR_CLOSED));
-    lua_settop(L, FN);
-    return look(L, n);
-}
-
 /* What a read's callback waits with: (index), or (nil, message, code) of its round. Upvalues: line, node, fn,
  * callback. */
 static int l_read_told(lua_State *L)
@@ -570,7 +650,8 @@ static int read_with_callback(lua_State *L, struct lua_node *n, struct manner *m
     lua_pushvalue(L, FN);
     lua_pushvalue(L, m->waiter);
     lua_pushcclosure(L, l_read_told, 4);
-    int failed = join_round(L, n, LUA_ROUND_READ, lua_gettop(L), m->timeout_us);
+    struct manner told = {.timeout_us = m->timeout_us, .waiter = lua_gettop(L)};
+    int failed = join_round(L, n, LUA_ROUND_READ, &told);
     return failed ? make_otherwise(L, n, m) - 1 : 0; /* it fails there too, and is told */
 }
 
@@ -583,10 +664,9 @@ static int l_read(lua_State *L)
     if (m.waiter != 0) return read_with_callback(L, n, &m);
     lua_settop(L, FN);
     check_reader(L, n);
-    int failed = join_round(L, n, m.lease ? LUA_ROUND_LEASE : LUA_ROUND_READ, 0, m.timeout_us);
-    if (failed) return failed;
-    n->calls.line->parked = L;
-    return lua_yieldk(L, 0, 0, round_passed);
+    m.looks = true;
+    int failed = join_round(L, n, m.lease ? LUA_ROUND_LEASE : LUA_ROUND_READ, &m);
+    return failed ? failed : lua_call_park(L, n->calls.line);
 }
 
 int lua_calls_method(lua_State *L)

@@ -17,11 +17,11 @@
 struct lua_call {
     lua_State *co;      /* the coroutine that waits, on whose stack its answer comes; NULL: another waiter. Of one that
                            is not used: which coroutine its place in the table of waiters still holds; NULL: none */
-    uint64_t due_us;    /* this, cancelled and wants_index: for who opened it */
+    uint64_t due_us;    /* this and the last three: for who opened it */
     uint32_t next;      /* in a list; of whoever opened it, until it is answered */
     uint8_t n_values;   /* of the answer */
     bool kept;          /* its place in the table of waiters holds a table, for such a waiter and its answer */
-    bool cancelled, wants_index;
+    bool cancelled, wants_index, looks;
 };
 
 struct lua_list {

@@ -794,9 +794,9 @@ struct lua_node *lua_node_of_face(lua_State *L, const struct lua_line *line, int
 
 void lua_node_push_machine(lua_State *L, struct lua_node *n)
 {
-    ASSERT(!n->stepping);
+    ASSERT(!n->stepping || L == n->thread);
     lua_pushvalue(n->thread, SLOT_MACHINE);
-    lua_xmove(n->thread, L, 1);
+    if (L != n->thread) lua_xmove(n->thread, L, 1);
 }
 
 int lua_node_fail(lua_State *L, int code, const char *text)

@@ -116,7 +116,7 @@ static struct buf no_buffer(struct io *io)
 }
 
 const struct io_ops sim_io_ops = {
-    .now = sim_node_now, .wall = sim_node_wall, .random = sim_node_random, .alarm = sim_node_alarm,
+    .now = sim_node_now, .due = sim_node_due, .wall = sim_node_wall, .random = sim_node_random, .alarm = sim_node_alarm,
     .wake = sim_node_wake, .visit = sim_node_wake, .notify = sim_node_notify, .stop = io_end, .submit = sim_node_submit,
     .open = file_open, .close = file_close, .size = file_size, .read = file_read, .ahead = file_ahead,
     .write = file_write, .fill = file_fill, .put = file_put, .sync = file_sync, .rename = file_rename,

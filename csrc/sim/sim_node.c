@@ -30,6 +30,11 @@ uint64_t sim_node_now(struct io *io)
     return sim_clock_now(&node->clock, node->queue->now_us);
 }
 
+uint64_t sim_node_due(struct io *io, uint64_t after_us)
+{
+    return sim_node_now(io) + after_us;
+}
+
 uint64_t sim_node_wall(struct io *io)
 {
     const struct sim_node *node = sim_node_of(io);

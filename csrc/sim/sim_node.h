@@ -55,6 +55,7 @@ void sim_node_turn(struct sim_node *node);
 
 /* The parts of struct io that are neither file nor link; their contracts are in base/io.h. */
 uint64_t sim_node_now(struct io *io);
+uint64_t sim_node_due(struct io *io, uint64_t after_us);
 uint64_t sim_node_wall(struct io *io);
 uint64_t sim_node_random(struct io *io);
 void sim_node_alarm(struct io *io, uint64_t at_us);
