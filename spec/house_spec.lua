@@ -125,3 +125,37 @@ describe("the house", function()
     assert.same({ "luaopen_raft_core" }, exported)
   end)
 end)
+
+describe("what editors know", function()
+  ---Functions of a Lua file that users call: { name, arguments, the comment above }.
+  local function public(path)
+    local list, comment = {}, {}
+    for line in io.lines(path) do
+      local class, name, arguments = line:match("^%s*function (%u?%l+)[:.]([%w_]+)%((.-)%)")
+      local text = table.concat(comment, "\n")
+      local users = (class == "Node" or class == "Session" or class == "raft") and not name:find("^__")
+      if users and not text:find("@package", 1, true) then list[#list + 1] = { name, arguments, text } end
+      if line:match("^%s*%-%-%-") then comment[#comment + 1] = line else comment = {} end
+    end
+    return list
+  end
+
+  it("is each argument of what users call, and that a callback may come instead of options", function()
+    local missing, seen = {}, 0
+    for _, file in ipairs { "init", "node", "members" } do
+      for _, f in ipairs(public("lua/raft/" .. file .. ".lua")) do
+        local name, arguments, comment = table.unpack(f)
+        seen = seen + 1
+        for argument in arguments:gmatch("[%w_]+") do
+          if not comment:find("@param " .. argument .. "%f[^%w_]") then
+            missing[#missing + 1] = ("%s: %s"):format(name, argument)
+          end
+        end
+        local either = arguments:find("opts, callback", 1, true) and not comment:find("@overload.*callback")
+        if either then missing[#missing + 1] = name .. ": callback alone" end
+      end
+    end
+    assert.same({}, missing)
+    assert.truthy(seen >= 18)
+  end)
+end)

@@ -130,9 +130,10 @@ function core.node(options, callbacks, stop_on_error) end
 ---What users call as node:propose(cmd, opts, callback) or node:read(fn, opts, callback): without options it is done
 ---here, from a coroutine of raft.go or with a callback; else by otherwise, which may return `parks`, timeout, lease:
 ---then the coroutine waits.
+---@generic T: function
 ---@param name "propose"|"read"
----@param otherwise function
----@return function method, lightuserdata parks
+---@param otherwise T
+---@return T method, lightuserdata parks
 function core.method(name, otherwise) end
 ---Users know it as this table, which holds it from now on; timeout: of calls without options.
 ---@param face table

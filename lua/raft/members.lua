@@ -162,6 +162,9 @@ end
 function members.extend(Node, refuse)
   refusal = refuse
 
+  ---@alias raft.id_answer fun(id: integer?, message: string?, code: raft.code?)
+  ---@alias raft.index_answer fun(index: integer?, message: string?, code: raft.code?)
+
   ---@class raft.add_options: raft.call_options
   ---@field voter? boolean  false: it stays a learner, which follows and has no vote
 
@@ -173,10 +176,13 @@ function members.extend(Node, refuse)
   ---@param id integer|string  or the address
   ---@param address? string|raft.add_options
   ---@param opts? raft.add_options
-  ---@param callback? fun(id: integer?, message: string?, code: raft.code?)
+  ---@param callback? raft.id_answer
   ---@return integer? id
   ---@return string? message
   ---@return raft.code? code
+  ---@overload async fun(self: raft.Node, address: string, opts?: raft.add_options, callback?: raft.id_answer)
+  ---@overload async fun(self: raft.Node, address: string, callback: raft.id_answer)
+  ---@overload async fun(self: raft.Node, id: integer, address: string, callback: raft.id_answer)
   function Node:add(id, address, opts, callback)
     if type(id) == "string" then id, address, opts, callback = nil, id, address, opts end
     if id ~= nil and not is_id(id) then
@@ -192,40 +198,44 @@ function members.extend(Node, refuse)
   ---@async
   ---@param id integer
   ---@param opts? raft.call_options
-  ---@param callback? fun(index: integer?, message: string?, code: raft.code?)
+  ---@param callback? raft.index_answer
   ---@return integer? index of the configuration in the log
   ---@return string? message
   ---@return raft.code? code
+  ---@overload async fun(self: raft.Node, id: integer, callback: raft.index_answer)
   function Node:promote(id, opts, callback) return change_one(self, "promote", id, opts, callback) end
 
   ---Takes a voter's vote: it goes on as a learner.
   ---@async
   ---@param id integer
   ---@param opts? raft.call_options
-  ---@param callback? fun(index: integer?, message: string?, code: raft.code?)
+  ---@param callback? raft.index_answer
   ---@return integer? index
   ---@return string? message
   ---@return raft.code? code
+  ---@overload async fun(self: raft.Node, id: integer, callback: raft.index_answer)
   function Node:demote(id, opts, callback) return change_one(self, "demote", id, opts, callback) end
 
   ---Removes a member. Its node goes on to run, and can do nothing any more (role "removed"): close it.
   ---@async
   ---@param id integer
   ---@param opts? raft.call_options
-  ---@param callback? fun(index: integer?, message: string?, code: raft.code?)
+  ---@param callback? raft.index_answer
   ---@return integer? index
   ---@return string? message
   ---@return raft.code? code
+  ---@overload async fun(self: raft.Node, id: integer, callback: raft.index_answer)
   function Node:remove(id, opts, callback) return change_one(self, "remove", id, opts, callback) end
 
   ---Makes several changes in one step: no state in between is ever seen. New members begin as learners.
   ---@async
   ---@param what { add: table<integer, string>?, promote: integer[]?, demote: integer[]?, remove: integer[]? }
   ---@param opts? raft.call_options
-  ---@param callback? fun(index: integer?, message: string?, code: raft.code?)
+  ---@param callback? raft.index_answer
   ---@return integer? index
   ---@return string? message
   ---@return raft.code? code
+  ---@overload async fun(self: raft.Node, what: table, callback: raft.index_answer)
   function Node:change(what, opts, callback)
     local list = read_change(self, what)
     local call = new_call(self, "node:change", opts, callback)
@@ -237,10 +247,13 @@ function members.extend(Node, refuse)
   ---@async
   ---@param id? integer
   ---@param opts? raft.call_options
-  ---@param callback? fun(id: integer?, message: string?, code: raft.code?)
+  ---@param callback? raft.id_answer
   ---@return integer? id of the new leader
   ---@return string? message
   ---@return raft.code? code
+  ---@overload async fun(self: raft.Node, opts?: raft.call_options, callback?: raft.id_answer)
+  ---@overload async fun(self: raft.Node, callback: raft.id_answer)
+  ---@overload async fun(self: raft.Node, id: integer, callback: raft.id_answer)
   function Node:transfer(id, opts, callback)
     if type(id) == "table" or type(id) == "function" then id, opts, callback = nil, id, opts end
     if id ~= nil and not is_id(id) then

@@ -360,7 +360,7 @@ local function snapshot_expired() return "the snapshot is not ready yet", "timeo
 ---@return integer? index
 ---@return string? message
 ---@return raft.code? code
----@overload async fun(self: raft.Node, callback: fun(index: integer?, message: string?, code: raft.code?))
+---@overload async fun(self: raft.Node, callback: raft.index_answer)
 function Node:snapshot(opts, callback)
   local timeout
   timeout, callback = call_options("node:snapshot", opts, callback)
@@ -390,12 +390,12 @@ Session.__name = "raft.session"
 ---@param seq integer
 ---@param cmd any
 ---@param opts? raft.call_options
----@param callback? fun(a: any, b: any, code: raft.code?)
+---@param callback? raft.answer
 ---@return any a
 ---@return any b
 ---@return raft.code? code "expired": the session is gone (idle for an hour), or has gone on; an earlier try may have
 ---applied
----@overload async fun(self: raft.Session, seq: integer, cmd: any, callback: fun(a: any, b: any, code: raft.code?))
+---@overload async fun(self: raft.Session, seq: integer, cmd: any, callback: raft.answer)
 function Session:propose(seq, cmd, opts, callback)
   local node = self.node
   if math.type(seq) ~= "integer" or seq < 1 then error("session:propose: seq must be an integer above 0", 2) end
@@ -454,8 +454,8 @@ local function read_then(self, fn, index, message, code)
 end
 
 -- ---- waiting calls ----
--- What a coroutine calls without options is done by the core alone; the functions given to core.method do the rest, and
--- name the user's line one level further up than others would (csrc/lua/lua_calls.h).
+-- What is called without options is done by the core alone, in the place of the functions that core.method is given:
+-- they do the rest, and name the user's line one level further up than others would (csrc/lua/lua_calls.h).
 --
 -- A waiter is the caller itself. It is put into `open` last, when nothing can raise any more before it waits: what
 -- comes for a call that has raised must not answer the next one. It is taken out when it has been pushed, since that
@@ -471,8 +471,15 @@ local parks   -- what tells the core to let the coroutine wait
 ---Proposes a command: nil, booleans, integers, floats, strings and tables of these (100 deep); anything else raises,
 ---with its path. Returns what this node's own machine returned from apply, live: treat it as read-only. A third value
 ---means that raft or apply failed: see raft.outcome.
----@type async fun(self: raft.Node, cmd: any, opts?: raft.call_options, callback?: raft.answer): any, any, raft.code?
-Node.propose, parks = core.method("propose", function(self, cmd, opts, callback)
+---@async
+---@param cmd any
+---@param opts? raft.call_options
+---@param callback? raft.answer
+---@return any a
+---@return any b
+---@return raft.code? code
+---@overload async fun(self: raft.Node, cmd: any, callback: raft.answer)
+function Node:propose(cmd, opts, callback)
   local timeout
   if opts ~= nil or callback ~= nil then
     timeout, callback = call_options("node:propose", opts, callback, nil, 4)
@@ -481,7 +488,8 @@ Node.propose, parks = core.method("propose", function(self, cmd, opts, callback)
   if self.ended then return answer(callback, refusal(self)) end
   if not waiter then return parks, timeout or self.timeout end
   return settle(waiter, callback, self.core:propose(cmd, timeout or self.timeout, waiter))
-end)
+end
+Node.propose, parks = core.method("propose", Node.propose)
 
 ---@class raft.read_options: raft.call_options
 ---@field lease? boolean       the leader's lease will do, if it holds one (raft.node's option `lease`)
@@ -491,8 +499,15 @@ end)
 ---Calls fn(machine, index, time) on this node's machine when everything that was committed before this call is applied
 ---to it: a linearizable read, which writes nothing. fn must not change the machine. Returns what fn returned. With
 ---anything but a function: what machine:query(q, index, time) returns. The code is "query" when fn raised.
----@type async fun(self: raft.Node, fn: any, opts?: raft.read_options, callback?: raft.answer): any, any, raft.code?
-Node.read = core.method("read", function(self, fn, opts, callback)
+---@async
+---@param fn (fun(machine: any, index: integer, time: number): any, any)|any
+---@param opts? raft.read_options
+---@param callback? raft.answer
+---@return any a
+---@return any b
+---@return raft.code? code
+---@overload async fun(self: raft.Node, fn: any, callback: raft.answer)
+function Node:read(fn, opts, callback)
   if type(fn) ~= "function" and type(self.machine.query) ~= "function" then
     error("node:read: a function (machine, index, time) expected, got " .. type(fn) .. " (the machine has no query)", 3)
   end
@@ -513,7 +528,8 @@ Node.read = core.method("read", function(self, fn, opts, callback)
   local under_way, message, code = round(self.core, timeout, waiter)
   if not under_way then return nil, message, code end
   return read_then(self, fn, wait(waiter))
-end)
+end
+Node.read = core.method("read", Node.read)
 
 ---Waits until everything that was committed before this call is applied here.
 ---@async
@@ -522,7 +538,7 @@ end)
 ---@return integer? index of the barrier in the log
 ---@return string? message
 ---@return raft.code? code
----@overload async fun(self: raft.Node, callback: fun(index: integer?, message: string?, code: raft.code?))
+---@overload async fun(self: raft.Node, callback: raft.index_answer)
 function Node:barrier(opts, callback)
   local timeout
   if opts ~= nil or callback ~= nil then timeout, callback = call_options("node:barrier", opts, callback) end
