@@ -33,6 +33,7 @@ bool ring_put(struct ring *r, struct ring_item item)
 {
     if (!ring_has_room(r, 1)) return false;
     r->slots[r->next++ & r->mask] = item;
+    atomic_store_explicit(&r->tail, r->next, memory_order_release);
     return true;
 }
 

@@ -27,8 +27,7 @@ struct ring {
     size_t told;                   /* the consumer's: the tail when it looked last */
     char apart[64];                /* the two ends on cache lines of their own */
     _Atomic size_t tail;           /* next to push; written by the producer */
-    size_t next, freed;            /* the producer's: next to put, of which tail does not tell yet; the head when it
-                                      looked last */
+    size_t next, freed;            /* the producer's: the tail; the head when it looked last */
     _Atomic bool sleeping;         /* the consumer waits for a wake-up */
 };
 
@@ -36,8 +35,8 @@ struct ring {
 bool ring_init(struct ring *r, size_t capacity);
 void ring_free(struct ring *r);
 
-/* Producer. false when full, nothing changed. The consumer has it with the next ring_tell: each of those costs as much
- * as many puts. */
+/* Producer. false when full, nothing changed. A consumer that is awake finds the item when it looks; one that goes to
+ * sleep may miss it until the next ring_tell, which costs as much as many puts. */
 bool ring_put(struct ring *r, struct ring_item item);
 void ring_tell(struct ring *r);
 /* Both. */

@@ -38,7 +38,7 @@ static bool enter(struct channel *c, struct ring_item item)
     return true;
 }
 
-/* The engine learns of what was put: soon, or here. */
+/* The engine is sure to learn of what was put: soon, or here. */
 static void wake(struct channel *c)
 {
     ring_tell(&c->requests);

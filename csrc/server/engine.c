@@ -29,7 +29,6 @@ void engine_free(struct engine *e)
 {
     if (e == NULL) return;
     struct ring_item item;
-    ring_tell(&e->channel->requests); /* the host has ended */
     while (ring_pop(&e->channel->requests, &item)) { /* what came too late */
         if (item.kind == REQUEST_PROPOSE) block_unref(item.pointer);
         if (item.kind == REQUEST_SNAPSHOT) snapshotting_order_free(e, item.pointer);
