@@ -115,7 +115,7 @@ uint64_t batch_hash_begin(const uint8_t *header, uint32_t flags, uint64_t salt)
 
 uint64_t batch_hash_entry(uint64_t hash, const uint8_t *entry)
 {
-    return hash64(entry, ENTRY_HEADER, hash);
+    return hash64(entry + ENTRY_AT_HASH, sizeof(uint64_t), hash);
 }
 
 const char *batch_check(const uint8_t *record, const struct batch_header *h)

@@ -6,7 +6,7 @@
  *
  *   offset size
  *        0    8  magic "RaftSeg" 0
- *        8    4  version: 1
+ *        8    4  version: 2
  *       12    4  group id: 0 (several groups in one process come later)
  *       16    4  state: 1 spare, 2 live
  *       20    4  zero
@@ -35,11 +35,11 @@
  *       40    8  index of the first entry
  *       48    8  entries from this index on are void, before those of this batch are added; 0 = none
  *       56    8  term           64  8  vote: with BATCH_VOTE
- *       72    8  hash, seeded by the salt: of bytes 0..71, then of the reset, then of each entry's header
+ *       72    8  hash, seeded by the salt: of bytes 0..71, then of the reset, then of the hash in each entry's header
  *       80   16  with BATCH_RESET: all entries before are void, the log goes on after this index (8), of this term (8)
  *                entries (wire/entry.h), each padded to 8 bytes
  *
- * Payloads are not hashed again: each entry's header holds its payload's hash. */
+ * Entries are not hashed again: the hash in an entry's header is of that header, which holds its payload's hash. */
 #ifndef RAFT_STORE_FORMAT_H
 #define RAFT_STORE_FORMAT_H
 
@@ -48,7 +48,7 @@
 
 #pragma GCC visibility push(hidden)
 
-#define FORMAT_VERSION 1u
+#define FORMAT_VERSION 2u
 #define FORMAT_ALIGN(size) (((size) + 7u) & ~(uint64_t)7u)
 
 #define SEGMENT_HEADER 128u
@@ -104,7 +104,7 @@ static inline uint32_t batch_entries(uint32_t flags)
 {
     return BATCH_HEADER + ((flags & BATCH_RESET) != 0 ? BATCH_RESET_BYTES : 0);
 }
-/* The hash over header and entry headers: begun with the header (and the reset, which stands behind it when flags say
+/* The hash over header and entries: begun with the header (and the reset, which stands behind it when flags say
  * so), then once for each entry. */
 uint64_t batch_hash_begin(const uint8_t *header, uint32_t flags, uint64_t salt);
 uint64_t batch_hash_entry(uint64_t hash, const uint8_t *entry);
