@@ -47,6 +47,40 @@ describe("a read", function()
     while open > 0 do raft.sleep(0.01) end
   end))
 
+  it("that raises, yields or starts others keeps nobody from the answer in the same round", lab.run(function()
+    local node <close> = lab.node()
+    node:propose { key = "n", value = 1 }
+    local readers, got, open = {
+      get,
+      function() error("not this one") end,
+      function() error { code = 7 } end,
+      function() coroutine.yield() end,
+      function() return nil, "second" end,
+      function() end,
+      function()   -- more who wait than ever before: their places move
+        for _ = 1, 200 do raft.go(function() raft.sleep(0) end) end
+        return "started"
+      end,
+      function() return node:read(get) end,
+      get,
+    }, {}, 9
+    for i, reader in ipairs(readers) do
+      raft.go(function()
+        got[i] = table.pack(node:read(reader))
+        open = open - 1
+      end)
+    end
+    while open > 0 do raft.sleep(0.01) end
+    assert.same({ { 1, n = 1 }, { nil, "second", n = 2 }, { n = 1 }, { "started", n = 1 }, { 1, n = 1 } },
+      { got[1], got[5], got[6], got[7], got[9] })
+    local raised = { [2] = "not this one", [3] = "^table: ", [4] = "attempt to yield", [8] = "cannot wait inside" }
+    for i, text in pairs(raised) do
+      assert.same({ nil, "query" }, { got[i][1], got[i][3] })
+      assert.truthy(got[i][2]:find(text), got[i][2])
+      assert.truthy(got[i][2]:find("stack traceback", 1, true))
+    end
+  end))
+
   it("may ask the machine's query by value", lab.run(function()
     local machine = lab.machine()
     function machine:query(q, index, time)
