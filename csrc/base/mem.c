@@ -2,7 +2,13 @@
 
 #include <stdlib.h>
 
-_Thread_local uint64_t mem_failing, mem_count;
+static _Thread_local uint64_t fail_at, asked;
+
+bool mem_fails(void)
+{
+    asked++;
+    return fail_at != 0 && asked == fail_at;
+}
 
 void *mem_alloc(size_t size)
 {
@@ -54,11 +60,11 @@ bool mem_grow(void **items, size_t *capacity, size_t need, size_t size)
 
 void mem_fail_at(uint64_t n)
 {
-    mem_failing = n;
-    mem_count = 0;
+    fail_at = n;
+    asked = 0;
 }
 
 uint64_t mem_asked(void)
 {
-    return mem_count;
+    return asked;
 }

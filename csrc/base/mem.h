@@ -22,12 +22,7 @@ void mem_fail_at(uint64_t n);
 /* Allocations asked for since the last mem_fail_at. */
 uint64_t mem_asked(void);
 /* Counts one more: is it the one that fails? For whoever gets memory in another way (base/slab.h). */
-extern _Thread_local uint64_t mem_failing, mem_count; /* mem.c's */
-static inline bool mem_fails(void)
-{
-    mem_count++;
-    return mem_failing != 0 && mem_count == mem_failing;
-}
+bool mem_fails(void);
 
 #pragma GCC visibility pop
 
