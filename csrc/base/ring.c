@@ -29,10 +29,16 @@ bool ring_has_room(struct ring *r, size_t n)
     return r->mask + 1 - (r->next - r->freed) >= n;
 }
 
-bool ring_put(struct ring *r, struct ring_item item)
+static bool fill(struct ring *r, struct ring_item item)
 {
     if (!ring_has_room(r, 1)) return false;
     r->slots[r->next++ & r->mask] = item;
+    return true;
+}
+
+bool ring_put(struct ring *r, struct ring_item item)
+{
+    if (!fill(r, item)) return false;
     atomic_store_explicit(&r->tail, r->next, memory_order_release);
     return true;
 }
@@ -46,7 +52,7 @@ void ring_tell(struct ring *r)
 
 bool ring_push(struct ring *r, struct ring_item item)
 {
-    if (!ring_put(r, item)) return false;
+    if (!fill(r, item)) return false;
     ring_tell(r);
     return true;
 }
