@@ -152,6 +152,7 @@ build = {
         "csrc/uv/uv_links.c",
         "csrc/uv/uv_servers.c",
         "csrc/uv/uv_turn.c",
+        "csrc/uv/uv_watch.c",
         "csrc/uv/uv_world.c",
         "csrc/wire/ask.c",
         "csrc/wire/conf.c",

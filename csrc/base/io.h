@@ -2,11 +2,12 @@
  * this one struct, so that two worlds can implement it: uv/ (threads, files and sockets) and sim/ (one seed, one
  * thread, faults). One conformance suite runs against both. Nothing above this header calls libuv or the kernel.
  *
- * Threads. A node's engine has a thread of its own. All events arrive there, or, while it sleeps, on a thread that has
- * news for it (io_visit, the disk's lane); never two at once, and each sees all that the one before has done. Functions
- * here may be called inside events. File functions block; they are called while a node starts, and afterwards only from
- * a job's work(), which runs on the thread of its lane. io_wake(), io_visit() and io_notify() may be called from any
- * thread. In sim/ all of it is one thread, and lanes are actors that the seed schedules.
+ * Threads. A node's engine has a thread of its own. All events arrive there, or, while it sleeps or writes, on a thread
+ * that has news for it (io_visit, the disk's lane); never two at once, and each sees all that the one before has done.
+ * Functions here may be called inside events. File functions block; they are called while a node starts, and afterwards
+ * only from a job's work(), which runs on the thread of its lane, or on the engine's own between two events. io_wake(),
+ * io_visit() and io_notify() may be called from any thread. In sim/ all of it is one thread, and lanes are actors that
+ * the seed schedules.
  *
  * Units: microseconds, bytes. Paths are absolute or relative to the process; never made from a peer's bytes. */
 #ifndef RAFT_BASE_IO_H
@@ -26,9 +27,11 @@ struct io_server; /* a listening address */
 /* Work for another thread. The caller owns the struct and embeds it in its own (CONTAINER_OF). A lane runs its jobs
  * in order of submission, one at a time; done() follows as an event, in the same order. */
 struct io_job {
-    void (*work)(struct io_job *); /* on the lane's thread: file functions only, on what the job alone holds */
+    void (*work)(struct io_job *); /* in the lane: file functions only, on what the job alone holds */
     void (*done)(struct io_job *); /* an event; may free the job */
     struct io_job *next;           /* the world's, while submitted */
+    bool brief;                    /* a hint, for IO_LANE_DISK: most likely it takes less than waking a thread does. The
+                                      engine's own thread may do it; events go on if it takes long after all */
 };
 
 enum io_lane {
@@ -155,7 +158,7 @@ static inline void io_alarm(struct io *io, uint64_t at_us) { io->ops->alarm(io, 
 
 /* ---- threads ---- */
 
-/* events.woken on the engine's own thread, soon; several calls may become one. Any thread. */
+/* events.woken on the thread that has the loop, soon; several calls may become one. Any thread. */
 static inline void io_wake(struct io *io) { io->ops->wake(io); }
 /* The same for work that is short, on any thread: events may come from inside this call, if no other thread is at
  * them. */

@@ -71,6 +71,7 @@ struct call {
     int (*file)(struct call *); /* on a lane's thread; returns an ERR_ code */
     enum io_lane lane;
     struct io_job job;
+    bool brief;      /* the jobs it submits */
     bool own_thread; /* of the engine: not for a visitor */
     bool answered; /* guarded by the mutex */
 
@@ -104,6 +105,14 @@ static void log_add(struct harness *h, const char *kind, uint32_t id, const void
     if (size > 0) memcpy(at + 12 + kind_size, data, size);
     pthread_cond_signal(&h->news);
     pthread_mutex_unlock(&h->mutex);
+}
+
+/* The name of the thread that this is. */
+static void log_thread(struct harness *h, const char *kind, uint32_t id)
+{
+    char name[16] = "";
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    log_add(h, kind, id, name, strlen(name));
 }
 
 /* An event of struct io_events. */
@@ -172,6 +181,7 @@ static void on_alarm(void *engine)
     struct harness *h = engine;
     const char *when = io_now(h->io) >= h->alarm_us ? "" : "early";
     log_event(h, "alarm", 0, when, strlen(when));
+    if (h->sim == NULL) log_thread(h, "keeper", 0);
 }
 
 static uint32_t link_id(const struct io_link *link)
@@ -399,6 +409,7 @@ struct tally {
     struct harness *h;
     uint32_t number;
     enum io_lane lane;
+    uint64_t takes_us;
 };
 
 static const char *const lane_names[] = {"disk", "bulk", "child", NULL};
@@ -408,6 +419,14 @@ static void tally_work(struct io_job *job)
     struct tally *t = CONTAINER_OF(job, struct tally, job);
     const char *lane = lane_names[t->lane];
     log_add(t->h, "work", t->number, lane, strlen(lane));
+}
+
+/* Says which thread it runs on. */
+static void tally_brief(struct io_job *job)
+{
+    struct tally *t = CONTAINER_OF(job, struct tally, job);
+    log_thread(t->h, "work", t->number);
+    if (t->takes_us > 0) usleep((useconds_t)t->takes_us);
 }
 
 static void tally_done(struct io_job *job)
@@ -426,7 +445,9 @@ static void run_jobs(struct call *c)
         *t = (struct tally){.job = {.work = tally_work, .done = tally_done},
                             .h = c->h,
                             .number = (uint32_t)i,
-                            .lane = c->lane};
+                            .lane = c->lane,
+                            .takes_us = c->size};
+        if (c->brief) t->job.work = tally_brief, t->job.brief = true;
         io_submit(c->h->io, c->lane, &t->job);
     }
 }
@@ -804,6 +825,16 @@ static int l_jobs(lua_State *L)
     return finish_true(L, &call);
 }
 
+/* world:brief(count, seconds): jobs of the disk's lane that are said to be brief, and take so long each; "work" comes
+ * with the name of the thread. The real world only. */
+static int l_brief(lua_State *L)
+{
+    struct call call = {.run = run_jobs, .lane = IO_LANE_DISK, .brief = true};
+    call.number = (uint64_t)luaL_checkinteger(L, 2);
+    call.size = (size_t)(luaL_optnumber(L, 3, 0) * 1e6);
+    return finish_true(L, &call);
+}
+
 /* world:wake(times) */
 static int l_wake(lua_State *L)
 {
@@ -1003,6 +1034,7 @@ void lua_uv_open(lua_State *L)
         {"random", l_random},
         {"code", l_code},
         {"jobs", l_jobs},
+        {"brief", l_brief},
         {"events", l_events},
         {"stop", l_stop},
         {NULL, NULL},

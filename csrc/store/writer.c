@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "store/internal.h"
 
+#define WRITER_BRIEF (2 * IO_BLOCK) /* bytes; more is of a busy node, whose engine has other things to do meanwhile */
 #define STAGING_BYTES (SEGMENT_FIRST + WRITER_BYTES + IO_BLOCK) /* more is given back after use */
 #define STAGING_FIRST (16u * IO_BLOCK)
 
@@ -333,6 +334,7 @@ static void start(struct store *s)
     w->file = current->handle;
     w->job.work = writer_work;
     w->job.done = writer_done;
+    w->job.brief = w->size <= WRITER_BRIEF;
     w->since = io_now(s->io);
     w->seal_at = w->retry_at = 0;
     store_submit(s, IO_LANE_DISK, &w->job);

@@ -1,6 +1,7 @@
 /* What the files of the real world share. The struct belongs to whoever has the turn, but for the parts said to be
- * guarded or somebody's; libuv's part of it, to the engine's thread alone. What a visitor wants of libuv is left for
- * that thread, which ends its next burst with it: links to connect, to go on writing to, to close; an earlier alarm. */
+ * guarded or somebody's; libuv's part of it, to the thread that runs the loop. What a visitor wants of libuv is left
+ * for that one, which ends its next burst with it: links to connect, to go on writing to, to close; an earlier alarm,
+ * a write. */
 #ifndef RAFT_UV_UV_INTERNAL_H
 #define RAFT_UV_UV_INTERNAL_H
 
@@ -26,14 +27,24 @@
 
 struct uv_link;
 
-/* A thread that runs jobs in order. */
+/* Runs jobs in order: on a thread of its own, or, the disk's, on that of two which takes it (uv_watch.c). */
 struct uv_lane {
     struct uv_world *world;
     pthread_t thread;
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t more;
     struct io_job *first, **last;
+    bool taken;  /* a thread is at its jobs; the disk's alone */
+    bool slow;   /* its last write took long; of who has taken it */
     bool ending; /* the thread leaves when no job is left */
+};
+
+/* The engine's thread and the disk's, of which one runs the loop and the other stands by; see uv_watch.c. */
+struct uv_watch {
+    pthread_t engine, disk; /* as they begin */
+    struct uv_post post;    /* of who runs the loop */
+    int call_fd, timer_fd;  /* for who stands by: there are jobs, or the world has ended; the loop was left for long */
+    _Atomic bool ended;
 };
 
 struct uv_world {
@@ -44,20 +55,19 @@ struct uv_world {
     uv_timer_t timer;     /* io_alarm */
     uv_prepare_t prepare; /* ends a burst of timers, before the loop sleeps */
     uv_check_t check;     /* ends a burst of everything else, after the loop slept */
-    pthread_t thread;
+    struct uv_watch watch;
     bool running; /* between run and join; the host's */
     int (*start)(void *arg);
     void *start_arg;
     int notify_fd;
     struct uv_turn turn;
-    bool inside;  /* the engine's thread has it; its own */
+    bool inside;  /* who runs the loop has it; its own */
     bool visited; /* a visitor has it */
     bool begun;   /* the engine has started: events may be delivered */
     uint64_t alarm_us, armed_us; /* as asked for; as the timer is set. Or NEVER_US */
     bool dirty;   /* an event was delivered since the last turn */
     bool stopped; /* io_stop was called */
-    _Atomic bool signalled; /* wake_fd was written to, and on_signal has not looked yet */
-    _Atomic bool wake_asked, visit_asked;
+    bool write_due; /* who runs the loop is to leave it for a write */
 
     struct uv_lane lanes[IO_LANES];
     pthread_mutex_t done_mutex; /* guards the two that follow */
@@ -70,6 +80,9 @@ struct uv_world {
     uint8_t *read_buffer;                   /* one for all links: bytes are handed on at once */
     struct buf buffers[UV_BUFFERS];         /* of frames that have left, empty */
     uint32_t n_buffers;
+
+    _Atomic bool signalled; /* wake_fd was written to, and on_signal has not looked yet */
+    _Atomic bool wake_asked, visit_asked;
 };
 
 static inline struct uv_world *world_of(struct io *io)
@@ -79,14 +92,19 @@ static inline struct uv_world *world_of(struct io *io)
 
 /* ---- uv_world.c ---- */
 
-/* Any thread: has the engine's thread look at what is done and asked for. */
+/* Any thread: has who runs the loop look at what is done and asked for. */
 void world_signal(struct uv_world *w);
-/* Any thread, after jobs were done or io_wake was called: tells whoever has the turn, or wakes the engine's thread. */
+/* Any thread, after jobs were done or io_wake was called: tells whoever has the turn, or wakes who runs the loop. */
 void world_tell(struct uv_world *w);
-/* Any other thread than the engine's: the same, or sees to it here. */
+/* A thread that does not run the loop: the same, or sees to it here. */
 void world_visit(struct uv_world *w);
-/* The engine's thread, at the beginning of each callback of libuv that may follow its sleep: takes the turn. */
+/* Who runs the loop, at the beginning of each callback of libuv that may follow its sleep: takes the turn. */
 void world_enter(struct uv_world *w);
+/* At the end: gives it up. */
+void world_leave(struct uv_world *w);
+/* With the turn: delivers what is done and asked for; ends what was begun by that. */
+void world_take_news(struct uv_world *w);
+void world_end_burst(struct uv_world *w);
 /* Starts a thread that blocks every signal: handlers run on the host's threads only. An errno, or 0. */
 int world_spawn(pthread_t *thread, const char *name, void *(*main)(void *), void *arg);
 /* "no such file or directory" for an errno; static size of buffer: the caller's. Any thread. */
@@ -101,6 +119,23 @@ int lanes_run(struct uv_world *w);      /* an errno, or 0; then no thread is lef
 void lanes_join(struct uv_world *w);    /* runs what is still queued, then ends the threads */
 void lanes_deliver(struct uv_world *w); /* calls done() of what is done */
 void lanes_submit(struct io *io, enum io_lane lane, struct io_job *job);
+/* Takes a lane and its next job. NULL: there is none, or somebody has the lane. */
+struct io_job *lane_take(struct uv_lane *lane);
+/* true: it has jobs, and nobody is called for them. */
+bool lane_give_back(struct uv_lane *lane);
+/* Puts a job among those that are done. true: it is the only one. */
+bool lane_done(struct uv_lane *lane, struct io_job *job);
+/* The same, and sees to it that it is delivered. Any thread without the turn. */
+void lane_hand_over(struct uv_lane *lane, struct io_job *job);
+
+/* ---- uv_watch.c ---- */
+
+int watch_init(struct uv_world *w);  /* an errno, or 0 */
+void watch_free(struct uv_world *w); /* precondition: not running */
+int watch_run(struct uv_world *w);   /* starts both threads. An errno, or 0; then none is left */
+void watch_join(struct uv_world *w);
+/* With the turn: the disk's lane, which nobody had, has a job now. brief: who runs the loop is to do it. */
+void watch_submitted(struct uv_world *w, bool brief);
 
 /* ---- uv_address.c ---- */
 
@@ -133,7 +168,7 @@ void links_flush_visited(struct uv_world *w);
 
 int servers_listen(struct io *io, const char *address, struct io_server **server, struct err *e);
 void servers_unlisten(struct io *io, struct io_server *server);
-void servers_close(struct uv_world *w); /* those that are not listened on any more; the engine's thread */
+void servers_close(struct uv_world *w); /* those that are not listened on any more; who runs the loop */
 
 /* ---- uv_files.c ---- */
 

@@ -64,3 +64,13 @@ bool turn_end(struct uv_turn *t)
     if ((state & AWAITED) != 0) uv_sem_post(&t->ended);
     return true;
 }
+
+void post_leave(struct uv_post *p)
+{
+    atomic_store(&p->left, true);
+}
+
+bool post_take(struct uv_post *p)
+{
+    return atomic_exchange(&p->left, false);
+}

@@ -1,5 +1,5 @@
 /* Whose turn it is. What belongs to an engine is used by one thread at a time, the one that has the turn. That is the
- * engine's own thread, but while its loop sleeps; then whoever has news (the host has proposed something, a durable
+ * thread that runs its loop, but while that sleeps; then whoever has news (the host has proposed something, a durable
  * write has ended) may take the turn and see to it on the spot: to wake a thread on another core costs 5 to 60 us.
  *
  * Who finds the turn taken leaves word, and whoever has it looks for word before giving it up. Both are one atomic
@@ -22,7 +22,7 @@ struct uv_turn {
 int turn_init(struct uv_turn *t); /* a code of libuv, or 0 */
 void turn_free(struct uv_turn *t);
 
-/* Waits for the turn. One thread only, the engine's. */
+/* Waits for the turn. One thread only, which runs the loop. */
 void turn_take(struct uv_turn *t);
 /* Takes the turn if it is free: true. Else leaves word. */
 bool turn_offer(struct uv_turn *t);
@@ -30,6 +30,17 @@ bool turn_offer(struct uv_turn *t);
 bool turn_tell(struct uv_turn *t);
 /* Gives the turn up. false: there is word, which is taken; the turn stays the caller's. */
 bool turn_end(struct uv_turn *t);
+
+/* Who runs the loop. One thread does; it may leave its post, and then the first of two that takes it has it: the one
+ * that comes back, or the one that stands by. All zero: taken. */
+struct uv_post {
+    _Atomic bool left;
+};
+
+/* Precondition: the caller has the post, and not the turn. */
+void post_leave(struct uv_post *p);
+/* false: somebody has it. */
+bool post_take(struct uv_post *p);
 
 #pragma GCC visibility pop
 

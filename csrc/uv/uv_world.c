@@ -118,7 +118,7 @@ static void end_events(struct uv_world *w)
 }
 
 /* A link that breaks while it is written to starts a new burst: the loop must not sleep on it. */
-static void end_burst(struct uv_world *w)
+void world_end_burst(struct uv_world *w)
 {
     end_events(w);
     links_flush_all(w);
@@ -127,15 +127,15 @@ static void end_burst(struct uv_world *w)
     if (w->dirty && !w->stopped) world_signal(w);
 }
 
-/* The same inside the loop, which does not go on when the engine has finished. */
+/* The same inside the loop, which does not go on when the engine has finished, and is left for a write. */
 static void end_burst_in_loop(struct uv_world *w)
 {
-    end_burst(w);
-    if (w->stopped) uv_stop(&w->loop);
+    world_end_burst(w);
+    if (w->stopped || w->write_due) uv_stop(&w->loop);
 }
 
-/* Jobs that are done, io_visit, and, where the engine's thread has the turn, io_wake. */
-static void take_news(struct uv_world *w)
+/* Jobs that are done, io_visit, and, where it is no visitor that has the turn, io_wake. */
+void world_take_news(struct uv_world *w)
 {
     lanes_deliver(w);
     bool woken = atomic_exchange(&w->visit_asked, false);
@@ -153,10 +153,10 @@ void world_enter(struct uv_world *w)
 }
 
 /* Word that came meanwhile is seen to once; what comes after that waits until links and time had their turn. */
-static void world_leave(struct uv_world *w)
+void world_leave(struct uv_world *w)
 {
     if (!turn_end(&w->turn)) {
-        take_news(w);
+        world_take_news(w);
         end_burst_in_loop(w);
         while (!turn_end(&w->turn)) world_signal(w);
     }
@@ -188,17 +188,18 @@ static void on_signal(uv_poll_t *wake, int status, int events)
     ssize_t got = read(w->wake_fd, &count, sizeof count);
     (void)got; /* nothing there: somebody else's turn has seen to it */
     atomic_exchange(&w->signalled, false); /* before looking: what comes later signals again */
-    take_news(w);
+    world_take_news(w);
 }
 
 /* ---- visits ---- */
 
-/* true: something is left that only the engine's thread can do. */
+/* true: something is left that only who runs the loop can do. */
 static bool end_visit(struct uv_world *w)
 {
     end_events(w);
     links_flush_visited(w);
-    return w->stopped || w->todo_first != NULL || w->closing != NULL || w->alarm_us < w->armed_us || w->wake_asked;
+    bool ends = w->todo_first != NULL || w->closing != NULL || w->alarm_us < w->armed_us;
+    return w->stopped || w->write_due || ends || w->wake_asked;
 }
 
 void world_visit(struct uv_world *w)
@@ -207,7 +208,7 @@ void world_visit(struct uv_world *w)
     bool more = !w->begun || w->stopped;
     if (!more) {
         w->visited = true;
-        take_news(w);
+        world_take_news(w);
         more = end_visit(w);
         w->visited = false;
     }
@@ -261,22 +262,6 @@ static void world_stop(struct io *io)
     struct uv_world *w = world_of(io);
     ASSERT(w->jobs == 0 && w->links == 0 && w->servers == 0);
     w->stopped = true;
-}
-
-static void *engine_main(void *arg)
-{
-    struct uv_world *w = arg;
-    world_enter(w);
-    w->begun = w->start(w->start_arg) == OK;
-    while (w->begun && !w->stopped) {
-        uv_run(&w->loop, UV_RUN_DEFAULT);
-        world_enter(w);
-    }
-    w->stopped = true;
-    end_burst(w);
-    while (!turn_end(&w->turn)) continue; /* nobody is told anything any more */
-    w->inside = false;
-    return NULL;
 }
 
 static const struct io_ops ops = {
@@ -348,7 +333,8 @@ int uv_world_new(struct uv_world **out, int notify_fd, struct err *e)
     char reason[REASON_MAX];
     struct uv_world *w = mem_zero(1, sizeof *w);
     uint8_t *read_buffer = w == NULL ? NULL : mem_alloc(UV_READ_BUFFER_BYTES);
-    int code = read_buffer == NULL ? UV_ENOMEM : init_loop(w);
+    int code = read_buffer == NULL ? UV_ENOMEM : uv_translate_sys_error(watch_init(w));
+    if (code == 0 && (code = init_loop(w)) != 0) watch_free(w);
     if (code == 0) {
         code = lanes_init(w);
         if (code == 0) code = turn_init(&w->turn);
@@ -380,7 +366,7 @@ int uv_world_run(struct uv_world *w, int (*start)(void *arg), void *arg, struct 
     w->start_arg = arg;
     int code = lanes_run(w);
     if (code == 0) {
-        code = world_spawn(&w->thread, "raft-engine", engine_main, w);
+        code = watch_run(w);
         if (code == 0) {
             w->running = true;
             return OK;
@@ -393,7 +379,7 @@ int uv_world_run(struct uv_world *w, int (*start)(void *arg), void *arg, struct 
 void uv_world_join(struct uv_world *w)
 {
     ASSERT(w->running);
-    pthread_join(w->thread, NULL);
+    watch_join(w);
     lanes_join(w);
     w->running = false;
 }
@@ -413,6 +399,7 @@ void uv_world_free(struct uv_world *w)
     ASSERT(code == 0);
     close(w->wake_fd);
     lanes_free(w);
+    watch_free(w);
     turn_free(&w->turn);
     while (w->n_buffers > 0) buf_free(&w->buffers[--w->n_buffers]);
     mem_free(w->read_buffer);

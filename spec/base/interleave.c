@@ -671,6 +671,60 @@ static void turn_look(void)
     if (seen_to != news) fail("news were not seen to");
 }
 
+/* ---- a loop that is left for a write, and taken over if that takes long ---- */
+
+static struct uv_post post;
+static int keeper; /* who runs the loop; -1: nobody */
+
+static void post_set_up(void)
+{
+    turn_set_up();
+    post = (struct uv_post){0};
+    keeper = 0;
+}
+
+static bool takes_post(void)
+{
+    if (!post_take(&post)) return false;
+    if (keeper != -1) fail("two run the loop");
+    keeper = running;
+    return true;
+}
+
+static void run_loop_once(void)
+{
+    turn_take(&turn);
+    if (keeper != running) fail("two run the loop");
+    have_turn();
+}
+
+/* Each write is news, for who runs the loop by then. */
+static void leaver(void)
+{
+    for (int i = 0; i < 2; i++) {
+        run_loop_once();
+        keeper = -1;
+        post_leave(&post);
+        bring_news();
+        if (takes_post()) continue;
+        if (turn_offer(&turn)) have_turn();
+        return;
+    }
+    run_loop_once();
+}
+
+/* Its timer rings at any time. */
+static void stand_by(void)
+{
+    if (takes_post() || takes_post()) run_loop_once();
+}
+
+static void post_look(void)
+{
+    turn_look();
+    if (keeper == -1) fail("nobody runs the loop");
+}
+
 static void nothing(void) {}
 
 static const struct scenario scenarios[] = {
@@ -686,6 +740,7 @@ static const struct scenario scenarios[] = {
     {"a notice, then news", channel_set_up, {publishes_last, host_loop}, channel_look, channel_tear_down, 7},
     {"turns and visits", turn_set_up, {visitor, taker}, turn_look, turn_tear_down, 7},
     {"turns and word of more", turn_set_up, {teller, sleeper}, turn_look, turn_tear_down, 8},
+    {"turns, and a loop that is left", post_set_up, {leaver, stand_by}, post_look, turn_tear_down, 8},
     {"news, then a notice", channel_set_up, {publishes_first, host_loop}, channel_look, channel_tear_down, 7},
 };
 

@@ -72,6 +72,95 @@ describe("the real world", function()
     assert.is_true(here > 0)
   end)
 
+  describe("does a small write", function()
+    ---The thread that runs the loop.
+    local function keeper()
+      w:alarm(0)
+      return next_event(w, "keeper").data
+    end
+
+    it("on the thread that runs the loop", function()
+      local same = 0
+      for _ = 1, 100 do
+        local before = keeper()
+        w:brief(1)
+        local thread = next_event(w, "work").data
+        next_event(w, "done")
+        if before == thread and keeper() == thread then same = same + 1 end
+      end
+      assert.is_true(same > 0)
+    end)
+
+    it("and goes on on another thread when that takes long, as often as it does", function()
+      local taken_over = 0
+      for _ = 1, 10 do
+        w:brief(1) -- is slow only if the machine is
+        next_event(w, "done")
+        local before = keeper()
+        w:brief(1, 0.1)
+        local thread = next_event(w, "work").data
+        w:jobs("disk", 2)
+        w:alarm(0.01)
+        w:wake()
+        next_event(w, "woken", "done")
+        local alarm = next_event(w, "keeper", "done")
+        assert.equal("keeper", alarm.kind)
+        assert.not_equal(thread, alarm.data)
+        if thread == before then taken_over = taken_over + 1 end
+        for _, number in ipairs({ 1, 1, 2 }) do assert.equal(number, next_event(w, "done").id) end
+        assert.equal(alarm.data, keeper())
+      end
+      assert.is_true(taken_over > 0)
+    end)
+
+    it("not there after one that was slow, but on the thread that stands by", function()
+      local elsewhere = 0
+      for _ = 1, 10 do
+        w:brief(1, 0.01)
+        next_event(w, "done")
+        local before = keeper()
+        w:brief(1)
+        if next_event(w, "work").data ~= before then elsewhere = elsewhere + 1 end
+        next_event(w, "done")
+      end
+      assert.equal(10, elsewhere)
+    end)
+
+    it("and loses nothing and keeps the order, whenever the loop is taken over", function()
+      for i = 1, 200 do
+        w:brief(3, ({ 0, 0, 0, 0.0005, 0.0015, 0.002 })[i % 6 + 1])
+        w:visit(i % 4)
+        w:jobs("bulk", i % 3)
+        w:alarm(i % 2 == 0 and 0.0015 or nil)
+        for number = 1, 3 do
+          local event
+          repeat event = next_event(w, "done") until event.data == "disk"
+          assert.equal(number, event.id)
+        end
+      end
+      w:visit()
+      next_event(w, "woken")
+      next_event(w, "turn")
+    end)
+
+    it("that a visitor has asked for", function()
+      local one = assert(core.world("visited"))
+      worlds[#worlds + 1], seen[one] = one, {}
+      for _ = 1, 100 do
+        one:brief(1)
+        next_event(one, "done")
+      end
+    end)
+
+    it("and stops when one takes long", function()
+      for _ = 1, 20 do
+        local one = assert(core.world("real"))
+        one:brief(2, 0.005)
+        one:stop()
+      end
+    end)
+  end)
+
   it("stops when that is asked for while its thread is at something else", function()
     for _ = 1, 20 do
       local one = assert(core.world("real"))
