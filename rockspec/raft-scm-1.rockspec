@@ -52,6 +52,7 @@ build = {
         "csrc/lua/lua_inspect.c",
         "csrc/lua/lua_chance.c",
         "csrc/lua/lua_check.c",
+        "csrc/lua/lua_grant.c",
         "csrc/lua/lua_images.c",
         "csrc/lua/lua_line.c",
         "csrc/lua/lua_loop.c",

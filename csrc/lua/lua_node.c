@@ -502,7 +502,9 @@ static enum host_verdict on_load(void *ctx, enum host_load step, struct host_rec
     lua_State *T = n->thread;
     struct load_call call = {n, step};
     if (n->muted) return HOST_HALT;
+    if (step == HOST_LOAD_BEGIN) lua_grant_begin(T, &n->grant);
     n->records = records;
+    lua_grant_open(T, &n->grant);
     lua_pushcfunction(T, load_body);
     lua_pushvalue(T, SLOT_LOAD);
     lua_pushlightuserdata(T, &call);
@@ -515,6 +517,7 @@ static enum host_verdict on_load(void *ctx, enum host_load step, struct host_rec
     }
     n->records = NULL;
     lua_settop(T, SLOTS);
+    lua_grant_close(T, &n->grant);
     return verdict;
 }
 

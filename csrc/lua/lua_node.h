@@ -3,6 +3,7 @@
 #ifndef RAFT_LUA_LUA_NODE_H
 #define RAFT_LUA_LUA_NODE_H
 
+#include "lua/lua_grant.h"
 #include "lua/lua_line.h"
 #include "lua/lua_place.h"
 
@@ -55,6 +56,7 @@ struct lua_node {
     uint32_t command_bytes;
     bool snapshot_apart;
     struct host_records *records; /* that are being loaded, during that call */
+    struct lua_grant grant;       /* for what is loaded of that snapshot */
     uint64_t born_us;
     uint64_t stepped_us; /* when the last step began */
     struct news news;

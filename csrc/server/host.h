@@ -87,8 +87,8 @@ struct host *host_new(struct channel *channel, const struct host_machine *machin
 /* Precondition: closed() was called, or the engine never started, or its world has died (a simulated crash). */
 void host_free(struct host *h);
 
-/* Takes notices and applies, at most `entries` of them; a record of a snapshot counts as one. true: there is more, call
- * again soon. When it returns false the world will notify. Not reentrant (asserted). */
+/* Takes notices and applies, at most `entries` of them; a record of a snapshot counts as one, and each KiB of them as one
+ * more. true: there is more, call again soon. When it returns false the world will notify. Not reentrant (asserted). */
 bool host_step(struct host *h, uint32_t entries);
 
 /* Proposes a block from entry_new (COMMAND, CLIENT); takes it whatever the result. ERR_BUSY (bounds), ERR_CLOSED,

@@ -278,6 +278,65 @@ describe("a snapshot", function()
     node:close()
   end))
 
+  it("of large records is loaded some at a time, too", lab.run(function()
+    local machine, loaded, seen, over = lab.machine(), 0, {}, false
+    function machine:save(write)
+      for i = 1, 200 do write(i, ("x"):rep(64 << 10)) end
+    end
+    function machine:load(read)
+      for i in read do loaded = i end
+      self.count = loaded
+    end
+    local node, options = alone { machine = machine }
+    assert(node:propose "x")
+    assert(node:snapshot())
+    node:close()
+    raft.go(function()
+      while not over do
+        seen[#seen + 1] = loaded
+        raft.sleep(0)
+      end
+    end)
+    node = assert(raft.node(options))
+    node:wait("ready", 30)
+    assert.equal(200, node:read(function(m) return m.count end))
+    over = true
+    for i = 2, #seen do assert.is_true(seen[i] - seen[i - 1] <= 40, seen[i] - seen[i - 1]) end
+    node:close()
+  end))
+
+  it("does not set off Lua's collector by being loaded, but for what load throws away", lab.run(function()
+    local machine, keeps, cycles = lab.machine(), true, 0
+    local function watch() setmetatable({}, { __gc = function() cycles = cycles + 1; if cycles >= 0 then watch() end end }) end
+    function machine:save(write)
+      for i = 1, 100000 do write(i, ("x"):rep(200) .. i) end
+    end
+    function machine:load(read)
+      self.records = {}
+      for i, value in read do
+        self.records[i] = value
+        for _ = 1, keeps and 0 or 5 do value = value .. "x" end
+      end
+      self.cycles = cycles
+    end
+    local node, options = alone { machine = machine }
+    assert(node:propose "x")
+    assert(node:snapshot { timeout = 60 })
+    for _, case in ipairs { { keeps = true, most = 1 }, { keeps = false, least = 2 } } do
+      node:close()
+      node, keeps = nil, case.keeps
+      collectgarbage()
+      cycles = 0
+      watch()
+      node = assert(raft.node(options))
+      node:wait("ready", 60)
+      local seen = node:read(function(m) return m.cycles end)
+      assert.is_true(seen <= (case.most or seen) and seen >= (case.least or seen), seen)
+      cycles = -1000
+    end
+    node:close()
+  end))
+
   it("may hold more than its machine reads", lab.run(function()
     local machine, kept = lab.machine(), nil
     function machine:save(write)
