@@ -2,8 +2,8 @@
 
 #define LEAST_KIB (INT64_C(64) << 10)
 
-/* The collector owes so many KiB less, or (below 0) more: LUA_GCSTEP is to pretend that some were allocated, and takes any
- * number; but 0 is a step. */
+/* The collector owes so many KiB less, or (below 0) more: LUA_GCSTEP pretends that some were allocated, and takes any
+ * number of them; but 0 is a step. */
 static void forgive(lua_State *L, int64_t kib)
 {
     if (kib != 0) lua_gc(L, LUA_GCSTEP, (int)-kib);

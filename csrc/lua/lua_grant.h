@@ -1,7 +1,7 @@
 /* Lua's memory while a snapshot is loaded. All of a state comes at once, and nearly all of it stays: a collection
- * meanwhile finds nothing, and goes through the tables that are being filled in one piece each, which are large. So what
- * is loaded does not count as allocated, and the collector goes on at the pace of all else; up to as much as was in use
- * before, which is what it lets Lua's memory grow by anyway. What a load throws away is collected as ever beyond that. */
+ * meanwhile finds nothing, and goes through tables that are being filled in one piece each, however large. So what is
+ * loaded does not count as allocated, and the collector goes on at the pace of all else; up to as much as was in use
+ * before, which is what it lets Lua's memory grow by anyway. What a load throws away beyond that is collected. */
 #ifndef RAFT_LUA_LUA_GRANT_H
 #define RAFT_LUA_LUA_GRANT_H
 

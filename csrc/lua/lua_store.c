@@ -857,7 +857,7 @@ static int log_incoming_write(lua_State *L)
     struct store_incoming *in = to_open_incoming(L);
     size_t size;
     const char *data = luaL_checklstring(L, 3, &size);
-    lua_pushstring(L, err_name(store_incoming_write(in, data, size)));
+    lua_pushstring(L, err_name(store_incoming_write(in, data, size, NULL)));
     return 1;
 }
 

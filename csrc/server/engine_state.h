@@ -104,6 +104,8 @@ struct offer {
 struct piece {
     struct offer *offer;
     struct piece *next; /* of the same offer, being read */
+    struct transfer_file file;
+    size_t head;        /* bytes in read.bytes before those of the file */
     struct store_view_read read;
 };
 

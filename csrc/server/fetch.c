@@ -9,7 +9,9 @@
 #define WINDOW_MIN (16u << 10)   /* asked for and not here yet */
 #define WINDOW_FIRST (64u << 10)
 #define WINDOW_MAX (4u << 20)
-#define MEMORY_BYTES (8u << 20)  /* here and not written yet: no more is asked for */
+#define MEMORY_BYTES (16u << 20) /* of what is here and not written yet: no more is asked for; a piece takes up to twice
+                                    its size */
+#define MEMORY_MAX (2 * (MEMORY_BYTES + WINDOW_MAX)) /* no more is taken: that was never asked for */
 
 static void tell_leader(struct engine *e, raft_index index, bool ok)
 {
@@ -172,8 +174,9 @@ void fetch_on_chunk(struct engine *e, raft_id from, const struct transfer *t)
         fetch_pump(e);
         return;
     }
+    if (store_incoming_queued(f->incoming) > MEMORY_MAX) return;
     f->heard_us = f->asked_us = io_now(e->io);
-    if (store_incoming_write(f->incoming, t->bytes, t->size) != OK) ask_again(f); /* no memory: once more */
+    if (store_incoming_write(f->incoming, t->bytes, t->size, t->holder) != OK) ask_again(f); /* no memory: once more */
     f->asked = MAX(f->asked, store_incoming_size(f->incoming));
     fit_window(e);
     if (store_incoming_size(f->incoming) == f->file.size) {

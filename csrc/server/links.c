@@ -31,7 +31,7 @@ struct dial {
     enum dial_state state;
     bool wanted;           /* there is something to be said */
     struct peer_link end;
-    struct buf out;
+    struct buf out;        /* control: frames that leave together */
     uint64_t dial_at_us, backoff_us, ping_at_us, up_us;
     char down[ERR_TEXT_MAX];
 };
@@ -92,7 +92,6 @@ static void peer_free(struct peer *peer)
     frame_reader_free(&peer->control.end.reader);
     frame_reader_free(&peer->bulk.end.reader);
     buf_free(&peer->control.out);
-    buf_free(&peer->bulk.out);
     mem_free(peer);
 }
 
@@ -699,26 +698,33 @@ uint64_t links_deadline(const struct links *p)
 
 /* ---- sending ---- */
 
-static struct buf *dial_out(struct links *p, struct dial *d)
+static bool has_room(const struct links *p, const struct dial *d)
 {
-    if (d->state != DIAL_UP) return NULL;
-    if (d->out.data == NULL) d->out = io_buffer(p->config.io);
-    size_t queued = io_queued(p->config.io, d->end.link) + d->out.size;
-    return queued < LINKS_QUEUE_BYTES ? &d->out : NULL;
+    return d->state == DIAL_UP && io_queued(p->config.io, d->end.link) + d->out.size < LINKS_QUEUE_BYTES;
 }
 
 struct buf *links_out(struct links *p, raft_id id)
 {
     struct peer *peer = find(p, id);
-    return peer == NULL ? NULL : dial_out(p, &peer->control);
+    if (peer == NULL || !has_room(p, &peer->control)) return NULL;
+    if (peer->control.out.data == NULL) peer->control.out = io_buffer(p->config.io);
+    return &peer->control.out;
 }
 
-struct buf *links_bulk(struct links *p, raft_id id)
+bool links_bulk(struct links *p, raft_id id)
 {
     struct peer *peer = find(p, id);
-    if (peer == NULL) return NULL;
+    if (peer == NULL) return false;
     peer->bulk.wanted = true;
-    return dial_out(p, &peer->bulk);
+    return has_room(p, &peer->bulk);
+}
+
+bool links_bulk_send(struct links *p, raft_id id, struct buf *frame)
+{
+    bool room = links_bulk(p, id);
+    if (room) dial_send(p, &find(p, id)->bulk, frame, true);
+    buf_free(frame);
+    return room;
 }
 
 /* The link is closed by the next tick: what was written may still leave. */
@@ -732,16 +738,14 @@ size_t links_bulk_queued(const struct links *p, raft_id id)
 {
     const struct peer *peer = find(p, id);
     if (peer == NULL || peer->bulk.state != DIAL_UP) return 0;
-    return io_queued(p->config.io, peer->bulk.end.link) + peer->bulk.out.size;
+    return io_queued(p->config.io, peer->bulk.end.link);
 }
 
 void links_flush(struct links *p)
 {
     for (size_t i = 0; i < p->count; i++) {
-        struct dial *dials[] = {&p->list[i]->control, &p->list[i]->bulk};
-        for (size_t j = 0; j < COUNT_OF(dials); j++) {
-            if (dials[j]->out.size > 0) dial_send(p, dials[j], &dials[j]->out, true);
-        }
+        struct dial *d = &p->list[i]->control;
+        if (d->out.size > 0) dial_send(p, d, &d->out, true);
     }
 }
 

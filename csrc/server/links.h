@@ -118,8 +118,10 @@ uint64_t links_deadline(const struct links *p);
 
 /* Where to write frames for a peer; they leave together with links_flush. NULL: its link is down, or its queue full. */
 struct buf *links_out(struct links *p, raft_id id);
-/* The same on the bulk channel, which is dialled if it is not there yet: events.up follows. */
-struct buf *links_bulk(struct links *p, raft_id id);
+/* Can a frame be sent on the bulk channel? It is dialled if it is not there yet: events.up follows. */
+bool links_bulk(struct links *p, raft_id id);
+/* Sends one, which is taken whatever comes of it. false: it could not be. */
+bool links_bulk_send(struct links *p, raft_id id, struct buf *frame);
 /* Nothing more is to be said on the bulk channel. */
 void links_bulk_end(struct links *p, raft_id id);
 /* Bytes to a peer on the bulk channel that have not left yet. */

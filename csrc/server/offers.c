@@ -42,7 +42,7 @@ static void tell(struct offer *o)
     struct raft_status status;
     raft_status_get(e->raft, &status);
     struct buf *out = links_out(e->links, o->to);
-    if (out == NULL || links_bulk(e->links, o->to) == NULL || status.role != RAFT_LEADER) return;
+    if (out == NULL || !links_bulk(e->links, o->to) || status.role != RAFT_LEADER) return;
     struct transfer t = {.file = file_of(o), .term = status.term, .first = status.first};
     transfer_write(out, LINKS_GROUP, FRAME_OFFER, &t);
     o->offered_us = io_now(e->io);
@@ -82,20 +82,44 @@ static void piece_free(struct piece *piece)
     mem_free(piece);
 }
 
+/* On the bulk lane: hashing is not for the engine's thread. */
+static void make_frame(struct store_view_read *read)
+{
+    const struct piece *piece = read->ctx;
+    if (read->bytes.size > piece->head) transfer_chunk_end(&read->bytes, LINKS_GROUP, &piece->file, read->offset);
+}
+
 static void on_read(struct store_view_read *read)
 {
     struct piece *piece = read->ctx;
     struct offer *o = piece->offer;
     struct engine *e = o->engine;
     bool rotten = read->status == ERR_CORRUPT;
-    struct buf *out = e->phase == ENGINE_RUNNING && !o->ending ? links_bulk(e->links, o->to) : NULL;
-    if (out != NULL && read->status == OK && read->bytes.size > 0) {
-        struct transfer t = {.file = file_of(o), .offset = read->offset, .size = (uint32_t)read->bytes.size,
-                             .bytes = read->bytes.data};
-        transfer_write(out, LINKS_GROUP, FRAME_CHUNK, &t); /* not written: it will be asked for again */
-    }
+    bool goes = e->phase == ENGINE_RUNNING && !o->ending && read->status == OK && read->bytes.size > piece->head;
+    if (goes) links_bulk_send(e->links, o->to, &read->bytes); /* not sent: it will be asked for again */
     piece_free(piece);
     if (rotten || o->ending) end(o); /* rot: nobody gets this one; the next snapshot takes its place */
+}
+
+/* NULL: no memory. */
+static struct piece *piece_new(struct offer *o, const struct transfer *t)
+{
+    struct piece *piece = mem_zero(1, sizeof *piece);
+    if (piece == NULL) return NULL;
+    piece->read = (struct store_view_read){.offset = t->offset, .max_bytes = t->size, .ctx = piece,
+                                           .done = on_read, .more = make_frame, .bytes = io_buffer(o->engine->io)};
+    if (!transfer_chunk_begin(&piece->read.bytes)) {
+        buf_free(&piece->read.bytes);
+        mem_free(piece);
+        return NULL;
+    }
+    piece->head = piece->read.bytes.size;
+    piece->file = t->file;
+    piece->offer = o;
+    piece->next = o->pieces;
+    o->pieces = piece;
+    o->reads++;
+    return piece;
 }
 
 static void refuse(struct engine *e, raft_id to, const struct transfer *t)
@@ -116,15 +140,10 @@ void offers_on_fetch(struct engine *e, raft_id from, const struct transfer *t)
     }
     o->wanted_us = io_now(e->io);
     /* Too much is on its way, or the channel is down: it will ask again. */
-    if (o->reads >= PIECES_MAX || links_bulk(e->links, from) == NULL || links_bulk_queued(e->links, from) > QUEUED_MAX)
+    if (o->reads >= PIECES_MAX || !links_bulk(e->links, from) || links_bulk_queued(e->links, from) > QUEUED_MAX)
         return;
-    struct piece *piece = mem_zero(1, sizeof *piece);
+    struct piece *piece = piece_new(o, t);
     if (piece == NULL) return;
-    piece->offer = o;
-    piece->next = o->pieces;
-    o->pieces = piece;
-    piece->read = (struct store_view_read){.offset = t->offset, .max_bytes = t->size, .done = on_read, .ctx = piece};
-    o->reads++;
     store_view_bytes(o->view, &piece->read);
 }
 

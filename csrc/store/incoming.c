@@ -5,10 +5,22 @@
 #include "base/mem.h"
 #include "store/internal.h"
 
-#define SYNC_BYTES (16u << 20) /* synced after so many, so that the disk never has much to do at once */
 #define CHECK_BYTES (4u << 20) /* checked in one job */
 
 enum task { TASK_WRITE = 1, TASK_CHECK, TASK_NAME, TASK_REMOVE };
+
+/* Bytes that were added in one call. */
+struct piece {
+    struct piece *next;
+    struct buf holder; /* where they lie */
+    const uint8_t *bytes;
+    size_t size;
+};
+
+struct pieces {
+    struct piece *first, **last;
+    uint64_t memory; /* that they take, all in all */
+};
 
 struct store_incoming {
     struct store_incoming *next;
@@ -18,7 +30,7 @@ struct store_incoming {
     void *ctx;
     struct kept *kept; /* for when it has its name: that shall not fail for lack of memory */
     uint64_t taken;
-    struct buf queued;
+    struct pieces queued;
     bool publishing, dropped, busy;
     enum task task;
     struct err failure; /* code OK: none so far */
@@ -27,13 +39,46 @@ struct store_incoming {
     struct io *io;
     int status;
     struct err error;
-    struct buf writing;
-    uint64_t written, unsynced;
+    struct pieces writing;
+    uint64_t written;
     struct io_file *file;
     bool scanning, checked;
     struct snapshot_scan scan;
     char path[FORMAT_PATH_MAX], name[FORMAT_PATH_MAX];
 };
+
+/* ---- what is to be written ---- */
+
+static void pieces_free(struct pieces *all)
+{
+    for (struct piece *p = all->first, *next; p != NULL; p = next) {
+        next = p->next;
+        buf_free(&p->holder);
+        mem_free(p);
+    }
+    *all = (struct pieces){0};
+}
+
+/* holder: see store_incoming_write. false: no memory. */
+static bool pieces_add(struct pieces *all, const uint8_t *bytes, size_t size, struct buf *holder)
+{
+    struct piece *p = mem_zero(1, sizeof *p);
+    if (p == NULL) return false;
+    if (holder == NULL && !buf_append(&p->holder, bytes, size)) {
+        mem_free(p);
+        return false;
+    }
+    p->bytes = holder == NULL ? p->holder.data : bytes;
+    p->size = size;
+    if (holder != NULL) {
+        p->holder = *holder;
+        *holder = (struct buf){0};
+    }
+    *(all->first != NULL ? all->last : &all->first) = p;
+    all->last = &p->next;
+    all->memory += sizeof *p + p->holder.capacity;
+    return true;
+}
 
 /* ---- on the bulk lane ---- */
 
@@ -43,23 +88,18 @@ static int write_queued(struct store_incoming *in, struct err *e)
         in->file = NULL;
         return e->code;
     }
-    int status = io_put(in->io, in->file, in->written, in->writing.data, in->writing.size, e);
-    in->written += in->writing.size;
-    in->unsynced += in->writing.size;
-    if (status == OK && in->unsynced >= SYNC_BYTES) {
-        status = io_sync(in->io, in->file, e);
-        in->unsynced = 0;
+    for (const struct piece *p = in->writing.first; p != NULL; p = p->next) {
+        if (io_put(in->io, in->file, in->written, p->bytes, p->size, e) != OK) return e->code;
+        in->written += p->size;
     }
-    return status;
+    return OK;
 }
 
-/* Makes durable what this or another process has written. */
+/* Makes durable what was written here. A file that a child has written, of which nothing was, is durable already: so
+ * io_join has said, without which it has not come here. */
 static int sync_all(struct store_incoming *in, struct err *e)
 {
-    if (in->file == NULL && io_open(in->io, in->path, IO_OPEN_WRITE, &in->file, e) != OK) {
-        in->file = NULL;
-        return e->code;
-    }
+    if (in->file == NULL) return OK;
     int status = io_sync(in->io, in->file, e);
     io_close(in->io, in->file);
     in->file = NULL;
@@ -150,8 +190,8 @@ static void unlink_incoming(struct store_incoming *in)
 
 static void incoming_free(struct store_incoming *in)
 {
-    buf_free(&in->queued);
-    buf_free(&in->writing);
+    pieces_free(&in->queued);
+    pieces_free(&in->writing);
     mem_free(in->kept);
     mem_free(in);
 }
@@ -189,7 +229,7 @@ static void incoming_done(struct io_job *job)
         return;
     }
     bool tell = in->task == TASK_WRITE && in->status == OK && !in->dropped && in->events.written != NULL;
-    if (in->task == TASK_WRITE) in->writing.size = 0;
+    if (in->task == TASK_WRITE) pieces_free(&in->writing);
     kick_all(s);
     if (tell) in->events.written(in->ctx);
     store_settle(s);
@@ -215,10 +255,9 @@ static void kick(struct store_incoming *in)
     if (in->publishing && in->checked && !is_name_free(in)) return;
     if (in->failure.code != OK || in->dropped) {
         in->task = TASK_REMOVE;
-    } else if (in->queued.size > 0) {
-        struct buf empty = in->writing;
+    } else if (in->queued.first != NULL) {
         in->writing = in->queued;
-        in->queued = empty;
+        in->queued = (struct pieces){0};
         in->task = TASK_WRITE;
     } else if (in->publishing) {
         in->task = in->checked ? TASK_NAME : TASK_CHECK;
@@ -275,13 +314,13 @@ uint64_t store_incoming_size(const struct store_incoming *in)
 
 uint64_t store_incoming_queued(const struct store_incoming *in)
 {
-    return in->queued.size + (in->busy && in->task == TASK_WRITE ? in->writing.size : 0);
+    return in->queued.memory + in->writing.memory;
 }
 
-int store_incoming_write(struct store_incoming *in, const void *data, size_t size)
+int store_incoming_write(struct store_incoming *in, const void *data, size_t size, struct buf *holder)
 {
     ASSERT(!in->publishing && !in->dropped);
-    if (!buf_append(&in->queued, data, size)) return ERR_NOMEM;
+    if (!pieces_add(&in->queued, data, size, holder)) return ERR_NOMEM;
     in->taken += size;
     kick(in);
     return OK;

@@ -213,20 +213,32 @@ void snapshot_scan_close(struct snapshot_scan *s)
     io_close(s->io, s->file);
 }
 
-/* Reads and checks the block at offset, which is where one begins. */
-static int read_block(struct snapshot_scan *s, uint64_t offset, size_t *size, struct err *e)
+/* Of the block that begins at offset. */
+static size_t block_size(const struct snapshot_scan *s, uint64_t offset)
 {
-    *size = (size_t)MIN(SNAPSHOT_BLOCK, s->blocks_end - offset);
-    if (*size <= SNAPSHOT_BLOCK_HEADER) return damaged(s, offset, "the last block makes no sense", e);
-    if (read_at(s, offset, s->block, *size, e) != OK) return e->code;
-    size_t bytes = *size - SNAPSHOT_BLOCK_HEADER;
-    if (get_u32(s->block) != BLOCK_MAGIC || get_u32(s->block + 4) != bytes || get_u64(s->block + 8) != offset) {
+    return (size_t)MIN(SNAPSHOT_BLOCK, s->blocks_end - offset);
+}
+
+/* The block that has been read from offset. */
+static int check_block(const struct snapshot_scan *s, uint64_t offset, const uint8_t *block, size_t size, struct err *e)
+{
+    if (size <= SNAPSHOT_BLOCK_HEADER) return damaged(s, offset, "the last block makes no sense", e);
+    size_t bytes = size - SNAPSHOT_BLOCK_HEADER;
+    if (get_u32(block) != BLOCK_MAGIC || get_u32(block + 4) != bytes || get_u64(block + 8) != offset) {
         return damaged(s, offset, "no block begins there", e);
     }
-    if (get_u64(s->block + BLOCK_HASHED) != block_hash(s->block, bytes, s->what.id)) {
+    if (get_u64(block + BLOCK_HASHED) != block_hash(block, bytes, s->what.id)) {
         return damaged(s, offset, "the checksum of the block differs", e);
     }
     return OK;
+}
+
+/* Reads and checks the block at offset, which is where one begins. */
+static int read_block(struct snapshot_scan *s, uint64_t offset, size_t *size, struct err *e)
+{
+    *size = block_size(s, offset);
+    if (read_at(s, offset, s->block, *size, e) != OK) return e->code;
+    return check_block(s, offset, s->block, *size, e);
 }
 
 /* Follows the records through the bytes of one more block. NULL, or what is wrong with them. */
@@ -307,24 +319,51 @@ static int read_part(struct snapshot_scan *s, uint64_t offset, uint64_t *begin, 
     return read_block(s, *begin, size, e);
 }
 
+/* Bytes of the whole blocks that begin at offset, of size bytes that are wanted from there; 0: none begins there. */
+static size_t whole_blocks(const struct snapshot_scan *s, uint64_t offset, size_t size)
+{
+    bool begins = offset >= SNAPSHOT_HEADER && (offset - SNAPSHOT_HEADER) % SNAPSHOT_BLOCK == 0;
+    if (!begins || offset >= s->blocks_end) return 0;
+    uint64_t left = s->blocks_end - offset;
+    return left <= size ? (size_t)left : size - size % SNAPSHOT_BLOCK;
+}
+
+/* Many blocks in one read, into their place, where they are checked. */
+static int read_blocks(struct snapshot_scan *s, uint64_t offset, uint8_t *at, size_t size, struct err *e)
+{
+    int status = read_at(s, offset, at, size, e);
+    for (size_t done = 0, some; status == OK && done < size; done += some) {
+        some = block_size(s, offset + done);
+        status = check_block(s, offset + done, at + done, some, e);
+    }
+    return status;
+}
+
+/* Wanted bytes of the one part that offset is in, through s->block: at most size. */
+static int read_some(struct snapshot_scan *s, uint64_t offset, uint8_t *at, size_t size, size_t *some, struct err *e)
+{
+    uint64_t begin;
+    size_t whole;
+    if (read_part(s, offset, &begin, &whole, e) != OK) return e->code;
+    size_t skip = (size_t)(offset - begin);
+    *some = MIN(size, whole - skip);
+    memcpy(at, s->block + skip, *some);
+    return OK;
+}
+
 int snapshot_scan_copy(struct snapshot_scan *s, uint64_t offset, size_t size, struct buf *out, struct err *e)
 {
     size = offset < s->what.size ? (size_t)MIN(size, s->what.size - offset) : 0;
     if (size == 0) return OK;
+    size_t before = out->size;
     uint8_t *at = buf_extend(out, size);
     if (at == NULL) return err_set(e, ERR_NOMEM, "out of memory for %s", s->path);
-    while (size > 0) {
-        uint64_t begin;
-        size_t whole;
-        if (read_part(s, offset, &begin, &whole, e) != OK) {
-            out->size -= size; /* what is there is whole */
-            return e->code;
-        }
-        size_t skip = (size_t)(offset - begin), some = MIN(size, whole - skip);
-        memcpy(at, s->block + skip, some);
-        at += some;
-        offset += some;
-        size -= some;
+    for (size_t some; size > 0; at += some, offset += some, size -= some) {
+        some = whole_blocks(s, offset, size);
+        int status = some > 0 ? read_blocks(s, offset, at, some, e) : read_some(s, offset, at, size, &some, e);
+        if (status == OK) continue;
+        out->size = before;
+        return status;
     }
     return OK;
 }

@@ -114,7 +114,8 @@ int snapshot_scan_next(struct snapshot_scan *s, const uint8_t **bytes, size_t *s
 /* The bytes of the block that begins at *offset, which moves on to the next one: from anywhere, without a look at
  * records and footer. *size is 0 when there is no other. */
 int snapshot_scan_block(struct snapshot_scan *s, uint64_t *offset, const uint8_t **bytes, size_t *size, struct err *e);
-/* Appends bytes [offset, offset + size) of the file, or as many as there are, to out; they are checked. */
+/* Appends bytes [offset, offset + size) of the file, or as many as there are, to out; they are checked. After an error
+ * out is as before. */
 int snapshot_scan_copy(struct snapshot_scan *s, uint64_t offset, size_t size, struct buf *out, struct err *e);
 
 #pragma GCC visibility pop

@@ -211,10 +211,11 @@ bool store_incoming_is(const struct store_incoming *in, const struct store_snaps
 const char *store_incoming_path(const struct store_incoming *in);
 /* Bytes taken so far: the offset of the next one wanted. */
 uint64_t store_incoming_size(const struct store_incoming *in);
-/* Of those, bytes that are still in memory. The caller's bound. */
+/* Bytes of memory that those take which are not written yet. The caller's bound. */
 uint64_t store_incoming_queued(const struct store_incoming *in);
-/* Adds bytes at the end. ERR_NOMEM: none of them. */
-int store_incoming_write(struct store_incoming *in, const void *data, size_t size);
+/* Adds bytes at the end. holder: the memory that they lie in, which is taken in place of a copy (*holder = {0}); NULL:
+ * they are the caller's. ERR_NOMEM: none of them, and nothing is taken. */
+int store_incoming_write(struct store_incoming *in, const void *data, size_t size, struct buf *holder);
 /* All of it is there. It is checked, byte by byte (on the bulk lane, in small steps), made durable and given its name;
  * older snapshots are removed. ended() follows. No other call but store_incoming_drop is allowed afterwards. */
 void store_incoming_publish(struct store_incoming *in);
@@ -241,11 +242,14 @@ struct store_view_read {
     uint64_t offset;        /* in: store_view_bytes: where in the file */
     size_t max_bytes;       /* in: no more than this, but for store_view_records at least one record */
     void (*done)(struct store_view_read *); /* in an event */
+    void (*more)(struct store_view_read *); /* store_view_bytes: what is to be done with bytes on that lane, when they
+                               were read; NULL: nothing */
     void *ctx;
 
     int status;             /* out: OK; ERR_CORRUPT (rot: file and offset are named), ERR_IO, ERR_NOMEM */
     struct err error;       /* out: with status */
-    struct buf bytes;       /* out: the caller's to free. Empty: the end has come */
+    struct buf bytes;       /* out: the caller's to free; empty after an error. store_view_bytes appends to what it has,
+                               if anything. Nothing new: the end has come */
 
     struct io_job job;      /* the store's */
     struct store_view *view; /* the store's */

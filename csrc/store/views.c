@@ -87,6 +87,7 @@ static void bytes_work(struct io_job *job)
     if (read->status != OK) return;
     read->status = snapshot_scan_copy(&scan, read->offset, read->max_bytes, &read->bytes, &read->error);
     snapshot_scan_close(&scan);
+    if (read->status == OK && read->more != NULL) read->more(read);
 }
 
 /* Counts the whole records in memory. true: there is as much as may be handed out. */
@@ -166,7 +167,6 @@ static void start(struct store_view *view, struct store_view_read *read, void (*
     ASSERT(!view->store->closing && read->done != NULL);
     read->view = view;
     read->status = OK;
-    read->bytes = (struct buf){0};
     view->reads++;
     view->store->snapshots.reads++;
     read->job.work = work;
@@ -181,5 +181,6 @@ void store_view_bytes(struct store_view *view, struct store_view_read *read)
 
 void store_view_records(struct store_view *view, struct store_view_read *read)
 {
+    ASSERT(read->bytes.data == NULL);
     start(view, read, records_work);
 }

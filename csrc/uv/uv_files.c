@@ -7,6 +7,7 @@
 #include "uv/uv_internal.h"
 
 #define FILL_BYTES ((size_t)1 << 20) /* zeros one write of io_fill carries */
+#define BEHIND_BYTES (UINT64_C(16) << 20) /* put, and perhaps not on the disk yet */
 #define BOUNCE_BYTES                                                                                         \
     ((size_t)1 << 16) /* of the aligned memory that unaligned reads of a direct file go through */
 
@@ -15,6 +16,7 @@ struct io_file {
     bool synced; /* opened with O_DSYNC: every write is durable by itself */
     _Atomic bool
         direct; /* bypasses the page cache; the disk's thread may give it up while another one reads */
+    uint64_t waited; /* io_put: bytes before are on the disk, or in its cache; one thread at a time puts */
     char path[];
 };
 
@@ -90,6 +92,7 @@ int files_open(struct io *io, const char *path, int flags, struct io_file **file
         return e->code;
     }
     f->synced = direct;
+    f->waited = 0;
     f->direct = direct && become_direct(f->fd);
     *file = f;
     return OK;
@@ -206,14 +209,28 @@ int files_write(struct io *io, struct io_file *f, uint64_t at, const void *data,
     return f->synced ? OK : sync_file(f, e);
 }
 
-/* The kernel begins to write at once: io_sync has little left to wait for. */
+/* Bytes did not get to the disk. Other errors say that the file system does not know the call: io_sync does all. */
+static bool is_lost(int code)
+{
+    return code == EIO || code == ENOSPC || code == EDQUOT;
+}
+
+/* The kernel begins to write at once, and what it has not written yet stays within a bound: io_sync has little left
+ * to wait for, and the disk is never busy with it for long when somebody waits for the log. An error that is told
+ * here is not told again by io_sync. */
 int files_put(struct io *io, struct io_file *f, uint64_t at, const void *data, size_t size, struct err *e)
 {
     (void)io;
     ASSERT(!f->synced);
     if (write_all(f, at, data, size, e) != OK) return e->code;
-    sync_file_range(f->fd, (off_t)at, (off_t)size, SYNC_FILE_RANGE_WRITE); /* an error comes up again in io_sync */
-    return OK;
+    if (sync_file_range(f->fd, (off_t)at, (off_t)size, SYNC_FILE_RANGE_WRITE) != 0 && is_lost(errno))
+        return files_fail(e, "write to", f->path);
+    uint64_t end = at + size, until = end > BEHIND_BYTES ? end - BEHIND_BYTES : 0;
+    if (until < f->waited + BEHIND_BYTES / 2) return OK;
+    off_t from = (off_t)f->waited, waits = (off_t)until - from;
+    f->waited = until;
+    int failed = sync_file_range(f->fd, from, waits, SYNC_FILE_RANGE_WAIT_BEFORE);
+    return failed != 0 && is_lost(errno) ? files_fail(e, "write to", f->path) : OK;
 }
 
 int files_sync(struct io *io, struct io_file *f, struct err *e)

@@ -116,8 +116,8 @@ static int check_header(const uint8_t *header, uint32_t body_max, struct err *e)
     return OK;
 }
 
-/* The frame that lies whole at p, its header checked. */
-static int deliver(const uint8_t *p, struct frame *out, struct err *e)
+/* The frame that lies whole at p, in holder or elsewhere, its header checked. */
+static int deliver(const uint8_t *p, struct buf *holder, struct frame *out, struct err *e)
 {
     uint32_t body = get_u32(p + AT_BODY), meta = get_u32(p + AT_META);
     ASSERT(meta <= body);
@@ -130,6 +130,7 @@ static int deliver(const uint8_t *p, struct frame *out, struct err *e)
         .meta_size = meta,
         .entries = p + FRAME_HEADER + meta,
         .entries_size = body - meta,
+        .holder = holder,
     };
     return 1;
 }
@@ -173,7 +174,7 @@ int frame_reader_next(struct frame_reader *r, const uint8_t **data, size_t *size
         if (whole_size(frame) <= *size) {
             *size -= whole_size(frame);
             *data += whole_size(frame);
-            return deliver(frame, out, e);
+            return deliver(frame, NULL, out, e);
         }
     }
     if (p->size < FRAME_HEADER) {
@@ -182,5 +183,5 @@ int frame_reader_next(struct frame_reader *r, const uint8_t **data, size_t *size
         if ((code = check_header(p->data, r->body_max, e)) != OK) return code;
     }
     if (!gather(r, whole_size(p->data), data, size)) return no_memory(e);
-    return p->size < whole_size(p->data) ? 0 : deliver(p->data, out, e);
+    return p->size < whole_size(p->data) ? 0 : deliver(p->data, p, out, e);
 }

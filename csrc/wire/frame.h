@@ -51,6 +51,7 @@ struct frame {
     uint32_t group;
     const uint8_t *meta, *entries;
     uint32_t meta_size, entries_size;
+    struct buf *holder; /* the reader's memory that it lies in, which may be taken (*holder = {0}); NULL: another's */
 };
 
 /* Writing. Begin a frame at the end of out, append meta to out, then frame_meta_done, append entries, then frame_end:

@@ -35,28 +35,44 @@ static size_t put_meta(uint8_t *meta, enum frame_type type, const struct transfe
     return (size_t)(p + 12 - meta);
 }
 
+/* What stands before the bytes of a piece. */
+#define CHUNK_HEAD (FRAME_HEADER + FILE_BYTES + 8 + HASH_BYTES)
+
+bool transfer_chunk_begin(struct buf *frame)
+{
+    ASSERT(frame->size == 0);
+    return buf_extend(frame, CHUNK_HEAD) != NULL;
+}
+
+/* The head is written into room that is there: nothing can fail. */
+void transfer_chunk_end(struct buf *frame, uint32_t group, const struct transfer_file *file, uint64_t offset)
+{
+    uint8_t meta[META_MAX];
+    const struct transfer t = {.file = *file, .offset = offset};
+    size_t start, size = put_meta(meta, FRAME_CHUNK, &t), whole = frame->size;
+    ASSERT(whole > CHUNK_HEAD && whole - CHUNK_HEAD <= TRANSFER_CHUNK_MAX);
+    frame->size = 0;
+    frame_begin(frame, FRAME_CHUNK, group, &start);
+    buf_append(frame, meta, size);
+    frame_meta_done(frame, start);
+    ASSERT(frame->size + HASH_BYTES == CHUNK_HEAD);
+    put_u64(frame->data + frame->size, hash64(frame->data + CHUNK_HEAD, whole - CHUNK_HEAD, offset));
+    frame->size = whole;
+    frame_end(frame, start);
+}
+
 bool transfer_write(struct buf *out, uint32_t group, enum frame_type type, const struct transfer *t)
 {
     uint8_t meta[META_MAX];
-    size_t start, before = out->size, size = put_meta(meta, type, t);
-    if (type != FRAME_CHUNK) return frame_write(out, type, group, meta, size);
-    ASSERT(t->size <= TRANSFER_CHUNK_MAX);
-    if (!frame_begin(out, type, group, &start) || !buf_append(out, meta, size)) {
-        out->size = before;
-        return false;
+    struct buf chunk = {0};
+    if (type != FRAME_CHUNK || t->size == 0) return frame_write(out, type, group, meta, put_meta(meta, type, t));
+    bool written = transfer_chunk_begin(&chunk) && buf_append(&chunk, t->bytes, t->size);
+    if (written) {
+        transfer_chunk_end(&chunk, group, &t->file, t->offset);
+        written = buf_append(out, chunk.data, chunk.size);
     }
-    frame_meta_done(out, start);
-    uint8_t *at = t->size > 0 ? buf_extend(out, HASH_BYTES + t->size) : NULL;
-    if (t->size > 0 && at == NULL) {
-        out->size = before;
-        return false;
-    }
-    if (t->size > 0) {
-        put_u64(at, hash64(t->bytes, t->size, t->offset));
-        memcpy(at + HASH_BYTES, t->bytes, t->size);
-    }
-    frame_end(out, start);
-    return true;
+    buf_free(&chunk);
+    return written;
 }
 
 static void take_file(struct reader *r, struct transfer_file *file)
@@ -73,6 +89,7 @@ static bool take_bytes(const struct frame *f, struct transfer *out)
     if (f->entries_size <= HASH_BYTES || f->entries_size - HASH_BYTES > TRANSFER_CHUNK_MAX) return false;
     out->size = f->entries_size - HASH_BYTES;
     out->bytes = f->entries + HASH_BYTES;
+    out->holder = f->holder;
     return out->offset <= out->file.size && out->size <= out->file.size - out->offset &&
            get_u64(f->entries) == hash64(out->bytes, out->size, out->offset);
 }

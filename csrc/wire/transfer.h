@@ -36,11 +36,17 @@ struct transfer {
     uint64_t offset;        /* FETCH, CHUNK */
     uint32_t size;          /* FETCH: wanted, 1 .. TRANSFER_CHUNK_MAX; CHUNK: of bytes */
     const uint8_t *bytes;   /* CHUNK */
+    struct buf *holder;     /* CHUNK, received: the memory that bytes lie in, as in the frame */
     bool ok;                /* FETCHED, of which only file.index is told */
 };
 
 /* type: FRAME_OFFER .. FRAME_FETCHED. false: no memory, out unchanged. */
 bool transfer_write(struct buf *out, uint32_t group, enum frame_type type, const struct transfer *t);
+/* A CHUNK made in two steps, in a buffer of its own, so that its bytes are read to where they are sent from. begin (into
+ * an empty one) leaves room for what stands before them; the caller appends them, at least one; end writes that, and may
+ * be called on another thread. false: no memory, as before. */
+bool transfer_chunk_begin(struct buf *frame);
+void transfer_chunk_end(struct buf *frame, uint32_t group, const struct transfer_file *file, uint64_t offset);
 /* Precondition: f->type is one of them. bytes points into the frame. ERR_CORRUPT. */
 int transfer_read(const struct frame *f, struct transfer *out, struct err *e);
 

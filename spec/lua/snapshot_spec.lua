@@ -307,7 +307,12 @@ describe("a snapshot", function()
 
   it("does not set off Lua's collector by being loaded, but for what load throws away", lab.run(function()
     local machine, keeps, cycles = lab.machine(), true, 0
-    local function watch() setmetatable({}, { __gc = function() cycles = cycles + 1; if cycles >= 0 then watch() end end }) end
+    local function watch()
+      setmetatable({}, { __gc = function()
+        cycles = cycles + 1
+        if cycles >= 0 then watch() end
+      end })
+    end
     function machine:save(write)
       for i = 1, 100000 do write(i, ("x"):rep(200) .. i) end
     end
@@ -324,7 +329,7 @@ describe("a snapshot", function()
     assert(node:snapshot { timeout = 60 })
     for _, case in ipairs { { keeps = true, most = 1 }, { keeps = false, least = 2 } } do
       node:close()
-      node, keeps = nil, case.keeps
+      keeps = case.keeps
       collectgarbage()
       cycles = 0
       watch()

@@ -825,6 +825,16 @@ return {
     harm = "the leader waits for ever, and sends it nothing else",
   },
   {
+    name = "a snapshot that was received gets its name before it is durable",
+    area = "snapshots",
+    file = "csrc/store/incoming.c",
+    old = [[int status = io_sync(in->io, in->file, e);
+    io_close]],
+    new = [[int status = OK;
+    io_close]],
+    harm = "after a power failure there is neither the snapshot nor the log that it took the place of",
+  },
+  {
     name = "what was lost of a snapshot on its way is not asked for again",
     area = "snapshots",
     file = "csrc/server/fetch.c",
