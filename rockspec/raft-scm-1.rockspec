@@ -26,6 +26,7 @@ build = {
         "csrc/base/buf.c",
         "csrc/base/err.c",
         "csrc/base/hash.c",
+        "csrc/base/hash_wide.c",
         "csrc/base/io.c",
         "csrc/base/mailbox.c",
         "csrc/base/mem.c",

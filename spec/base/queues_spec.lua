@@ -103,7 +103,7 @@ end
 describe("every interleaving of two threads", function()
   local sources = "csrc/server/host.c csrc/server/host_asks.c csrc/server/host_snapshot.c csrc/server/sessions.c"
     .. " csrc/server/clients.c csrc/store/snapshot.c csrc/wire/entry.c"
-  for _, name in ipairs { "mem", "buf", "err", "hash", "block", "slab", "base" } do
+  for _, name in ipairs { "mem", "buf", "err", "hash", "hash_wide", "block", "slab", "base" } do
     sources = ("%s csrc/base/%s.c"):format(sources, name)
   end
   -- In the names of the scenarios that matter.

@@ -7,6 +7,22 @@ local function refused(bytes, reader)
   return message, code
 end
 
+describe("the hash", function()
+  it("of any number of bytes is the same on every processor: XXH3, with a seed", function()
+    local bytes = {}
+    for i = 0, 199999 do bytes[#bytes + 1] = string.char((i * i * 7 + i * 31 + (i >> 8) * 13) & 255) end
+    bytes = table.concat(bytes)
+    for size, expected in pairs {
+      [4095] = { 0xeb06240b5ccc1ff6, 0x14b7706fb9aa8f63 }, [4096] = { 0xd40504231c5cfcba, 0x3900261bceb60c31 },
+      [4097] = { 0xa46b8af2736ff802, 0x4a7833f1059c1c8a }, [16360] = { 0xe6d442b0bca9512c, 0xd9395b58f8f6a559 },
+      [65535] = { 0x5b8ca92431549e34, 0x722071aeef6eb79a }, [100000] = { 0x20a99a2a5e8a8073, 0x1b8d070e6f3d392d },
+      [199999] = { 0x808f88911e04a424, 0x8d1f141527b3b5ba },
+    } do
+      assert.same(expected, { wire.hash(bytes:sub(1, size), 77), wire.hash(bytes:sub(2, size), -5) }, size)
+    end
+  end)
+end)
+
 describe("a frame", function()
   it("comes out as it went in", function()
     local frames = lab.trusting():feed(wire.frame(5, "meta", "entries", 9))
