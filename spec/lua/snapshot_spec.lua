@@ -314,13 +314,13 @@ describe("a snapshot", function()
       end })
     end
     function machine:save(write)
-      for i = 1, 100000 do write(i, ("x"):rep(200) .. i) end
+      for i = 1, 10000 do write(i, ("x"):rep(2000) .. i) end
     end
     function machine:load(read)
       self.records = {}
       for i, value in read do
         self.records[i] = value
-        for _ = 1, keeps and 0 or 5 do value = value .. "x" end
+        for _ = 1, keeps and 0 or 20 do value = value .. "x" end
       end
       self.cycles = cycles
     end
