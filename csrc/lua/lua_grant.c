@@ -1,6 +1,6 @@
 #include "lua/lua_grant.h"
 
-#define LEAST_KIB (INT64_C(64) << 10)
+#define LEAST_KIB (INT64_C(32) << 10)
 
 /* The collector owes so many KiB less, or (below 0) more: LUA_GCSTEP pretends that some were allocated, and takes any
  * number of them; but 0 is a step. */
