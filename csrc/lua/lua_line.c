@@ -191,10 +191,17 @@ static void tell_failed(lua_State *L, int at)
     lua_call(L, 2, 0);
 }
 
+/* Has somebody closed it who has no more use for it? Else it waits, or its function lies below n values. */
+static bool is_closed(lua_State *co, int n)
+{
+    return lua_status(co) != LUA_YIELD && (lua_status(co) != LUA_OK || lua_gettop(co) <= n);
+}
+
 /* Resumes the coroutine with the n values on its stack. It is at `at`, anchored by that. false: it has ended. */
 static bool resume(lua_State *L, struct lua_line *line, int at, lua_State *co, int n)
 {
     int n_results = 0;
+    if (is_closed(co, n)) return false;
     line->parked = NULL;
     int status = lua_resume(co, L, n, &n_results);
     if (status == LUA_YIELD && line->parked == co) {

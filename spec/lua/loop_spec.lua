@@ -133,6 +133,26 @@ describe("coroutines of raft.go", function()
     assert.truthy(message:find("coroutine.yield", 1, true))
   end)
 
+  it("may be closed while they wait, or before they began: nobody resumes them any more", lab.run(function()
+    local went_on, waits, begins = {}, nil, nil
+    raft.go(function()
+      waits = coroutine.running()
+      raft.sleep(0.02)
+      went_on[#went_on + 1] = "slept"
+    end)
+    raft.sleep(0)
+    assert.equal("suspended", coroutine.status(waits))
+    assert.True(coroutine.close(waits))
+    raft.go(function()
+      begins = coroutine.running()
+      raft.sleep(0)
+      went_on[#went_on + 1] = "woke"
+    end)
+    raft.go(function() coroutine.close(begins) end) -- it is in line already
+    raft.sleep(0.05)
+    assert.same({}, went_on)
+  end))
+
   it("may wait inside pcall, iterators and metamethods", lab.run(function()
     local t = setmetatable({}, { __index = function() raft.sleep(0) return 5 end })
     assert.is_true(pcall(raft.sleep, 0))
