@@ -202,7 +202,7 @@ static void adopt(struct store_incoming *in)
     struct store *s = in->store;
     in->kept->what = in->scan.what;
     for (struct kept *other = s->snapshots.kept; other != NULL; other = other->next) other->stuck = false;
-    snapshots_add(s, in->kept);
+    snapshots_adopt(s, in->kept);
     in->kept = NULL;
     snapshots_prune(s);
 }

@@ -24,6 +24,19 @@ void snapshots_add(struct store *s, struct kept *kept)
     *at = kept;
 }
 
+void snapshots_adopt(struct store *s, struct kept *kept)
+{
+    struct kept **at = &s->snapshots.kept;
+    while (*at != NULL && ((*at)->what.index != kept->what.index || (*at)->what.term != kept->what.term)) at = &(*at)->next;
+    struct kept *replaced = *at;
+    if (replaced != NULL) {
+        ASSERT(replaced->damaged && replaced != s->snapshots.victim); /* else the name had not been free */
+        *at = replaced->next;
+        mem_free(replaced);
+    }
+    snapshots_add(s, kept);
+}
+
 static void remove_work(struct io_job *job)
 {
     struct snapshots *all = CONTAINER_OF(job, struct snapshots, job);

@@ -4,8 +4,9 @@
 -- addresses of the one before, 122, 168, 224, 272, 290 and 291 that a node told where another member can be dialled,
 -- 1316 and 1943 that proposals lost with links waited longer and longer for another try, 955 that a snapshot which was
 -- ordered while an older offer of one was being ended was never offered, 99, 196, 368 and 399 that who was removed
--- asked only those that had a vote when it last heard of them, and was never told, and 1099 that who had lost its log
--- was told of commits by a heartbeat that was made before that was known.
+-- asked only those that had a vote when it last heard of them, and was never told, 1099 that who had lost its log was
+-- told of commits by a heartbeat that was made before that was known, and 1924 that a snapshot which took the name of a
+-- damaged one was removed in its place.
 return {
   { 92, 3, 30 }, -- a heartbeat's answer lost its index on the wire: the leader sent its whole window again each time
   { 580, 3, 40 }, -- a forwarded proposal that was doubled counted once: refused for certain, and applied

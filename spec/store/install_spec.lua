@@ -262,6 +262,21 @@ describe("recovery with a snapshot", function()
     assert.truthy(table.concat(j.disk:files("data"), " "):find(path:match("[^/]+$"), 1, true))
   end)
 
+  it("is not removed by what remembers a damaged one whose name it took", function()
+    local image = image_with { index = 25, term = 4 }
+    local newer = image_with { index = 28, term = 4 }
+    local path = the_file(newer, "%.snap$")
+    image[path] = flip(newer[path], 200)
+    local j = journal.new(1, nil, nil, image)
+    assert(j:open())
+    assert(j:publish { index = 28, term = 4 })
+    j:run()
+    assert.truthy(table.concat(j.disk:files("data"), " "):find(path:match("[^/]+$"), 1, true))
+    j:crash()
+    assert(j:open())
+    assert.same({ 28, "" }, { j.found.snapshot.index, j.found.damaged })
+  end)
+
   it("refuses a log that begins behind it, naming what is missing", function()
     local j = opened()
     for i = 1, 12 do j:append(entries(10, i .. " ", 2000)) end
