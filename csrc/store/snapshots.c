@@ -26,8 +26,9 @@ void snapshots_add(struct store *s, struct kept *kept)
 
 void snapshots_adopt(struct store *s, struct kept *kept)
 {
+    const struct store_snapshot *what = &kept->what;
     struct kept **at = &s->snapshots.kept;
-    while (*at != NULL && ((*at)->what.index != kept->what.index || (*at)->what.term != kept->what.term)) at = &(*at)->next;
+    while (*at != NULL && ((*at)->what.index != what->index || (*at)->what.term != what->term)) at = &(*at)->next;
     struct kept *replaced = *at;
     if (replaced != NULL) {
         ASSERT(replaced->damaged && replaced != s->snapshots.victim); /* else the name had not been free */

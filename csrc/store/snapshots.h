@@ -38,8 +38,8 @@ struct store;
 struct kept *snapshots_newest(const struct store *s);
 /* Adds one, in its place. */
 void snapshots_add(struct store *s, struct kept *kept);
-/* The same for one whose file has just got its name. A damaged one of the same name is gone by that: were it remembered,
- * removing it would remove its successor. */
+/* The same for one whose file has just got its name. A damaged one of the same name is gone by that: were it
+ * remembered, removing it would remove its successor. */
 void snapshots_adopt(struct store *s, struct kept *kept);
 /* Removes the next file that is of no use any more, if there is one and none is being removed. */
 void snapshots_prune(struct store *s);
