@@ -442,12 +442,11 @@ static void run_jobs(struct call *c)
     for (uint64_t i = 1; i <= c->number; i++) {
         struct tally *t = mem_zero(1, sizeof *t);
         ASSERT(t != NULL);
-        *t = (struct tally){.job = {.work = tally_work, .done = tally_done},
+        *t = (struct tally){.job = {.work = c->brief ? tally_brief : tally_work, .done = tally_done, .brief = c->brief},
                             .h = c->h,
                             .number = (uint32_t)i,
                             .lane = c->lane,
                             .takes_us = c->size};
-        if (c->brief) t->job.work = tally_brief, t->job.brief = true;
         io_submit(c->h->io, c->lane, &t->job);
     }
 }

@@ -165,8 +165,10 @@ static void on_alarm(void *ctx)
     offers_tick(e, now);
     feed_tick(e, now);
     handover_tick(e, now);
-    if (now >= e->rest_at_us) slab_rest();
-    if (now >= e->rest_at_us) e->rest_at_us = now + REST_APART_US;
+    if (now >= e->rest_at_us) {
+        e->rest_at_us = now + REST_APART_US;
+        slab_rest();
+    }
     if (now < e->resend_at_us) return;
     /* A copy may get lost on the way without any link breaking; sending it twice does no harm. What is in this node's
      * own log is not on any way. */

@@ -245,8 +245,29 @@ describe("a snapshot", function()
     end))
   end
 
+  ---A node that has saved its machine and loaded it again, of so many records; watch() is called in each turn
+  ---meanwhile.
+  local function restarted(machine, count, watch)
+    local node, options = alone { machine = machine }
+    local over = false
+    assert(node:propose "x")
+    assert(node:snapshot())
+    node:close()
+    raft.go(function()
+      while not over do
+        watch()
+        raft.sleep(0)
+      end
+    end)
+    node = assert(raft.node(options))
+    node:wait("ready", 30)
+    assert.equal(count, node:read(function(m) return m.count end))
+    over = true
+    return node
+  end
+
   it("of many records is loaded some at a time: others get their turn meanwhile", lab.run(function()
-    local machine, loaded, seen, over = lab.machine(), 0, {}, false
+    local machine, loaded, seen = lab.machine(), 0, {}
     function machine:save(write)
       for i = 1, 5000 do write(i, i) end
     end
@@ -258,20 +279,9 @@ describe("a snapshot", function()
       end
       self.count = loaded
     end
-    local node, options = alone { machine = machine }
-    assert(node:propose "x")
-    assert(node:snapshot())
-    node:close()
-    raft.go(function()
-      while not over do
-        if loaded > 0 and loaded < 5000 then seen[loaded] = true end
-        raft.sleep(0)
-      end
+    local node = restarted(machine, 5000, function()
+      if loaded > 0 and loaded < 5000 then seen[loaded] = true end
     end)
-    node = assert(raft.node(options))
-    node:wait("ready", 30)
-    assert.equal(5000, node:read(function(m) return m.count end))
-    over = true
     local turns = 0
     for _ in pairs(seen) do turns = turns + 1 end
     assert.is_true(turns >= 10, turns)
@@ -279,7 +289,7 @@ describe("a snapshot", function()
   end))
 
   it("of large records is loaded some at a time, too", lab.run(function()
-    local machine, loaded, seen, over = lab.machine(), 0, {}, false
+    local machine, loaded, seen = lab.machine(), 0, {}
     function machine:save(write)
       for i = 1, 200 do write(i, ("x"):rep(64 << 10)) end
     end
@@ -287,20 +297,7 @@ describe("a snapshot", function()
       for i in read do loaded = i end
       self.count = loaded
     end
-    local node, options = alone { machine = machine }
-    assert(node:propose "x")
-    assert(node:snapshot())
-    node:close()
-    raft.go(function()
-      while not over do
-        seen[#seen + 1] = loaded
-        raft.sleep(0)
-      end
-    end)
-    node = assert(raft.node(options))
-    node:wait("ready", 30)
-    assert.equal(200, node:read(function(m) return m.count end))
-    over = true
+    local node = restarted(machine, 200, function() seen[#seen + 1] = loaded end)
     for i = 2, #seen do assert.is_true(seen[i] - seen[i - 1] <= 40, seen[i] - seen[i - 1]) end
     node:close()
   end))

@@ -249,11 +249,16 @@ describe("recovery with a snapshot", function()
     end
   end)
 
-  it("takes the older one, when a damaged newer one has not replaced it yet", function()
-    local image = image_with { index = 25, term = 4 }
-    local newer = image_with { index = 28, term = 4 }
+  ---An image with a sound snapshot of index 25 and a damaged one of 28; the path of that.
+  local function with_damaged_newer()
+    local image, newer = image_with { index = 25, term = 4 }, image_with { index = 28, term = 4 }
     local path = the_file(newer, "%.snap$")
     image[path] = flip(newer[path], 200)
+    return image, path
+  end
+
+  it("takes the older one, when a damaged newer one has not replaced it yet", function()
+    local image, path = with_damaged_newer()
     local j = journal.new(1, nil, nil, image)
     assert(j:open())
     assert.equal(25, j.found.snapshot.index)
@@ -263,10 +268,7 @@ describe("recovery with a snapshot", function()
   end)
 
   it("is not removed by what remembers a damaged one whose name it took", function()
-    local image = image_with { index = 25, term = 4 }
-    local newer = image_with { index = 28, term = 4 }
-    local path = the_file(newer, "%.snap$")
-    image[path] = flip(newer[path], 200)
+    local image, path = with_damaged_newer()
     local j = journal.new(1, nil, nil, image)
     assert(j:open())
     assert(j:publish { index = 28, term = 4 })

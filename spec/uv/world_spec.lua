@@ -97,7 +97,7 @@ describe("the real world", function()
         w:brief(1) -- is slow only if the machine is
         next_event(w, "done")
         local before = keeper()
-        w:brief(1, 0.1)
+        w:brief(1, 0.25)
         local thread = next_event(w, "work").data
         w:jobs("disk", 2)
         w:alarm(0.01)
