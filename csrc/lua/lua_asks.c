@@ -37,7 +37,7 @@ const char *lua_asks_text(int code)
     switch (code) {
     case ERR_NOT_LEADER: return "no leader was asked in time; nothing was changed";
     case ERR_TIMEOUT: return "no answer in time; it may still be done";
-    case ERR_UNKNOWN: return "the leader is another one now; it may have been done";
+    case ERR_UNKNOWN: return "the leader that was asked leads no more, or cannot be reached; it may have been done";
     case ERR_CLOSED: return "the node is closed";
     case ERR_FAULT: return "the node has stopped after a fault";
     case ERR_BUSY: return "too much is asked of the leader at once";

@@ -1,6 +1,6 @@
 /* What this node's host wants of the leader that is no entry of the log: from which index on a read may be answered, a
- * change of the members, a hand-over. The leader may be this node or another one; reads are asked again when it
- * changes, changes are not: whether they have been made is then not known. */
+ * change of the members, a hand-over. The leader may be this node or another one. When it
+ * changes, reads are asked again; what became of a change the one that was asked tells, or it is not known. */
 #include "server/engine_state.h"
 
 #include "base/mem.h"
@@ -174,30 +174,38 @@ void asks_cancel(struct engine *e, uint64_t number)
 void asks_on_answer(struct engine *e, raft_id from, const struct frame *f)
 {
     struct answer told;
-    if (answer_read(f, &told, NULL) != OK || from != e->leader) return;
+    if (answer_read(f, &told, NULL) != OK) return;
     struct ask **at = find(e, 0, told.number);
-    if (*at == NULL || (*at)->state != ASK_SENT) return;
+    if (*at == NULL || (*at)->state != ASK_SENT || (*at)->to != from) return;
     (*at)->answer = told;
     on_result(e, at, told.code);
 }
 
-/* What became of something that the leader was asked, when it may not have heard of it. */
-static int fate(struct engine *e, struct ask *ask, bool replaced)
-{
-    bool handed_over = ask->what.kind == ASK_TRANSFER && replaced && e->leader != 0;
-    if (handed_over) ask->answer.id = e->leader;
-    return handed_over ? OK : ERR_UNKNOWN;
-}
-
-void asks_lost_leader(struct engine *e, bool replaced)
+/* Of a change the one that was asked tells what became of it, though it leads no more: its answer may be on its way, and
+ * if it only handed over first, the next leader is to be asked. A hand-over has come true when another one leads. */
+void asks_on_leader(struct engine *e)
 {
     for (struct ask **at = &e->asks; *at != NULL;) {
         struct ask *ask = *at;
         bool sent = ask->from == 0 && ask->state == ASK_SENT;
-        bool waits = ask->what.kind == ASK_TRANSFER && replaced && e->leader == 0; /* for whoever leads next */
+        bool handed_over = sent && ask->what.kind == ASK_TRANSFER && e->leader != 0;
         if (sent && ask->what.kind == ASK_READ) wait_again(e, ask);
-        if (!sent || waits || ask->what.kind == ASK_READ) at = &ask->next;
-        else answer(e, at, fate(e, ask, replaced));
+        if (handed_over) ask->answer.id = e->leader;
+        if (handed_over) answer(e, at, OK);
+        else at = &ask->next;
+    }
+}
+
+void asks_on_down(struct engine *e, raft_id id)
+{
+    for (struct ask **at = &e->asks; *at != NULL;) {
+        struct ask *ask = *at;
+        bool sent = ask->from == 0 && ask->state == ASK_SENT && ask->to == id;
+        bool read = ask->what.kind == ASK_READ;
+        bool waits = ask->what.kind == ASK_TRANSFER && e->leader == 0; /* for whoever leads next */
+        if (sent && read) wait_again(e, ask);
+        if (sent && !read && !waits) answer(e, at, ERR_UNKNOWN);
+        else at = &ask->next;
     }
 }
 
@@ -212,6 +220,7 @@ static void send(struct engine *e, struct ask **at)
     struct buf *out = links_out(e->links, e->leader);
     if (out == NULL || !ask_write(out, LINKS_GROUP, ask->number, &ask->what)) return;
     ask->state = ASK_SENT;
+    ask->to = e->leader;
     ask->since_us = io_now(e->io);
 }
 

@@ -71,6 +71,7 @@ struct ask {
     /* The engine's: */
     raft_id from;        /* a peer that has asked; 0 = this node */
     enum { ASK_WAITING, ASK_SENT, ASK_SERVED } state;
+    raft_id to;          /* SENT: that leader */
     uint64_t since_us;   /* in this state */
     uint64_t context;    /* SERVED, READ: in the core */
     raft_term term;      /* SERVED, CHANGE: of the entry at answer.index */

@@ -276,8 +276,10 @@ void asks_on_ask(struct engine *e, raft_id from, const struct frame *f);
 void asks_on_answer(struct engine *e, raft_id from, const struct frame *f);
 /* The core has decided on reads. */
 void asks_on_reads(struct engine *e, const struct raft_read *reads, size_t n);
-/* The leader is another one (replaced), or the link to it has broken: what it was asked it may not have heard. */
-void asks_lost_leader(struct engine *e, bool replaced);
+/* The leader is another one, or not known. */
+void asks_on_leader(struct engine *e);
+/* The link to a member has broken: what it was asked it may not have heard. */
+void asks_on_down(struct engine *e, raft_id id);
 /* Once a turn: asks the leader, and sees what has come true. */
 void asks_flush(struct engine *e);
 uint64_t asks_deadline(const struct engine *e);

@@ -68,9 +68,8 @@ static void on_down(void *ctx, raft_id id, enum hello_channel channel, bool refu
     raft_status_get(e->raft, &status);
     raft_unreachable(e->raft, id);
     if (refused && id == status.leader) raft_leader_lost(e->raft, io_now(e->io)); /* no need to wait out the timeout */
-    if (id != e->leader) return;
-    pending_resend_all(&e->pending);
-    asks_lost_leader(e, false);
+    if (id == e->leader) pending_resend_all(&e->pending);
+    asks_on_down(e, id);
 }
 
 /* The links may have been closed meanwhile. What became of it the store tells. */

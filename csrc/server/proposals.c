@@ -118,7 +118,7 @@ void proposals_flush(struct engine *e)
         e->leader_term = status.term;
         e->retry_at_us = 0;
         pending_resend_all(&e->pending);
-        asks_lost_leader(e, true);
+        asks_on_leader(e);
     }
     while (e->leader != 0 && io_now(e->io) >= e->retry_at_us) {
         size_t n = gather(e, sequences, blocks);

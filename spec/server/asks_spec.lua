@@ -215,6 +215,31 @@ describe("members", function()
     assert.equal("ok", lab.ended(w, recorder, number))
   end)
 
+  ---Asks a follower to remove the leader, which hands over first; its answer comes late, and the next leader is heard
+  ---of before it.
+  local function next_leader_is_heard_of_first()
+    local w, leader, other, third = lab.cluster()
+    local recorder = lab.recorder(w, other)
+    w:slow(leader, other, 4000)
+    assert.equal("applied", propose(w, leader, "a"))   -- the third is ahead now, and will lead
+    local number = assert(w:change(other, { { "remove", leader } }))
+    lab.wait(w, "the next leader", function() return w:status(other).leader == third end)
+    assert.is_nil(recorder:how(number))
+    return w, other, leader, recorder, number
+  end
+
+  it("are to be asked of the next leader when that is heard of before the first one has said so", function()
+    local w, other, leader, recorder, number = next_leader_is_heard_of_first()
+    assert.equal("busy", lab.ended(w, recorder, number))
+    assert.equal("ok", (ask(w, other, "change", { { "remove", leader } })))
+  end)
+
+  it("are not known to be changed when the one that was asked is gone before its answer has come", function()
+    local w, _, leader, recorder, number = next_leader_is_heard_of_first()
+    w:crash(leader)
+    assert.equal("unknown", lab.ended(w, recorder, number))
+  end)
+
   it("may move to another address", function()
     local w, leader, other = lab.cluster()
     assert.equal("ok", (ask(w, leader, "change", { { "move", other, "elsewhere:7000" } })))
