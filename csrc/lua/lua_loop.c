@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "lua/lua_room.h"
+#include "lua/lua_node.h"
 
 /* One descriptor a Lua state: engines and the signal handler write to it, core.poll waits for it. */
 
@@ -112,15 +112,16 @@ static int timeout_ms(lua_State *L, int index)
     return seconds >= 1e6 ? 1000000000 : (int)ceil(seconds * 1000); /* never back before its time */
 }
 
-/* Comes back early, with false, when a signal interrupts it: a handler set by the interpreter gets its turn.
- */
+/* poll([seconds [, node]]) -> was there anything? Comes back early, with false, when a signal interrupts it: a handler
+ * set by the interpreter gets its turn. */
 static int l_poll(lua_State *L)
 {
     int fd = lua_loop_notify_fd(L), ms = timeout_ms(L, 1);
     struct pollfd waits = {.fd = fd, .events = POLLIN};
-    bool readable = poll(&waits, 1, ms) > 0;
+    bool noticed = lua_toboolean(L, 2) && lua_node_sleep(L, 2, ms);
+    if (!lua_toboolean(L, 2) && ms != 0) poll(&waits, 1, ms);
     uint64_t count;
-    lua_pushboolean(L, readable && read(fd, &count, sizeof count) > 0);
+    lua_pushboolean(L, noticed || read(fd, &count, sizeof count) > 0);
     return 1;
 }
 

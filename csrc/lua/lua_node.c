@@ -11,6 +11,7 @@
 #include "lua/lua_thrift.h"
 
 #define STEP_ENTRIES_MAX 65536
+#define FEW 64u /* commands: with more, the machine's thread and the engine's get more done side by side */
 #define SEGMENT_SPARES 2u
 
 /* The lowest slots of the machine's Lua thread: what a node calls. */
@@ -899,6 +900,24 @@ static int node_flush(lua_State *L)
 {
     lua_calls_flush(lua_node_check(L));
     return 0;
+}
+
+/* Few commands are under way, and few have been applied since it slept last: others may propose more. */
+static bool has_little_to_do(struct lua_node *n)
+{
+    raft_index applied = host_applied(n->host);
+    bool little = n->calls.n > 0 && n->calls.n <= FEW && applied - n->slept_at <= FEW;
+    n->slept_at = applied;
+    return little;
+}
+
+bool lua_node_sleep(lua_State *L, int index, int ms)
+{
+    struct lua_node *n = *(struct lua_node **)luaL_checkudata(L, index, NODE_CLASS);
+    if (n == NULL) luaL_error(L, "the node is destroyed");
+    if (n->ended) return false;
+    bool leads = host_status(n->host)->role == RAFT_LEADER;
+    return n->server->place->sleep(n->server, ms, has_little_to_do(n) && leads);
 }
 
 static int node_stepping(lua_State *L)

@@ -59,6 +59,7 @@ struct lua_node {
     struct lua_grant grant;       /* for what is loaded of that snapshot */
     uint64_t born_us;
     uint64_t stepped_us; /* when the last step began */
+    raft_index slept_at; /* what had been applied when the state slept last */
     struct news news;
     struct lua_calls calls;
     bool tells_handed; /* there is a callback `handed` */
@@ -77,6 +78,9 @@ struct lua_node *lua_node_check(lua_State *L);
 struct lua_node *lua_node_of_face(lua_State *L, const struct lua_line *line, int index);
 /* Pushes its machine. Precondition: it is not in a step. */
 void lua_node_push_machine(lua_State *L, struct lua_node *n);
+/* Sleeps until the state is notified, ms are over (-1: never) or a signal comes, for the node at index, the only one of
+ * its state: as long as it leads and has little to wait for, it runs its engine's loop meanwhile (uv_world_wait). */
+bool lua_node_sleep(lua_State *L, int index, int ms);
 /* nil, message, code: a call was refused, or ended so. */
 int lua_node_fail(lua_State *L, int code, const char *text);
 /* What refuses a call before the host is asked; OK when nothing does. */

@@ -66,6 +66,11 @@ static int real_run(struct lua_server *s, struct err *e)
     return uv_world_run(real_of(s)->world, engine_main, s->engine, e);
 }
 
+static bool real_sleep(struct lua_server *s, int ms, bool keeps)
+{
+    return uv_world_wait(real_of(s)->world, ms, keeps);
+}
+
 static void real_wait(struct lua_server *s)
 {
     struct pollfd p = {.fd = real_of(s)->notify_fd, .events = POLLIN};
@@ -87,8 +92,8 @@ static void real_join(struct lua_server *s)
 }
 
 const struct lua_place lua_real = {
-    .prepare = lua_loop_notify_fd, .open = real_open, .run = real_run, .wait = real_wait, .waited = real_waited,
-    .join = real_join, .free = real_free,
+    .prepare = lua_loop_notify_fd, .open = real_open, .run = real_run, .sleep = real_sleep, .wait = real_wait,
+    .waited = real_waited, .join = real_join, .free = real_free,
 };
 
 /* ---- which place a state is in ---- */

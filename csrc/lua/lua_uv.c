@@ -859,6 +859,16 @@ static int l_visit(lua_State *L)
     return 0;
 }
 
+/* world:wait(seconds, keeps) -> was this one notified without its descriptor? The real one; see uv_world_wait. */
+static int l_wait(lua_State *L)
+{
+    struct harness *h = check_world(L);
+    int ms = (int)(luaL_checknumber(L, 2) * 1000);
+    luaL_argcheck(L, h->real != NULL, 1, "not a real world");
+    lua_pushboolean(L, uv_world_wait(h->real, ms, lua_toboolean(L, 3)));
+    return 1;
+}
+
 /* world:slow(): the real one is at its turns for so long that what comes meanwhile finds it there. */
 static int l_slow(lua_State *L)
 {
@@ -1027,6 +1037,7 @@ void lua_uv_open(lua_State *L)
         {"alarm", l_alarm},
         {"wake", l_wake},
         {"visit", l_visit},
+        {"wait", l_wait},
         {"slow", l_slow},
         {"notify", l_notify},
         {"clock", l_clock},

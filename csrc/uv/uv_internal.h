@@ -39,11 +39,23 @@ struct uv_lane {
     bool ending; /* the thread leaves when no job is left */
 };
 
-/* The engine's thread and the disk's, of which one runs the loop and the other stands by; see uv_watch.c. */
+/* Wakes a thread: at once, or after a while. */
+struct uv_bell {
+    int call_fd, timer_fd;
+};
+
+/* The engine's thread and the disk's, of which one runs the loop and the other stands by, or the host's runs it; see
+ * uv_watch.c. */
 struct uv_watch {
     pthread_t engine, disk; /* as they begin */
     struct uv_post post;    /* of who runs the loop */
-    int call_fd, timer_fd;  /* for who stands by: there are jobs, or the world has ended; the loop was left for long */
+    struct uv_bell standby; /* for who stands by: there are jobs, or the world has ended; the loop was left for long */
+    struct uv_bell lender;  /* for who lent it to the host: that does not want it any more, or the world has ended; the
+                               host is away for long */
+    bool lent;              /* the host runs it, or is to */
+    uint32_t calm;          /* the host's: waits in a row in which it could have run the loop */
+    bool noticed;           /* the host's: it was notified while it ran the loop */
+    _Atomic bool wanted;    /* by the host */
     _Atomic bool ended;
 };
 
@@ -63,6 +75,7 @@ struct uv_world {
     struct uv_turn turn;
     bool inside;  /* who runs the loop has it; its own */
     bool visited; /* a visitor has it */
+    bool by_host; /* the host has it, and runs the loop: to notify it needs no descriptor */
     bool begun;   /* the engine has started: events may be delivered */
     uint64_t alarm_us, armed_us; /* as asked for; as the timer is set. Or NEVER_US */
     bool dirty;   /* an event was delivered since the last turn */
@@ -96,7 +109,9 @@ static inline struct uv_world *world_of(struct io *io)
 void world_signal(struct uv_world *w);
 /* Any thread, after jobs were done or io_wake was called: tells whoever has the turn, or wakes who runs the loop. */
 void world_tell(struct uv_world *w);
-/* A thread that does not run the loop: the same, or sees to it here. */
+/* Any thread: has the host look at what came in for it. */
+void world_notify_host(struct uv_world *w);
+/* A thread that does not run the loop, after the same: tells whoever has the turn, or sees to it here. */
 void world_visit(struct uv_world *w);
 /* Who runs the loop, at the beginning of each callback of libuv that may follow its sleep: takes the turn. */
 void world_enter(struct uv_world *w);
@@ -134,7 +149,10 @@ int watch_init(struct uv_world *w);  /* an errno, or 0 */
 void watch_free(struct uv_world *w); /* precondition: not running */
 int watch_run(struct uv_world *w);   /* starts both threads. An errno, or 0; then none is left */
 void watch_join(struct uv_world *w);
-/* With the turn: the disk's lane, which nobody had, has a job now. brief: who runs the loop is to do it. */
+/* Host: see uv_world_wait. */
+bool watch_wait(struct uv_world *w, int ms, bool keeps);
+/* With the turn: the disk's lane, which nobody had, has a job now. brief: who runs the loop is to do it, unless that is
+ * the host. */
 void watch_submitted(struct uv_world *w, bool brief);
 
 /* ---- uv_address.c ---- */

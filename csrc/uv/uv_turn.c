@@ -65,12 +65,13 @@ bool turn_end(struct uv_turn *t)
     return true;
 }
 
-void post_leave(struct uv_post *p)
+void post_leave(struct uv_post *p, enum uv_post_state how)
 {
-    atomic_store(&p->left, true);
+    atomic_store(&p->state, how);
 }
 
-bool post_take(struct uv_post *p)
+bool post_take(struct uv_post *p, enum uv_post_state how)
 {
-    return atomic_exchange(&p->left, false);
+    int state = how;
+    return atomic_compare_exchange_strong(&p->state, &state, POST_TAKEN);
 }

@@ -31,16 +31,18 @@ bool turn_tell(struct uv_turn *t);
 /* Gives the turn up. false: there is word, which is taken; the turn stays the caller's. */
 bool turn_end(struct uv_turn *t);
 
-/* Who runs the loop. One thread does; it may leave its post, and then the first of two that takes it has it: the one
- * that comes back, or the one that stands by. All zero: taken. */
+/* Who runs the loop. One thread does, and may leave that post: to come back, unless the one that stands by was sooner
+ * (POST_LEFT); or to the host, which comes and goes, until the one that lent it takes it back (POST_LENT). All zero:
+ * taken. */
+enum uv_post_state { POST_TAKEN, POST_LEFT, POST_LENT };
 struct uv_post {
-    _Atomic bool left;
+    _Atomic int state;
 };
 
-/* Precondition: the caller has the post, and not the turn. */
-void post_leave(struct uv_post *p);
-/* false: somebody has it. */
-bool post_take(struct uv_post *p);
+/* Precondition: the caller has the post, and not the turn. how: POST_LEFT or POST_LENT. */
+void post_leave(struct uv_post *p, enum uv_post_state how);
+/* false: somebody has it, or it was left in another way. */
+bool post_take(struct uv_post *p, enum uv_post_state how);
 
 #pragma GCC visibility pop
 

@@ -127,11 +127,12 @@ void world_end_burst(struct uv_world *w)
     if (w->dirty && !w->stopped) world_signal(w);
 }
 
-/* The same inside the loop, which does not go on when the engine has finished, and is left for a write. */
+/* The same inside the loop, which does not go on when the engine has finished, and is left for a write, and for the
+ * host. */
 static void end_burst_in_loop(struct uv_world *w)
 {
     world_end_burst(w);
-    if (w->stopped || w->write_due) uv_stop(&w->loop);
+    if (w->stopped || w->write_due || atomic_load(&w->watch.wanted)) uv_stop(&w->loop);
 }
 
 /* Jobs that are done, io_visit, and, where it is no visitor that has the turn, io_wake. */
@@ -252,9 +253,16 @@ static void world_wake_here(struct io *io)
     world_visit(w);
 }
 
+void world_notify_host(struct uv_world *w)
+{
+    make_readable(w->notify_fd);
+}
+
 static void world_notify(struct io *io)
 {
-    make_readable(world_of(io)->notify_fd);
+    struct uv_world *w = world_of(io);
+    if (w->by_host) w->watch.noticed = true;
+    else world_notify_host(w);
 }
 
 static void world_stop(struct io *io)
@@ -374,6 +382,12 @@ int uv_world_run(struct uv_world *w, int (*start)(void *arg), void *arg, struct 
         lanes_join(w);
     }
     return err_set(e, ERR_IO, "cannot start a thread: %s", world_reason(code, reason));
+}
+
+bool uv_world_wait(struct uv_world *w, int ms, bool keeps)
+{
+    ASSERT(w->running);
+    return watch_wait(w, ms, keeps);
 }
 
 void uv_world_join(struct uv_world *w)

@@ -337,10 +337,15 @@ function loop.can_wait()
   return main and can_pump()
 end
 
+---Sleeps until something comes in or a timer is due. A single node's engine may use this thread meanwhile.
+local function sleep()
+  core.poll(timeout(), not nodes[2] and nodes[1] and nodes[1].core)
+end
+
 local function pump(box)
   while not box.done do
     flush()   -- if the loop of an attached library holds it back
-    core.poll(timeout())
+    sleep()
     turn()
     print_failure()
   end
@@ -417,7 +422,7 @@ local function drive(outcome)
     if attached then
       attached.run("once")
     else
-      core.poll(timeout())
+      sleep()
       turn()
     end
     stopped = core.signal() or stopped

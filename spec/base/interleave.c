@@ -683,9 +683,9 @@ static void post_set_up(void)
     keeper = 0;
 }
 
-static bool takes_post(void)
+static bool takes_post(enum uv_post_state how)
 {
-    if (!post_take(&post)) return false;
+    if (!post_take(&post, how)) return false;
     if (keeper != -1) fail("two run the loop");
     keeper = running;
     return true;
@@ -704,9 +704,9 @@ static void leaver(void)
     for (int i = 0; i < 2; i++) {
         run_loop_once();
         keeper = -1;
-        post_leave(&post);
+        post_leave(&post, POST_LEFT);
         bring_news();
-        if (takes_post()) continue;
+        if (takes_post(POST_LEFT)) continue;
         if (turn_offer(&turn)) have_turn();
         return;
     }
@@ -716,13 +716,41 @@ static void leaver(void)
 /* Its timer rings at any time. */
 static void stand_by(void)
 {
-    if (takes_post() || takes_post()) run_loop_once();
+    if (takes_post(POST_LEFT) || takes_post(POST_LEFT)) run_loop_once();
 }
 
 static void post_look(void)
 {
     turn_look();
     if (keeper == -1) fail("nobody runs the loop");
+}
+
+static void lent_set_up(void)
+{
+    post_set_up();
+    post_leave(&post, POST_LENT);
+    keeper = -1;
+}
+
+/* Between two waits it has something to tell the engine. */
+static void host_waits(void)
+{
+    for (int i = 0; i < 2; i++) {
+        if (takes_post(POST_LENT)) {
+            run_loop_once();
+            keeper = -1;
+            post_leave(&post, POST_LENT);
+        }
+        bring_news();
+        if (turn_offer(&turn)) have_turn();
+    }
+}
+
+/* The timer of who lent it rings at any time; who stands by has nothing to take. */
+static void lender(void)
+{
+    if (post_take(&post, POST_LEFT)) fail("who stands by takes what was lent");
+    if (takes_post(POST_LENT) || takes_post(POST_LENT)) run_loop_once();
 }
 
 static void nothing(void) {}
@@ -741,6 +769,7 @@ static const struct scenario scenarios[] = {
     {"turns and visits", turn_set_up, {visitor, taker}, turn_look, turn_tear_down, 7},
     {"turns and word of more", turn_set_up, {teller, sleeper}, turn_look, turn_tear_down, 8},
     {"turns, and a loop that is left", post_set_up, {leaver, stand_by}, post_look, turn_tear_down, 8},
+    {"turns, and a loop that is lent", lent_set_up, {host_waits, lender}, turn_look, turn_tear_down, 8},
     {"news, then a notice", channel_set_up, {publishes_first, host_loop}, channel_look, channel_tear_down, 7},
 };
 

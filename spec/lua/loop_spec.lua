@@ -198,6 +198,24 @@ describe("waiting elsewhere", function()
   end))
 end)
 
+describe("a loop that sleeps", function()
+  it("lets the engine of its only node use the thread meanwhile, and none of two", lab.run(function()
+    local poll, slept = core.poll, {}
+    local restore <close> = setmetatable({}, { __close = function() core.poll = poll end })   -- luacheck: ignore
+    core.poll = function(timeout, node)   -- luacheck: ignore
+      if timeout ~= 0 then slept[#slept + 1] = node or "nobody" end
+      return poll(timeout, node)
+    end
+    local node <close> = lab.node {}
+    for i = 1, 200 do assert.equal(i, (node:propose { key = "x", value = i })) end
+    assert.equal(node.core, slept[#slept])
+    local other <close> = lab.node {}
+    slept = {}
+    for i = 1, 10 do assert.equal(i, (other:propose { key = "x", value = i })) end
+    assert.equal("nobody", slept[#slept])
+  end))
+end)
+
 describe("another event loop", function()
   it("may drive this one by its descriptor, timeout and step", function()
     local woken

@@ -161,6 +161,133 @@ describe("the real world", function()
     end)
   end)
 
+  describe("lets the host run the loop while that waits", function()
+    local w   -- calls to it do not wait for another thread
+    local function visited()
+      local one = assert(core.world("visited"))
+      worlds[#worlds + 1], seen[one] = one, {}
+      return one
+    end
+    before_each(function() w = visited() end)
+
+    local HOST = io.open("/proc/thread-self/comm"):read("l")
+
+    ---Waits as a loop does, which takes what the descriptor says.
+    local function wait(one, seconds)
+      one:wait(seconds, true)
+      core.poll(0)
+    end
+
+    ---Waits in which the host could run the loop, until an alarm rings: on which thread?
+    local function keeper(one)
+      one:alarm(0)
+      for _ = 1, 1000 do
+        wait(one, 0.002)
+        for _, event in ipairs(one:events(0)) do
+          if event.kind == "keeper" then return event.data end
+        end
+      end
+      error("no alarm")
+    end
+
+    local function lend(one)
+      for _ = 1, 2000 do
+        if keeper(one) == HOST then return end
+      end
+      error("it never did")
+    end
+
+    ---Whatever comes now is seen to by a thread of the world's own, though this one waits elsewhere.
+    local function has_it_back(one)
+      one:alarm(0)
+      return next_event(one, "keeper").data ~= HOST
+    end
+
+    it("once that has waited often enough, and as long as it goes on to", function()
+      lend(w)
+      local here = 0
+      for _ = 1, 100 do
+        if keeper(w) == HOST then here = here + 1 end
+      end
+      assert.is_true(here > 50)   -- on a busy machine, the one that lent it was sooner now and then
+    end)
+
+    it("and takes it back when it is not wanted any more", function()
+      for _ = 1, 8 do
+        lend(w)
+        w:wait(0.001, false)
+        assert.is_true(has_it_back(w))
+      end
+    end)
+
+    it("and takes it back when the host does something else for long", function()
+      for _ = 1, 8 do
+        lend(w)
+        luv.sleep(3)
+        assert.is_true(has_it_back(w))
+      end
+    end)
+
+    it("and notifies it there without a descriptor, elsewhere by that", function()
+      lend(w)
+      while core.poll(0) do end
+      w:wait(0.001, false)
+      w:notify()
+      assert.is_false(w:wait(5, false))
+      assert.is_true(core.poll(0))
+    end)
+
+    it("and goes on until the time is over when nobody notifies it", function()
+      lend(w)
+      while core.poll(0) do end
+      local start = core.now()
+      assert.is_false(w:wait(0.05, true))
+      assert.is_true(core.now() - start >= 0.05)
+    end)
+
+    it("and comes back when its descriptor is readable already", function()
+      lend(w)
+      w:wait(0, false)
+      w:notify()
+      w:wait(60, true)
+      assert.is_true(core.poll(0))
+    end)
+
+    it("and writes on another thread, in order, with bytes that come and calls of all kinds meanwhile", function()
+      local address = core.free_address()
+      w:listen(address)
+      local other = world()
+      local link = other:connect(address)
+      next_event(other, "connected")
+      next_event(w, "accepted")
+      for i = 1, 60 do
+        lend(w)
+        w:brief(3, ({ 0, 0, 0.0005, 0.0015, 0.002 })[i % 5 + 1])
+        w:visit(i % 3)
+        w:jobs("bulk", i % 2)
+        other:send(link, "x")
+        for _ = 1, 3 do w:wait(0.001, i % 7 > 0) end
+        for number = 1, 3 do
+          local event
+          repeat
+            event = next_event(w, "done", "work")
+            if event.kind == "work" then assert.not_equal(HOST, event.data) end
+          until event.kind == "done" and event.data == "disk"
+          assert.equal(number, event.id)
+        end
+      end
+    end)
+
+    it("and stops while the host has it, or has just gone", function()
+      for i = 1, 16 do
+        local one = visited()
+        lend(one)
+        if i % 2 == 0 then one:brief(2, 0.002) end
+        one:stop()
+      end
+    end)
+  end)
+
   it("stops when that is asked for while its thread is at something else", function()
     for _ = 1, 20 do
       local one = assert(core.world("real"))
