@@ -380,7 +380,7 @@ describe("the example", function()
 
   it("demo.lua survives a killed leader, feeds a server, lets one in, removes the leader, and loses nothing", function()
     local demo = example("demo.lua", "--kills", "1", "--seconds", "4", "--dir", dir)
-    local text = demo:expect("(commands acknowledged .*nothing acknowledged was lost, nothing was applied twice)")
+    local text = demo:expect("(commands acknowledged .*nothing acknowledged was lost, nothing was applied twice)", 300)
     assert.equal(0, (demo:wait()))
     assert.truthy(tonumber(text:match("commands acknowledged +(%d+)")) > 0)
     assert.equal("0", text:match("  lost +(%d+)"))

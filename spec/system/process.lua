@@ -16,10 +16,11 @@ local function timer(first_ms, repeat_ms, fn)
   return setmetatable({}, { __close = function() handle:close() end })
 end
 
----Runs the loop until condition() holds; its values. Raises after a minute, saying what was waited for.
-function process.wait_until(condition, what)
+---Runs the loop until condition() holds; its values. Raises after limit seconds (a minute), saying what was waited for.
+function process.wait_until(condition, what, limit)
   local late = false
-  local limit <close> = timer(LIMIT_S * 1000, 0, function() late = true end)   -- luacheck: ignore
+  limit = limit or LIMIT_S
+  local clock <close> = timer(limit * 1000, 0, function() late = true end)     -- luacheck: ignore
   local tick <close> = timer(5, 5, function() end)                             -- luacheck: ignore
   local values = table.pack(condition())
   while not values[1] and not late do
@@ -31,7 +32,7 @@ function process.wait_until(condition, what)
   for p in pairs(living) do
     outputs[#outputs + 1] = ("---- %s\n%s"):format(p.name, p.output:gsub("\n= [^\n]*", ""):sub(-3000))
   end
-  error(("waited %d s for %s, in vain\n%s"):format(LIMIT_S, what, table.concat(outputs, "\n")), 2)
+  error(("waited %d s for %s, in vain\n%s"):format(limit, what, table.concat(outputs, "\n")), 2)
 end
 
 function process.sleep(seconds)
@@ -99,10 +100,10 @@ end
 
 function Process:ended() return self.code ~= nil and self.open == 0 end
 
----Waits until the output has the pattern; returns its captures.
-function Process:expect(pattern)
+---Waits until the output has the pattern; returns its captures. limit: seconds, of a program with limits of its own.
+function Process:expect(pattern, limit)
   process.wait_until(function() return self.output:find(pattern) or self:ended() end,
-    ("%q from %s"):format(pattern, self.name))
+    ("%q from %s"):format(pattern, self.name), limit)
   if not self.output:find(pattern) then
     error(("%s ended (status %s, signal %s) and never said %q:\n%s"):format(self.name, self.code, self.signal, pattern,
       self.output), 2)
@@ -121,11 +122,29 @@ function Process:wait()
   return self.code, self.signal
 end
 
----Kills what is still there, and lets the loop finish what is closing (luv 1.44 crashes when a state is closed before
----that). For after_each.
+---The pids of what a process has started, and of what that has.
+local function descendants(pid, list)
+  for name in uv.fs_scandir_next, assert(uv.fs_scandir("/proc")) do
+    local file = tonumber(name) and io.open(("/proc/%s/stat"):format(name))
+    if file then
+      local parent = (file:read("a") or ""):match("^.*%) %S (%d+)")
+      file:close()
+      if tonumber(parent) == pid then
+        list[#list + 1] = math.tointeger(tonumber(name))
+        descendants(list[#list], list)
+      end
+    end
+  end
+  return list
+end
+
+---Kills what is still there, with all that it has started, and lets the loop finish what is closing (luv 1.44 crashes
+---when a state is closed before that). For after_each.
 function process.clean()
   for p in pairs(living) do
+    local below = p.code and {} or descendants(p.pid, {})
     p:kill("sigkill")
+    for _, pid in ipairs(below) do uv.kill(pid, "sigkill") end
     p:wait()
   end
   uv.walk(function(handle)

@@ -162,7 +162,7 @@ describe("the real world", function()
   end)
 
   describe("lets the host run the loop while that waits", function()
-    local w   -- calls to it do not wait for another thread
+    ---A world calls to which do not wait for another thread.
     local function visited()
       local one = assert(core.world("visited"))
       worlds[#worlds + 1], seen[one] = one, {}
