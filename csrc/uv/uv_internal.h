@@ -75,7 +75,7 @@ struct uv_world {
     struct uv_turn turn;
     bool inside;  /* who runs the loop has it; its own */
     bool visited; /* a visitor has it */
-    bool by_host; /* the host has it, and runs the loop: to notify it needs no descriptor */
+    bool by_host; /* the host is in the loop just now, and looks afterwards whether it was notified */
     bool begun;   /* the engine has started: events may be delivered */
     uint64_t alarm_us, armed_us; /* as asked for; as the timer is set. Or NEVER_US */
     bool dirty;   /* an event was delivered since the last turn */

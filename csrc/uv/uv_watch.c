@@ -13,8 +13,9 @@
  * the write takes long, be it minutes; the two have changed places then. What is not brief, or follows a write that was
  * slow, is done by the one that stands by.
  *
- * The host's thread may have the watch as well, while it has nothing to do but wait. It gets it lent, and has it back
- * to lend each time it goes to do something else; if that takes long, who lent it takes it back. It never writes. */
+ * The host's thread may have the watch as well, while it has nothing to do but wait: what it waits for then finds it
+ * awake. It is lent the watch, and leaves it whenever it goes to do something else; if that takes long, who lent it takes
+ * it back. It never writes: a disk that hangs must not stop it. */
 
 #define LONG_US 1500u /* for so long nobody looks at the network and the time */
 #define SLOW_US 700u
