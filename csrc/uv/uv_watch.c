@@ -18,7 +18,7 @@
  * it back. It never writes: a disk that hangs must not stop it. */
 
 #define LONG_US 1500u /* for so long nobody looks at the network and the time */
-#define SLOW_US 700u
+#define SLOW_US 1200u
 #define CALM 32u      /* waits of the host in a row before it asks for the watch: it may have to go again soon */
 
 static struct uv_lane *disk_of(struct uv_world *w)
