@@ -6,8 +6,8 @@
  * that has news for it (io_visit, the disk's lane), or on the host's while that only waits; never two at once, and each
  * sees all that the one before has done. Functions here may be called inside events. File functions block; they are
  * called while a node starts, and afterwards only from a job's work(), which runs on the thread of its lane, or on the
- * engine's own between two events. io_wake() and io_visit() may be called from any thread, io_notify() by the host, too.
- * In sim/ all of it is one thread, and lanes are actors that the seed schedules.
+ * engine's own between two events. io_wake(), io_visit() and io_notify() may be called from any thread. In sim/ all of it
+ * is one thread, and lanes are actors that the seed schedules.
  *
  * Units: microseconds, bytes. Paths are absolute or relative to the process; never made from a peer's bytes. */
 #ifndef RAFT_BASE_IO_H
@@ -163,8 +163,7 @@ static inline void io_wake(struct io *io) { io->ops->wake(io); }
 /* The same for work that is short, on any thread: events may come from inside this call, if no other thread is at
  * them. */
 static inline void io_visit(struct io *io) { io->ops->visit(io); }
-/* Has the host look at what came in: makes its descriptor readable, or tells it where it runs the events itself. In an
- * event, or by the host. */
+/* Wakes the host (makes its descriptor readable). Any thread. */
 static inline void io_notify(struct io *io) { io->ops->notify(io); }
 /* The engine is finished: no event is delivered after this one returns. All links and servers are closed and no job
  * is submitted (precondition). */

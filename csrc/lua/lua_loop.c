@@ -112,16 +112,16 @@ static int timeout_ms(lua_State *L, int index)
     return seconds >= 1e6 ? 1000000000 : (int)ceil(seconds * 1000); /* never back before its time */
 }
 
-/* poll([seconds [, node]]) -> was there anything? Comes back early, with false, when a signal interrupts it: a handler
+/* poll([seconds [, node]]) -> was the descriptor readable? Comes back early, with false, when a signal interrupts it: a handler
  * set by the interpreter gets its turn. */
 static int l_poll(lua_State *L)
 {
     int fd = lua_loop_notify_fd(L), ms = timeout_ms(L, 1);
     struct pollfd waits = {.fd = fd, .events = POLLIN};
-    bool noticed = lua_toboolean(L, 2) && lua_node_sleep(L, 2, ms);
-    if (!lua_toboolean(L, 2) && ms != 0) poll(&waits, 1, ms);
+    if (lua_toboolean(L, 2)) lua_node_sleep(L, 2, ms);
+    else if (ms != 0) poll(&waits, 1, ms);
     uint64_t count;
-    lua_pushboolean(L, noticed || read(fd, &count, sizeof count) > 0);
+    lua_pushboolean(L, read(fd, &count, sizeof count) > 0);
     return 1;
 }
 

@@ -911,13 +911,13 @@ static bool has_little_to_do(struct lua_node *n)
     return little;
 }
 
-bool lua_node_sleep(lua_State *L, int index, int ms)
+void lua_node_sleep(lua_State *L, int index, int ms)
 {
     struct lua_node *n = *(struct lua_node **)luaL_checkudata(L, index, NODE_CLASS);
     if (n == NULL) luaL_error(L, "the node is destroyed");
-    if (n->ended) return false;
+    if (n->ended) return;
     bool leads = host_status(n->host)->role == RAFT_LEADER;
-    return n->server->place->sleep(n->server, ms, has_little_to_do(n) && leads);
+    n->server->place->sleep(n->server, ms, has_little_to_do(n) && leads);
 }
 
 static int node_stepping(lua_State *L)

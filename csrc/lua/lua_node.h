@@ -79,8 +79,9 @@ struct lua_node *lua_node_of_face(lua_State *L, const struct lua_line *line, int
 /* Pushes its machine. Precondition: it is not in a step. */
 void lua_node_push_machine(lua_State *L, struct lua_node *n);
 /* Sleeps until the state is notified, ms are over (-1: never) or a signal comes, for the node at index, the only one of
- * its state: as long as it leads and has little to wait for, it runs its engine's loop meanwhile (uv_world_wait). */
-bool lua_node_sleep(lua_State *L, int index, int ms);
+ * its state: as long as it leads and has little to wait for, it runs its engine's loop meanwhile (uv_world_wait). Comes
+ * back at once for one that has ended; raises for one that is destroyed. */
+void lua_node_sleep(lua_State *L, int index, int ms);
 /* nil, message, code: a call was refused, or ended so. */
 int lua_node_fail(lua_State *L, int code, const char *text);
 /* What refuses a call before the host is asked; OK when nothing does. */

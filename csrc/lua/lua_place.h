@@ -28,7 +28,7 @@ struct lua_place {
     /* Starts the engine. On failure the server is still to be freed. */
     int (*run)(struct lua_server *s, struct err *e);
     /* Sleeps as uv_world_wait does. NULL: nobody sleeps here. */
-    bool (*sleep)(struct lua_server *s, int ms, bool keeps);
+    void (*sleep)(struct lua_server *s, int ms, bool keeps);
     /* Waits until the host is notified. NULL: nobody can wait here, and a server that is freed early just dies. */
     void (*wait)(struct lua_server *s);
     /* After wait(), when the server has ended: what was taken may have been meant for other nodes of this state. */

@@ -66,9 +66,9 @@ static int real_run(struct lua_server *s, struct err *e)
     return uv_world_run(real_of(s)->world, engine_main, s->engine, e);
 }
 
-static bool real_sleep(struct lua_server *s, int ms, bool keeps)
+static void real_sleep(struct lua_server *s, int ms, bool keeps)
 {
-    return uv_world_wait(real_of(s)->world, ms, keeps);
+    uv_world_wait(real_of(s)->world, ms, keeps);
 }
 
 static void real_wait(struct lua_server *s)

@@ -859,14 +859,14 @@ static int l_visit(lua_State *L)
     return 0;
 }
 
-/* world:wait(seconds, keeps) -> was this one notified without its descriptor? The real one; see uv_world_wait. */
+/* world:wait(seconds, keeps): the real one; see uv_world_wait. */
 static int l_wait(lua_State *L)
 {
     struct harness *h = check_world(L);
     int ms = (int)(luaL_checknumber(L, 2) * 1000);
     luaL_argcheck(L, h->real != NULL, 1, "not a real world");
-    lua_pushboolean(L, uv_world_wait(h->real, ms, lua_toboolean(L, 3)));
-    return 1;
+    uv_world_wait(h->real, ms, lua_toboolean(L, 3));
+    return 0;
 }
 
 /* world:slow(): the real one is at its turns for so long that what comes meanwhile finds it there. */

@@ -1,6 +1,6 @@
 /* What this node's host wants of the leader that is no entry of the log: from which index on a read may be answered, a
- * change of the members, a hand-over. The leader may be this node or another one. When it
- * changes, reads are asked again; what became of a change the one that was asked tells, or it is not known. */
+ * change of the members, a hand-over. The leader may be this node or another one. When it changes, reads are asked again;
+ * what became of a change is told by the one that was asked, or it is not known. */
 #include "server/engine_state.h"
 
 #include "base/mem.h"

@@ -54,7 +54,6 @@ struct uv_watch {
                                host is away for long */
     bool lent;              /* the host runs it, or is to */
     uint32_t calm;          /* the host's: waits in a row in which it could have run the loop */
-    bool noticed;           /* the host's: it was notified while it ran the loop */
     _Atomic bool wanted;    /* by the host */
     _Atomic bool ended;
 };
@@ -75,7 +74,6 @@ struct uv_world {
     struct uv_turn turn;
     bool inside;  /* who runs the loop has it; its own */
     bool visited; /* a visitor has it */
-    bool by_host; /* the host is in the loop just now, and looks afterwards whether it was notified */
     bool begun;   /* the engine has started: events may be delivered */
     uint64_t alarm_us, armed_us; /* as asked for; as the timer is set. Or NEVER_US */
     bool dirty;   /* an event was delivered since the last turn */
@@ -109,9 +107,7 @@ static inline struct uv_world *world_of(struct io *io)
 void world_signal(struct uv_world *w);
 /* Any thread, after jobs were done or io_wake was called: tells whoever has the turn, or wakes who runs the loop. */
 void world_tell(struct uv_world *w);
-/* Any thread: has the host look at what came in for it. */
-void world_notify_host(struct uv_world *w);
-/* A thread that does not run the loop, after the same: tells whoever has the turn, or sees to it here. */
+/* A thread that does not run the loop: the same, or sees to it here. */
 void world_visit(struct uv_world *w);
 /* Who runs the loop, at the beginning of each callback of libuv that may follow its sleep: takes the turn. */
 void world_enter(struct uv_world *w);
@@ -120,6 +116,8 @@ void world_leave(struct uv_world *w);
 /* With the turn: delivers what is done and asked for; ends what was begun by that. */
 void world_take_news(struct uv_world *w);
 void world_end_burst(struct uv_world *w);
+/* Any thread: writes to an eventfd. */
+void world_make_readable(int event_fd);
 /* Starts a thread that blocks every signal: handlers run on the host's threads only. An errno, or 0. */
 int world_spawn(pthread_t *thread, const char *name, void *(*main)(void *), void *arg);
 /* "no such file or directory" for an errno; static size of buffer: the caller's. Any thread. */
@@ -150,7 +148,7 @@ void watch_free(struct uv_world *w); /* precondition: not running */
 int watch_run(struct uv_world *w);   /* starts both threads. An errno, or 0; then none is left */
 void watch_join(struct uv_world *w);
 /* Host: see uv_world_wait. */
-bool watch_wait(struct uv_world *w, int ms, bool keeps);
+void watch_wait(struct uv_world *w, int ms, bool keeps);
 /* With the turn: the disk's lane, which nobody had, has a job now. brief: who runs the loop is to do it, unless that is
  * the host. */
 void watch_submitted(struct uv_world *w, bool brief);

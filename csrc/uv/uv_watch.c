@@ -32,10 +32,7 @@ enum { CALLED = 1, RANG = 2 };
 
 static void call(struct uv_bell *b)
 {
-    uint64_t one = 1;
-    ssize_t wrote;
-    do wrote = write(b->call_fd, &one, sizeof one);
-    while (wrote < 0 && errno == EINTR);
+    world_make_readable(b->call_fd);
 }
 
 /* Puts off the time at which it rings. It is never turned off: once after the last time it rings for nothing, which
@@ -162,7 +159,7 @@ static void lend(struct uv_world *w)
     post_leave(&c->post, POST_LENT);
     set_timer(&c->lender);
     world_signal(w);
-    world_notify_host(w);
+    world_make_readable(w->notify_fd);
 }
 
 enum end { ENDED, TAKEN_OVER, LENT };
@@ -199,10 +196,8 @@ static bool take_back(struct uv_world *w)
 static bool run_once(struct uv_world *w)
 {
     world_enter(w);
-    w->by_host = true;
     uv_run(&w->loop, UV_RUN_NOWAIT);
     world_enter(w);
-    w->by_host = false;
     if (!w->stopped) {
         world_leave(w);
         return true;
@@ -224,7 +219,6 @@ static int ms_until(uint64_t at_us, uint64_t now)
 /* Precondition: it has the watch. false: the world has ended. */
 static bool wait_in_loop(struct uv_world *w, int ms)
 {
-    struct uv_watch *c = &w->watch;
     uint64_t now = io_now(&w->io), until_us = ms < 0 ? NEVER_US : now + (uint64_t)ms * US_PER_MS;
     struct pollfd fds[2] = {{.fd = w->notify_fd, .events = POLLIN},
                             {.fd = uv_backend_fd(&w->loop), .events = POLLIN}};
@@ -234,7 +228,7 @@ static bool wait_in_loop(struct uv_world *w, int ms)
         if (n < 0) return true;
         if ((n == 0 || fds[1].revents != 0) && !run_once(w)) return false;
         now = io_now(&w->io);
-    } while (!c->noticed && fds[0].revents == 0 && now < until_us);
+    } while (fds[0].revents == 0 && now < until_us);
     return true;
 }
 
@@ -252,18 +246,16 @@ static void ask_for_watch(struct uv_world *w)
     if (!atomic_exchange(&w->watch.wanted, true)) world_signal(w);
 }
 
-bool watch_wait(struct uv_world *w, int ms, bool keeps)
+void watch_wait(struct uv_world *w, int ms, bool keeps)
 {
     struct uv_watch *c = &w->watch;
     c->calm = keeps && ms != 0 ? c->calm + 1 : 0;
     bool lent = ms != 0 && post_take(&c->post, POST_LENT);
     if (lent && keeps) {
-        c->noticed = false;
-        if (wait_in_loop(w, ms)) {
-            post_leave(&c->post, POST_LENT);
-            set_timer(&c->lender); /* only now: if it rang before, it would find the post taken */
-        }
-        return c->noticed;
+        if (!wait_in_loop(w, ms)) return;
+        post_leave(&c->post, POST_LENT);
+        set_timer(&c->lender); /* only now: if it rang before, it would find the post taken */
+        return;
     }
     if (lent) {
         post_leave(&c->post, POST_LENT);
@@ -272,7 +264,6 @@ bool watch_wait(struct uv_world *w, int ms, bool keeps)
         ask_for_watch(w);
     }
     wait_for_notice(w, ms);
-    return false;
 }
 
 /* ---- threads ---- */

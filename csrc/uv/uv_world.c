@@ -224,7 +224,7 @@ void world_tell(struct uv_world *w)
 
 /* ---- threads ---- */
 
-static void make_readable(int event_fd)
+void world_make_readable(int event_fd)
 {
     uint64_t one = 1;
     ssize_t wrote;
@@ -237,7 +237,7 @@ static void make_readable(int event_fd)
  * few it preempts most of them. */
 void world_signal(struct uv_world *w)
 {
-    if (!atomic_exchange(&w->signalled, true)) make_readable(w->wake_fd);
+    if (!atomic_exchange(&w->signalled, true)) world_make_readable(w->wake_fd);
 }
 
 static void world_wake(struct io *io)
@@ -253,16 +253,9 @@ static void world_wake_here(struct io *io)
     world_visit(w);
 }
 
-void world_notify_host(struct uv_world *w)
-{
-    make_readable(w->notify_fd);
-}
-
 static void world_notify(struct io *io)
 {
-    struct uv_world *w = world_of(io);
-    if (w->by_host) w->watch.noticed = true;
-    else world_notify_host(w);
+    world_make_readable(world_of(io)->notify_fd);
 }
 
 static void world_stop(struct io *io)
@@ -384,10 +377,10 @@ int uv_world_run(struct uv_world *w, int (*start)(void *arg), void *arg, struct 
     return err_set(e, ERR_IO, "cannot start a thread: %s", world_reason(code, reason));
 }
 
-bool uv_world_wait(struct uv_world *w, int ms, bool keeps)
+void uv_world_wait(struct uv_world *w, int ms, bool keeps)
 {
     ASSERT(w->running);
-    return watch_wait(w, ms, keeps);
+    watch_wait(w, ms, keeps);
 }
 
 void uv_world_join(struct uv_world *w)

@@ -15,7 +15,7 @@ function core.fd() end
 ---Waits until the descriptor is readable, or timeout seconds (nil: for ever); then makes it unreadable again.
 ---@param timeout number?
 ---@param node raft.core.node|false? the only one of this state: its engine may use this thread meanwhile (uv_world.h)
----@return boolean readable or it was told so without the descriptor
+---@return boolean readable
 function core.poll(timeout, node) end
 
 ---Monotonic clock.

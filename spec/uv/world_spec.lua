@@ -228,28 +228,20 @@ describe("the real world", function()
       end
     end)
 
-    it("and notifies it there without a descriptor, elsewhere by that", function()
-      lend(w)
-      while core.poll(0) do end
-      w:wait(0.001, false)
-      w:notify()
-      assert.is_false(w:wait(5, false))
-      assert.is_true(core.poll(0))
-    end)
-
     it("and goes on until the time is over when nobody notifies it", function()
       lend(w)
       while core.poll(0) do end
       local start = core.now()
-      assert.is_false(w:wait(0.05, true))
+      w:wait(0.05, true)
       assert.is_true(core.now() - start >= 0.05)
     end)
 
-    it("and comes back when its descriptor is readable already", function()
+    it("and comes back before the time is over when its descriptor is readable", function()
       lend(w)
-      w:wait(0, false)
       w:notify()
+      local start = core.now()
       w:wait(60, true)
+      assert.is_true(core.now() - start < 60)
       assert.is_true(core.poll(0))
     end)
 
