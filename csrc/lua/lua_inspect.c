@@ -288,7 +288,8 @@ static int begin_records(struct lua_inspection *i, struct err *e)
     return status;
 }
 
-/* inspection:record() -> kind, bytes of the snapshot's next record; nothing at the end; nil, message, code */
+/* inspection:record() -> kind, bytes of the snapshot's next record, how many there are in all; nothing at the end; nil,
+ * message, code */
 static int inspection_record(lua_State *L)
 {
     struct lua_inspection *i = to_open(L);
@@ -304,7 +305,8 @@ static int inspection_record(lua_State *L)
             i->at += r.at;
             lua_pushinteger(L, kind);
             lua_pushlstring(L, (const char *)bytes, length);
-            return 2;
+            lua_pushinteger(L, (lua_Integer)snapshot_scan_total(i->scan));
+            return 3;
         }
         buf_drop_front(&i->records, i->at);
         i->at = 0;

@@ -482,14 +482,16 @@ static int next_record(lua_State *L)
     return 2;
 }
 
-/* (load, struct load_call): load("begin"), load("records", next_record), load("end") -> machine, its apply */
+/* (load, struct load_call): load("begin", total), load("records", next_record), load("end") -> machine, its apply */
 static int load_body(lua_State *L)
 {
     static const char *const steps[] = {"begin", "records", "end"};
     const struct load_call *c = lua_touserdata(L, 2);
     lua_settop(L, 1);
     lua_pushstring(L, steps[c->step]);
-    if (c->step == HOST_LOAD_RECORDS) {
+    if (c->step == HOST_LOAD_BEGIN) {
+        lua_pushinteger(L, (lua_Integer)host_records_total(c->node->records));
+    } else if (c->step == HOST_LOAD_RECORDS) {
         lua_pushlightuserdata(L, c->node);
         lua_pushcclosure(L, next_record, 1);
     }

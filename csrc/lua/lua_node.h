@@ -55,7 +55,7 @@ struct lua_node {
     struct lua_packer *packer, *packer2; /* two: keys and values, first and second results */
     uint32_t command_bytes;
     bool snapshot_apart;
-    struct host_records *records; /* that are being loaded, during that call */
+    struct host_records *records; /* of the snapshot that is being loaded, during that call */
     struct lua_grant grant;       /* for what is loaded of that snapshot */
     uint64_t born_us;
     uint64_t stepped_us; /* when the last step began */

@@ -528,6 +528,15 @@ static int unpack(lua_State *L)
     return 3;
 }
 
+/* table(n): empty, with room for n keys */
+static int l_table(lua_State *L)
+{
+    lua_Integer n = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, n >= 0 && n <= INT_MAX, 1, "out of range");
+    lua_createtable(L, 0, (int)n);
+    return 1;
+}
+
 void lua_pack_open(lua_State *L)
 {
     lua_packer_new(L);
@@ -535,4 +544,6 @@ void lua_pack_open(lua_State *L)
     lua_setfield(L, -2, "pack");
     lua_pushcfunction(L, unpack);
     lua_setfield(L, -2, "unpack");
+    lua_pushcfunction(L, l_table);
+    lua_setfield(L, -2, "table");
 }

@@ -16,7 +16,7 @@ __attribute__((visibility("default"))) int luaopen_raft_core(lua_State *L); /* m
 void lua_line_open(lua_State *L);  /* lua_line.c: core.line, who waits and who is ready */
 void lua_loop_open(lua_State *L);  /* lua_loop.c: the pollable descriptor, clocks, signals */
 void lua_node_open(lua_State *L);  /* lua_node.c: core.node, one node of a cluster */
-void lua_pack_open(lua_State *L);  /* lua_pack.c: pack and unpack */
+void lua_pack_open(lua_State *L);  /* lua_pack.c: pack and unpack, table */
 void lua_raft_open(lua_State *L);  /* lua_raft.c: core.raft, the pure consensus core, for specs and own transports */
 void lua_images_open(lua_State *L); /* lua_images.c: core.images, crashes and rot of a log in memory, for specs */
 void lua_starve_open(lua_State *L); /* lua_starve.c: core.starve, a Lua state whose memory runs out, for specs */

@@ -92,6 +92,7 @@ enum snapshot_record {
     SNAPSHOT_CLIENTS,  /* server/clients.h */
     SNAPSHOT_MACHINE,  /* any number: the state machine's own */
 };
+#define SNAPSHOT_HOST_RECORDS 3u /* one of each of the others */
 
 /* Whole records of a snapshot that takes the place of the host's state, in order. Allocated by the engine, freed there
  * when it comes back. */
@@ -100,6 +101,7 @@ enum snapshot_record {
 struct restore_part {
     struct store_snapshot what;
     bool first, last;
+    uint64_t total;             /* records of all parts */
     struct buf records;         /* none in the last one */
     struct restore_part *next;  /* the engine's */
 };

@@ -25,13 +25,15 @@ enum host_verdict { HOST_GO_ON, HOST_HALT };
 
 /* The steps in which a snapshot takes the place of the state machine's state. */
 enum host_load {
-    HOST_LOAD_BEGIN,   /* a fresh machine */
+    HOST_LOAD_BEGIN,   /* a fresh machine; none of the records are here yet, but their number is known */
     HOST_LOAD_RECORDS, /* some that save has written; all of them come, in order, at least one at a time */
     HOST_LOAD_END,     /* the machine is what it was at this index */
 };
 struct host_records;
 /* The next one of these; false: that was the last for now. It is valid until load returns. */
 bool host_record_next(struct host_records *records, const uint8_t **record, uint32_t *size);
+/* So many has save written. */
+uint64_t host_records_total(const struct host_records *records);
 
 /* The user's side. None of these may jump out (a Lua error is caught before it gets here). They may call host_propose,
  * host_barrier, host_cancel, host_snapshot, host_close; not host_step. */
@@ -64,7 +66,7 @@ struct host_machine {
 
     /* Writes the state as records of kind SNAPSHOT_MACHINE; only reads it: this may be a forked child (io_fork). */
     int (*save)(void *ctx, struct snapshot_writer *w, struct err *e);
-    /* records: with HOST_LOAD_RECORDS, NULL else. Those that it leaves are not wanted. HOST_HALT: this is no state of its
+    /* records: NULL with HOST_LOAD_END. Those that it leaves are not wanted. HOST_HALT: this is no state of its
      * own; the node stops. */
     enum host_verdict (*load)(void *ctx, enum host_load step, struct host_records *records);
     /* A snapshot that this node took is on its disk, or (order->error) there is none, and all is as it was. */

@@ -143,6 +143,11 @@ bool host_record_next(struct host_records *r, const uint8_t **record, uint32_t *
     return true;
 }
 
+uint64_t host_records_total(const struct host_records *r)
+{
+    return r->total - MIN(r->total, SNAPSHOT_HOST_RECORDS);
+}
+
 /* The next record if it is the host's own, else as many of the machine's as may be. false: none is left. */
 static bool load_some(struct host *h, enum host_verdict *verdict)
 {
@@ -171,7 +176,7 @@ static enum host_verdict begin_loading(struct host *h)
 {
     sessions_free(&h->sessions);
     clients_free(&h->clients);
-    return h->machine.load(h->ctx, HOST_LOAD_BEGIN, NULL);
+    return h->machine.load(h->ctx, HOST_LOAD_BEGIN, &h->records);
 }
 
 /* Nobody here saw how it ended; of a client's last command the table tells. */
@@ -200,7 +205,8 @@ void host_on_restore(struct host *h, struct restore_part *part)
     ASSERT(h->batch == NULL && h->part == NULL && part->first != h->restoring);
     h->restoring = true;
     h->part = part;
-    h->records = (struct host_records){.from = {.data = part->records.data, .size = part->records.size}};
+    h->records = (struct host_records){.from = {.data = part->records.data, .size = part->records.size},
+                                       .total = part->total};
     if (part->first && !h->halted && begin_loading(h) == HOST_HALT) host_halt(h);
 }
 

@@ -20,6 +20,7 @@ struct call {
 struct host_records {
     struct reader from;
     uint32_t left; /* so many of the machine's at most, now */
+    uint64_t total; /* of the snapshot: the host's and the machine's */
 };
 
 struct host {

@@ -112,7 +112,7 @@ static void restoring_end(struct engine *e)
 }
 
 /* A part that the host shall load. false: no memory. */
-static bool lend_part(struct engine *e, struct buf *records)
+static bool lend_part(struct engine *e, struct buf *records, uint64_t total)
 {
     struct restoring *r = &e->restoring;
     struct restore_part *part = mem_zero(1, sizeof *part);
@@ -120,6 +120,7 @@ static bool lend_part(struct engine *e, struct buf *records)
     part->what = *store_view_what(r->view);
     part->first = !r->begun;
     part->last = records->size == 0;
+    part->total = total;
     part->records = *records;
     *records = (struct buf){0};
     part->next = r->parts;
@@ -142,7 +143,7 @@ static void on_records(struct store_view_read *read)
         err_wrap(&read->error, "restoring a snapshot");
         engine_fail(e, &read->error);
         restoring_end(e);
-    } else if (!lend_part(e, &read->bytes)) {
+    } else if (!lend_part(e, &read->bytes, read->total)) {
         err_set(&read->error, ERR_NOMEM, "out of memory while restoring a snapshot");
         engine_fail(e, &read->error);
         restoring_end(e);

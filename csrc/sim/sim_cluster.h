@@ -57,6 +57,7 @@ struct sim_member {
     struct sim_call *calls; /* of the machine in C */
     size_t n_calls, calls_capacity;
     struct sim_state loaded; /* by the machine in C, from a snapshot that is being restored */
+    uint64_t to_load;        /* records of that, not loaded yet */
     raft_id raft_id; /* of its present directory; 0 = it has none yet, and asks for a place */
     bool joins;      /* it is not added by its id, but asks for a place; once it is out it is another one */
     uint64_t turn_us; /* when the next turn is planned; NEVER_US: it is not */

@@ -229,9 +229,15 @@ static enum host_verdict on_load(void *ctx, enum host_load step, struct host_rec
     struct sim_member *m = ctx;
     const uint8_t *record;
     uint32_t size;
-    if (step == HOST_LOAD_BEGIN) m->loaded = (struct sim_state){.digest = UINT64_MAX};
-    while (step == HOST_LOAD_RECORDS && host_record_next(records, &record, &size)) load_record(m, record, size);
-    if (step == HOST_LOAD_END) sim_check_restored(m->cluster->check, m->id, m->loaded);
+    if (step == HOST_LOAD_BEGIN) {
+        m->loaded = (struct sim_state){.digest = UINT64_MAX};
+        m->to_load = host_records_total(records);
+    }
+    for (; step == HOST_LOAD_RECORDS && host_record_next(records, &record, &size); m->to_load--)
+        load_record(m, record, size);
+    if (step != HOST_LOAD_END) return HOST_GO_ON;
+    if (m->to_load != 0) sim_check_fail(m->cluster->check, m->id, "a snapshot has not the number of records that it says");
+    sim_check_restored(m->cluster->check, m->id, m->loaded);
     return HOST_GO_ON;
 }
 

@@ -213,6 +213,11 @@ void snapshot_scan_close(struct snapshot_scan *s)
     io_close(s->io, s->file);
 }
 
+uint64_t snapshot_scan_total(const struct snapshot_scan *s)
+{
+    return get_u64(s->footer + 16);
+}
+
 /* Of the block that begins at offset. */
 static size_t block_size(const struct snapshot_scan *s, uint64_t offset)
 {
@@ -268,7 +273,7 @@ static const char *follow(struct snapshot_scan *s, const uint8_t *bytes, size_t 
 static int check_end(struct snapshot_scan *s, struct err *e)
 {
     if (s->head_size > 0) return damaged(s, s->blocks_end, "its last record is cut off", e);
-    if (s->records != get_u64(s->footer + 16) || s->bytes != get_u64(s->footer + 24) ||
+    if (s->records != snapshot_scan_total(s) || s->bytes != get_u64(s->footer + 24) ||
         s->chain != get_u64(s->footer + 32)) {
         return damaged(s, s->blocks_end, "its blocks are not those that it was made of", e);
     }

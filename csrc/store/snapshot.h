@@ -108,6 +108,8 @@ struct snapshot_scan {
 int snapshot_scan_open(struct snapshot_scan *s, struct io *io, const char *path, const uint8_t *cluster, uint8_t *found,
                        struct err *e);
 void snapshot_scan_close(struct snapshot_scan *s);
+/* Records in the whole file, as its footer says. */
+uint64_t snapshot_scan_total(const struct snapshot_scan *s);
 /* The bytes of the next block, in s->block until the next call. *size is 0 when there is no other: then the whole file
  * is sound, if it was scanned from its beginning. */
 int snapshot_scan_next(struct snapshot_scan *s, const uint8_t **bytes, size_t *size, struct err *e);

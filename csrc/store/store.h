@@ -248,6 +248,7 @@ struct store_view_read {
 
     int status;             /* out: OK; ERR_CORRUPT (rot: file and offset are named), ERR_IO, ERR_NOMEM */
     struct err error;       /* out: with status */
+    uint64_t total;         /* out: store_view_records: records in the whole file */
     struct buf bytes;       /* out: the caller's to free; empty after an error. store_view_bytes appends to what it has,
                                if anything. Nothing new: the end has come */
 

@@ -144,6 +144,7 @@ static void records_work(struct io_job *job)
     struct snapshot_scan scan;
     read->status = open_scan(read->view, &scan, &read->error);
     if (read->status != OK) return;
+    read->total = snapshot_scan_total(&scan);
     read->status = gather(read->view, &scan, read->max_bytes, &read->error);
     snapshot_scan_close(&scan);
     if (read->status == OK) read->status = hand_out(read->view, &read->bytes, &read->error);

@@ -67,6 +67,11 @@ function core.pack(value, what) end
 ---@return any value, string? message, string? code  nil, message, "corrupt" when data is no packed value
 function core.unpack(data) end
 
+---An empty table with room for n keys. Raises when there is not so much memory.
+---@param n integer
+---@return table
+function core.table(n) end
+
 -- ---- node (lua_node.c) ----
 
 ---@class raft.core.options
@@ -106,8 +111,9 @@ function core.unpack(data) end
 ---@field done fun(number: integer, code: string?, message: string?, index: integer, id: integer)
 ---writes the machine's state; write(key, value), key not nil. In a child process, or as if it were one
 ---@field save fun(write: fun(key: any, value: any))
----a snapshot takes the place of the state; "end" returns the new machine and its apply
----@field load fun(step: "begin"|"records"|"end", next_record: fun(): any, any): table?, function?
+---a snapshot takes the place of the state, of so many records ("begin"), which come some at a time; "end" returns the
+---new machine and its apply
+---@field load fun(step: "begin"|"records"|"end", of: integer|(fun(): any, any)|nil): table?, function?
 ---@field snapshot fun(index: integer, bytes: integer, us: integer, message: string?, code: string?)
 ---@field started fun(code: string?, message: string?)
 ---members, role, leader, term, ready, phase, disk, fault or a peer's connection differ from the last call

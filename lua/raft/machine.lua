@@ -71,8 +71,8 @@ function machine.save(instance, write)
   end
 end
 
----Runs instance:load(read) as a coroutine that waits for records: they come some at a time.
-local function load_records(instance)
+---Runs instance:load(read, count) as a coroutine that waits for records: they come some at a time.
+local function load_records(instance, count)
   local next_record                -- of those that are here
   local co
   local function read()
@@ -88,7 +88,7 @@ local function load_records(instance)
   if type(instance.load) ~= "function" then
     error("raft: the snapshot was written by machine.save, and this machine has no load", 0)
   end
-  co = coroutine.create(function() instance:load(read) end)
+  co = coroutine.create(function() instance:load(read, count) end)
   local function resume(...)
     local ok, err = coroutine.resume(co, ...)
     if not ok then error(type(err) == "string" and debug.traceback(co, err) or err, 0) end
@@ -118,24 +118,24 @@ local LOADERS = {
   end,
 }
 
----Makes an instance from what machine.save has written: load("begin"), load("records", next_record) until
+---Makes an instance from what machine.save has written: load("begin", their number), load("records", next_record) until
 ---all have come, some at a time, load("end") -> instance, its apply. next_record() -> key, value; nil: that was all of
 ---these.
 ---@param given raft.Machine|(fun(): raft.Machine)|string
----@return fun(step: "begin"|"records"|"end", next_record: (fun(): any, any)?): raft.Machine?, function?
+---@return fun(step: "begin"|"records"|"end", of: integer|(fun(): any, any)|nil): raft.Machine?, function?
 function machine.loader(given)
-  local instance, apply, take, version
-  return function(step, next_record)
+  local instance, apply, take, version, count
+  return function(step, of)
     if step == "begin" then
-      take = nil
+      take, count = nil, of - 1    -- but for the one that tells the form
       instance, apply = machine.new(given)
     elseif step == "records" then
       if not take then
-        local form, of = next_record()
+        local form, its_version = of()
         local loader = LOADERS[form] or error("raft: the snapshot has a form that this version does not know", 0)
-        take, version = loader(instance), of
+        take, version = loader(instance, count), its_version
       end
-      take(next_record)
+      take(of)
     else
       if take then take() end      -- that was all
       if version ~= instance.version and instance.upgrade then instance:upgrade(version, instance.version) end

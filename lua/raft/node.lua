@@ -768,8 +768,8 @@ local function new_callbacks(self, given, instance, apply)
       if waiter then waiter(not code and index or nil, message, code, id) end
     end,
     save = function(write) machines.save(self.machine, write) end,
-    load = function(step, next_record)
-      local restored, loaded = load(step, next_record)
+    load = function(step, of)
+      local restored, loaded = load(step, of)
       if restored then
         self.machine = restored
         on_restored(self)

@@ -1,4 +1,6 @@
 -- The state machines that the benchmarks run.
+local raft = require "raft"
+
 local machines = {}
 
 ---Costs next to nothing.
@@ -28,9 +30,10 @@ function machines.map:save(write)
   for key, value in pairs(self.values) do write(key, value) end
 end
 
-function machines.map:load(read)
-  local values = self.values
+function machines.map:load(read, count)
+  local values = raft.table(count)
   for key, value in read do values[key] = value end
+  self.values = values
 end
 
 return machines

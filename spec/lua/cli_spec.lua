@@ -27,20 +27,32 @@ end
 return bank
 ]]
 
+---The same, saved by records.
+local RECORDS = BANK:gsub("return bank\n$", [[
+function bank:save(write)
+  for name, amount in pairs(self.accounts) do write(name, amount) end
+end
+function bank:load(read, count)
+  self.loaded = count
+  for name, amount in read do self.accounts[name] = amount end
+end
+return bank
+]])
+
 ---A file with the machine.
-local function bank_file()
+local function bank_file(text)
   local path = lab.dir() .. "/bank.lua"
   local file <close> = assert(io.open(path, "w"))
-  file:write(BANK)
+  file:write(text or BANK)
   return path
 end
 
 ---A directory with a log: deposits for ada (1 to 5), one that raises, one that a client sent twice; with a snapshot
 ---somewhere on the way if asked for.
-local function written(snapshot)
+local function written(snapshot, text)
   local dir = lab.dir()
   lab.run(function()
-    local node <close> = lab.node { dir = dir, machine = assert(load(BANK))() }
+    local node <close> = lab.node { dir = dir, machine = assert(load(text or BANK))() }
     node:wait "ready"
     for i = 1, 5 do assert(node:propose { name = "ada", amount = i }) end
     node:propose { name = "ada", amount = -1 }
@@ -136,6 +148,13 @@ describe("raft replay", function()
     has(text, "the snapshot of index 7\n")
     lacks(text, "amount = 5")
     has(text, "\n  accounts = { ada = 15, bob = 7 }\n")
+  end)
+
+  it("loads what a machine has saved by records", function()
+    local text, code = command("replay", written(true, RECORDS), bank_file(RECORDS))
+    assert.equal(0, code, text)
+    has(text, "\n  accounts = { ada = 15, bob = 7 }\n")
+    has(text, "\n  loaded = 1\n")
   end)
 
   it("stops where told, before the snapshot too if the log goes so far back", function()

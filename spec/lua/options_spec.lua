@@ -224,6 +224,24 @@ describe("the helpers", function()
     assert.has_error(function() raft.spairs { [{}] = 1 } end)
   end)
 
+  it("make a table that has room, and does not grow when it is filled", function()
+    local KEYS <const> = 1000
+    local function grown(t)
+      collectgarbage "stop"
+      local before = collectgarbage "count"
+      for key = -KEYS, -1 do t[key] = true end
+      local after = collectgarbage "count"
+      collectgarbage "restart"
+      return after - before
+    end
+    assert.is_true(grown {} > 0)
+    assert.equal(0, grown(raft.table(KEYS)))
+    assert.is_nil(next(raft.table(0)))
+    for _, wrong in ipairs { -1, 1.5, "many", 1 << 31 } do
+      assert.has_error(function() raft.table(wrong) end, "raft.table: a number of keys expected, got " .. wrong)
+    end
+  end)
+
   it("pack and unpack values", function()
     assert.same({ 1, 2.5, { a = "b" } }, raft.unpack(raft.pack { 1, 2.5, { a = "b" } }))
     local value, _, code = raft.unpack("\xc1")

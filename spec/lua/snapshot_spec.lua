@@ -339,6 +339,25 @@ describe("a snapshot", function()
     node:close()
   end))
 
+  it("tells how many records it has, before the first one is loaded", lab.run(function()
+    local machine, KEYS = lab.machine(), 3000
+    function machine:apply() return self.told or 0 end
+    function machine:save(write)
+      for i = 1, KEYS do write(i, true) end
+    end
+    function machine:load(read, count)
+      self.told, self.left = count, count
+      for _ in read do self.left = self.left - 1 end
+    end
+    local node, options = alone { machine = machine, snapshot = { bytes = 0, entries = 0 } }
+    assert(node:propose "x")
+    assert(node:snapshot())
+    node = again(node, options)
+    assert.equal(KEYS, (node:propose "y"))
+    assert.equal(0, node:read(function(m) return m.left end))
+    node:close()
+  end))
+
   it("may hold more than its machine reads", lab.run(function()
     local machine, kept = lab.machine(), nil
     function machine:save(write)

@@ -80,7 +80,9 @@ describe("an inspection", function()
     local records = { { 1, "conf" }, { 2, ("sessions"):rep(9000) }, { 3, "" }, { 3, "state" } }
     local image = image_of(function(j) assert(j:publish({ index = 7, term = 3 }, records)) end)
     local inspection = look(image)
-    for _, record in ipairs(records) do assert.same(record, { inspection:record() }) end
+    for _, record in ipairs(records) do
+      assert.same({ record[1], record[2], #records }, { inspection:record() })
+    end
     assert.same({}, { inspection:record() })
     inspection:close()
     assert.same({}, { look(image_of()):record() })

@@ -664,6 +664,15 @@ return {
     harm = "a notice lies in the queue, and nobody is woken for it",
   },
 
+  {
+    name = "a machine is told a number of records that has the host's own among them",
+    area = "snapshots",
+    file = "csrc/server/host_snapshot.c",
+    old = [[return r->total - MIN(r->total, SNAPSHOT_HOST_RECORDS);]],
+    new = [[return r->total;]],
+    harm = "a machine that counts on it waits for records that never come",
+  },
+
   -- ---- sessions of programs outside ----
   {
     name = "the sessions of programs outside are missing from a snapshot",
