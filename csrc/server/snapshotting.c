@@ -165,7 +165,19 @@ void snapshotting_restore(struct engine *e)
         engine_fail(e, &reason);
         return;
     }
-    e->feed.next = store_view_what(r->view)->index + 1;
+    r->replacing = store_view_what(r->view)->index;
+    e->feed.next = r->replacing + 1;
+}
+
+/* Durably, from now on: what follows it is lent to the host only then, and whoever sees that applied finds in the status
+ * where the log begins. */
+static void tell_status(struct engine *e)
+{
+    struct restoring *r = &e->restoring;
+    if (r->replacing == 0 || e->feed.commit < r->replacing) return;
+    r->replacing = 0;
+    e->news = true;
+    status_publish(e, io_now(e->io));
 }
 
 /* The host may have loaded it before the log was replaced by it durably. */
@@ -182,6 +194,7 @@ static void tell_core(struct engine *e)
 void snapshotting_pump(struct engine *e)
 {
     struct restoring *r = &e->restoring;
+    tell_status(e);
     tell_core(e);
     if (r->view == NULL || r->reading || r->ended || r->n_parts >= CHANNEL_RESTORE_PARTS) return;
     r->read = (struct store_view_read){.max_bytes = CHANNEL_RESTORE_BYTES, .done = on_records, .ctx = e};

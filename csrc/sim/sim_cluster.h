@@ -58,6 +58,8 @@ struct sim_member {
     size_t n_calls, calls_capacity;
     struct sim_state loaded; /* by the machine in C, from a snapshot that is being restored */
     uint64_t to_load;        /* records of that, not loaded yet */
+    raft_index replaced;     /* the last command in a snapshot that has taken the place of the log; 0: in none since the
+                                start */
     raft_id raft_id; /* of its present directory; 0 = it has none yet, and asks for a place */
     bool joins;      /* it is not added by its id, but asks for a place; once it is out it is another one */
     uint64_t turn_us; /* when the next turn is planned; NEVER_US: it is not */

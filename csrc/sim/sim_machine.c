@@ -50,6 +50,15 @@ static void answer(struct sim_member *m, const struct sim_call *call, raft_index
     call->told(call->ctx, call->value, OK, index);
 }
 
+/* Whoever sees applied what came after a snapshot that took the log's place finds in the status that it did. */
+static void check_status(const struct sim_member *m)
+{
+    raft_index first = host_status(m->host)->first;
+    if (m->replaced == 0 || first > m->replaced) return;
+    sim_check_fail(m->cluster->check, m->id, "a snapshot up to %" PRIu64 " took the place of the log, which begins at %"
+                   PRIu64 " by the status", m->replaced, first);
+}
+
 static void apply(struct sim_member *m, const struct entry *command, uint64_t time_us, uint64_t sequence,
                   struct buf *result)
 {
@@ -60,6 +69,7 @@ static void apply(struct sim_member *m, const struct entry *command, uint64_t ti
     }
     uint64_t value = get_u64(command->payload);
     sim_check_apply(check, m->id, command->index, value, time_us);
+    check_status(m);
     if (result != NULL) put_result(m, value, result);
     struct sim_call call;
     if (sequence == 0 || !call_take(m, sequence, &call)) return;
@@ -237,6 +247,7 @@ static enum host_verdict on_load(void *ctx, enum host_load step, struct host_rec
         load_record(m, record, size);
     if (step != HOST_LOAD_END) return HOST_GO_ON;
     if (m->to_load != 0) sim_check_fail(m->cluster->check, m->id, "a snapshot has not the number of records that it says");
+    if (host_applied(m->host) > 0) m->replaced = m->loaded.applied; /* else it may be its own, and the log older */
     sim_check_restored(m->cluster->check, m->id, m->loaded);
     return HOST_GO_ON;
 }
@@ -292,6 +303,7 @@ static void machine_start(struct sim_member *m)
                                .snapshot_bytes = c->config.snapshot_bytes,
                                .snapshot_entries = c->config.snapshot_entries, .snapshot_apart = true,
                                .clients = c->config.clients};
+    m->replaced = 0;
     sim_member_open(m, &config, &host, &machine, m);
     sim_member_run(m);
 }

@@ -122,17 +122,26 @@ function Process:wait()
   return self.code, self.signal
 end
 
----The pids of what a process has started, and of what that has.
-local function descendants(pid, list)
+---Is a process there that could start others? What is stopped cannot, nor what has ended.
+local function is_running(pid)
+  local file = io.open(("/proc/%d/stat"):format(pid))
+  if not file then return false end
+  local state = (file:read("a") or ""):match("^.*%) (%S)")
+  file:close()
+  return state ~= nil and not ("TtZX"):find(state)
+end
+
+---Stops a process and all that it has started, and what that has: their pids. One that runs could start another one
+---that is not seen.
+local function stop_all(pid, list)
+  list[#list + 1] = pid
+  if uv.kill(pid, "sigstop") then process.wait_until(function() return not is_running(pid) end, "a process to stop") end
   for name in uv.fs_scandir_next, assert(uv.fs_scandir("/proc")) do
     local file = tonumber(name) and io.open(("/proc/%s/stat"):format(name))
     if file then
       local parent = (file:read("a") or ""):match("^.*%) %S (%d+)")
       file:close()
-      if tonumber(parent) == pid then
-        list[#list + 1] = math.tointeger(tonumber(name))
-        descendants(list[#list], list)
-      end
+      if tonumber(parent) == pid then stop_all(math.tointeger(tonumber(name)), list) end
     end
   end
   return list
@@ -142,9 +151,7 @@ end
 ---when a state is closed before that). For after_each.
 function process.clean()
   for p in pairs(living) do
-    local below = p.code and {} or descendants(p.pid, {})
-    p:kill("sigkill")
-    for _, pid in ipairs(below) do uv.kill(pid, "sigkill") end
+    for _, pid in ipairs(p.code and {} or stop_all(p.pid, {})) do uv.kill(pid, "sigkill") end
     p:wait()
   end
   uv.walk(function(handle)

@@ -2,6 +2,12 @@
 local process = require "spec.system.process"
 
 describe("a process that a spec leaves behind", function()
+  it("is killed with what it starts just then", function()
+    local parent = process.start { "sh", "-c", "echo begun; for i in $(seq 300); do sleep 1000 & done; wait" }
+    parent:expect "begun"
+    process.clean()   -- waits until nobody holds its output any more
+  end)
+
   it("is killed, with all that it has started", function()
     local parent = process.start { "sh", "-c", "sleep 1000 & echo $! ; sleep 1000" }
     local pid = parent:expect "(%d+)\n"

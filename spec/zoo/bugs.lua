@@ -665,6 +665,15 @@ return {
   },
 
   {
+    name = "a status tells late that a snapshot has taken the place of the log",
+    area = "snapshots",
+    file = "csrc/server/snapshotting.c",
+    old = [[r->replacing = 0;
+    e->news = true;]],
+    new = [[r->replacing = 0;]],
+    harm = "a program sees applied what came after a snapshot of which it is told nothing",
+  },
+  {
     name = "a machine is told a number of records that has the host's own among them",
     area = "snapshots",
     file = "csrc/server/host_snapshot.c",
@@ -872,8 +881,8 @@ return {
     name = "the log goes on before the snapshot that replaced it",
     area = "snapshots",
     file = "csrc/server/snapshotting.c",
-    old = [[e->feed.next = store_view_what(r->view)->index + 1;]],
-    new = [[e->feed.next = store_view_what(r->view)->index;]],
+    old = [[e->feed.next = r->replacing + 1;]],
+    new = [[e->feed.next = r->replacing;]],
     harm = "the state machine is given an entry that its snapshot holds",
   },
   {
