@@ -253,10 +253,11 @@ bool sim_check_is_removed(const struct sim_check *c, int node)
 {
     const struct check_node *n = node_of(c, node);
     bool told = false;
+    if (!sim_check_is_out(c, node) || !c->been[n->id]) return false;
     for (raft_id id = 1; id <= UINT8_MAX; id++) {
         told |= sim_conf_has(&c->members.conf, id) && sim_conf_has(&n->members.conf, id);
     }
-    return sim_check_is_out(c, node) && c->been[n->id] && told;
+    return told;
 }
 
 bool sim_check_is_out(const struct sim_check *c, int node)
@@ -397,6 +398,7 @@ static bool is_quorum(const struct sim_check *c, unsigned nodes)
 /* By which the newest commit was counted. */
 static void adopt(struct sim_check *c, const struct raft_conf_at *members)
 {
+    if (memcmp(&c->members, members, sizeof *members) == 0) return; /* nearly always */
     c->members = *members;
     for (raft_id id = 1; id <= UINT8_MAX; id++) c->been[id] |= sim_conf_has(&members->conf, id);
 }
