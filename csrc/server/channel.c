@@ -10,7 +10,7 @@ static size_t power_of_two(size_t at_least)
 int channel_init(struct channel *c, struct io *io, uint32_t pending)
 {
     ASSERT(pending > 0 && pending <= CHANNEL_PENDING_MAX);
-    *c = (struct channel){.io = io};
+    *c = (struct channel){.io = io, .burst = CHANNEL_BURST};
     /* A call open at once means at most a proposal and a cancellation; twice that, since the engine may still have
      * those of calls that have ended meanwhile. A restored snapshot may settle all that are open. */
     bool ok = ring_init(&c->requests, power_of_two(5 * (size_t)pending + 2 * CHANNEL_RESERVE)) &&
@@ -62,7 +62,9 @@ bool channel_request(struct channel *c, struct ring_item item)
 bool channel_propose(struct channel *c, struct block *block)
 {
     if (!enter(c, (struct ring_item){.kind = REQUEST_PROPOSE, .pointer = block})) return false;
-    if (++c->proposed < CHANNEL_BURST) return true;
+    c->turn++;
+    c->turn_bytes += block->size;
+    if (++c->proposed < c->burst) return true;
     c->proposed = 0;
     wake(c);
     return true;
@@ -70,6 +72,10 @@ bool channel_propose(struct channel *c, struct block *block)
 
 void channel_flush(struct channel *c)
 {
+    bool small = c->turn <= CHANNEL_SMALL && c->turn_bytes <= CHANNEL_SMALL_BYTES;
+    c->burst = small ? CHANNEL_SMALL : CHANNEL_BURST;
+    c->turn = 0;
+    c->turn_bytes = 0;
     if (c->proposed == 0) return;
     c->proposed = 0;
     visit(c);

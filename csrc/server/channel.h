@@ -24,7 +24,9 @@
 #define CHANNEL_BATCH_ENTRIES 256u          /* entries in one */
 #define CHANNEL_BATCH_BYTES (1u << 20)      /* bytes in one, but always at least one entry */
 #define CHANNEL_RESERVE 256u                /* slots of the requests that proposals never take */
-#define CHANNEL_BURST 128u                  /* proposals for which the engine is woken, though more may follow */
+#define CHANNEL_BURST 128u                  /* proposals for which the engine is woken, though more may follow; */
+#define CHANNEL_SMALL 256u                  /* after a turn of no more than these, they are handed over as a whole: */
+#define CHANNEL_SMALL_BYTES (128u << 10)    /* two batches would cost more than their going side by side gains */
 #define CHANNEL_ASKS 64u                    /* asks of the host under way at once */
 #define CHANNEL_PENDING_MAX 65536u          /* largest `pending` option */
 
@@ -156,6 +158,8 @@ struct channel {
     struct ring requests, notices;
     /* The host's: batches given back, and proposals pushed, since the engine was last woken for them. */
     uint32_t given_back, proposed;
+    uint32_t burst, turn;       /* proposals for which the engine is woken now; those since the last flush, */
+    uint64_t turn_bytes;        /* and their bytes */
     struct mailbox status;      /* of struct server_status */
     struct err start_error;     /* written before NOTICE_STARTED */
     char start_note[2 * ERR_TEXT_MAX]; /* what was found in the directory, for people; "" = nothing unusual. Likewise */
@@ -187,7 +191,7 @@ void channel_free(struct channel *c); /* both halves have ended */
 /* Host: pushes, and wakes the engine if it sleeps; with an ask it has it see to that here (io_visit). Cancellations,
  * like proposals, leave the last CHANNEL_RESERVE slots to the others: false when they would not, nothing is pushed. */
 bool channel_request(struct channel *c, struct ring_item item);
-/* Host: pushes a proposal, of which the engine learns with channel_flush, or with the CHANNEL_BURST-th; the block is
+/* Host: pushes a proposal, of which the engine learns with channel_flush, or when there are many (CHANNEL_BURST); the block is
  * the engine's then. A wake-up for the first of many would make a batch of that one alone, with a write and two
  * messages of its own. false: as above, and the block stays the caller's. */
 bool channel_propose(struct channel *c, struct block *block);
