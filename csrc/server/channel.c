@@ -63,7 +63,6 @@ bool channel_propose(struct channel *c, struct block *block)
 {
     if (!enter(c, (struct ring_item){.kind = REQUEST_PROPOSE, .pointer = block})) return false;
     c->turn++;
-    c->turn_bytes += block->size;
     if (++c->proposed < c->burst) return true;
     c->proposed = 0;
     wake(c);
@@ -72,10 +71,8 @@ bool channel_propose(struct channel *c, struct block *block)
 
 void channel_flush(struct channel *c)
 {
-    bool small = c->turn <= CHANNEL_SMALL && c->turn_bytes <= CHANNEL_SMALL_BYTES;
-    c->burst = small ? CHANNEL_SMALL : CHANNEL_BURST;
+    c->burst = c->turn <= CHANNEL_SMALL ? CHANNEL_SMALL : CHANNEL_BURST;
     c->turn = 0;
-    c->turn_bytes = 0;
     if (c->proposed == 0) return;
     c->proposed = 0;
     visit(c);

@@ -25,8 +25,8 @@
 #define CHANNEL_BATCH_BYTES (1u << 20)      /* bytes in one, but always at least one entry */
 #define CHANNEL_RESERVE 256u                /* slots of the requests that proposals never take */
 #define CHANNEL_BURST 128u                  /* proposals for which the engine is woken, though more may follow; */
-#define CHANNEL_SMALL 256u                  /* after a turn of no more than these, they are handed over as a whole: */
-#define CHANNEL_SMALL_BYTES (128u << 10)    /* two batches would cost more than their going side by side gains */
+#define CHANNEL_SMALL 256u                  /* after a turn of no more than these they are handed over as a whole: two
+                                               batches would cost more than their going side by side gains */
 #define CHANNEL_ASKS 64u                    /* asks of the host under way at once */
 #define CHANNEL_PENDING_MAX 65536u          /* largest `pending` option */
 
@@ -158,8 +158,7 @@ struct channel {
     struct ring requests, notices;
     /* The host's: batches given back, and proposals pushed, since the engine was last woken for them. */
     uint32_t given_back, proposed;
-    uint32_t burst, turn;       /* proposals for which the engine is woken now; those since the last flush, */
-    uint64_t turn_bytes;        /* and their bytes */
+    uint32_t burst, turn;       /* proposals for which the engine is woken now; those since the last flush */
     struct mailbox status;      /* of struct server_status */
     struct err start_error;     /* written before NOTICE_STARTED */
     char start_note[2 * ERR_TEXT_MAX]; /* what was found in the directory, for people; "" = nothing unusual. Likewise */
