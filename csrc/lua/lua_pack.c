@@ -528,12 +528,10 @@ static int unpack(lua_State *L)
     return 3;
 }
 
-/* table(n): empty, with room for n keys */
+/* table(n): empty, with room for n keys; raft.table has looked at n */
 static int l_table(lua_State *L)
 {
-    lua_Integer n = luaL_checkinteger(L, 1);
-    luaL_argcheck(L, n >= 0 && n <= INT_MAX, 1, "out of range");
-    lua_createtable(L, 0, (int)n);
+    lua_createtable(L, 0, (int)luaL_checkinteger(L, 1));
     return 1;
 }
 

@@ -94,7 +94,7 @@ enum snapshot_record {
     SNAPSHOT_CLIENTS,  /* server/clients.h */
     SNAPSHOT_MACHINE,  /* any number: the state machine's own */
 };
-#define SNAPSHOT_HOST_RECORDS 3u /* one of each of the others */
+#define SNAPSHOT_HOST_RECORDS ((uint64_t)SNAPSHOT_MACHINE - 1) /* one of each of the others */
 
 /* Whole records of a snapshot that takes the place of the host's state, in order. Allocated by the engine, freed there
  * when it comes back. */
@@ -190,9 +190,9 @@ void channel_free(struct channel *c); /* both halves have ended */
 /* Host: pushes, and wakes the engine if it sleeps; with an ask it has it see to that here (io_visit). Cancellations,
  * like proposals, leave the last CHANNEL_RESERVE slots to the others: false when they would not, nothing is pushed. */
 bool channel_request(struct channel *c, struct ring_item item);
-/* Host: pushes a proposal, of which the engine learns with channel_flush, or when there are many (CHANNEL_BURST); the block is
- * the engine's then. A wake-up for the first of many would make a batch of that one alone, with a write and two
- * messages of its own. false: as above, and the block stays the caller's. */
+/* Host: pushes a proposal, of which the engine learns with channel_flush, or when there are many (CHANNEL_BURST); the
+ * block is the engine's then. A wake-up for the first of many would make a batch of that one alone, with a write and
+ * two messages of its own. false: as above, and the block stays the caller's. */
 bool channel_propose(struct channel *c, struct block *block);
 /* Host: has the engine, if it sleeps, see to what was proposed: here, perhaps (io_visit). */
 void channel_flush(struct channel *c);

@@ -87,7 +87,8 @@ struct restoring {
     struct restore_part *parts; /* lent */
     uint32_t n_parts;
     raft_index restored;        /* index of one that the host has loaded and the core was not told of; 0 = none */
-    raft_index replacing;       /* index of one whose taking the place of the log the status has not told yet; 0 = none */
+    raft_index replacing;       /* index of one of which the status has not told yet that it took the log's place;
+                                   0 = none */
 };
 
 /* A snapshot that this node, as leader, has offered to a peer, and keeps for it. */

@@ -169,8 +169,8 @@ void snapshotting_restore(struct engine *e)
     e->feed.next = r->replacing + 1;
 }
 
-/* Durably, from now on: what follows it is lent to the host only then, and whoever sees that applied finds in the status
- * where the log begins. */
+/* Once it has taken the log's place durably. What follows it is lent to the host only then, and whoever sees that applied
+ * finds in the status where the log begins. */
 static void tell_status(struct engine *e)
 {
     struct restoring *r = &e->restoring;

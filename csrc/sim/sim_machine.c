@@ -246,7 +246,7 @@ static enum host_verdict on_load(void *ctx, enum host_load step, struct host_rec
     for (; step == HOST_LOAD_RECORDS && host_record_next(records, &record, &size); m->to_load--)
         load_record(m, record, size);
     if (step != HOST_LOAD_END) return HOST_GO_ON;
-    if (m->to_load != 0) sim_check_fail(m->cluster->check, m->id, "a snapshot has not the number of records that it says");
+    if (m->to_load != 0) sim_check_fail(m->cluster->check, m->id, "a snapshot has not as many records as it says");
     if (host_applied(m->host) > 0) m->replaced = m->loaded.applied; /* else it may be its own, and the log older */
     sim_check_restored(m->cluster->check, m->id, m->loaded);
     return HOST_GO_ON;

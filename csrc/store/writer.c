@@ -205,9 +205,9 @@ static void fill(struct writer *w, uint8_t *p, const struct batch_header *header
         for (; a->taken < a->n && left > 0; a->taken++, left--) {
             struct block *block = a->blocks[a->taken];
             hash = batch_hash_entry(hash, block->bytes);
+            memcpy(at, block->bytes, block->size);
+            memset(at + block->size, 0, entry_room(block) - block->size);
             at += entry_room(block);
-            put_u64(at - sizeof(uint64_t), 0); /* what fills it up to that is shorter */
-            memcpy(at - entry_room(block), block->bytes, block->size);
             block_unref(block);
         }
         if (a->taken < a->n) break;

@@ -68,7 +68,7 @@ function core.pack(value, what) end
 function core.unpack(data) end
 
 ---An empty table with room for n keys. Raises when there is not so much memory.
----@param n integer
+---@param n integer 0 to 2^31 - 1
 ---@return table
 function core.table(n) end
 

@@ -21,7 +21,7 @@ The node must not be running. Status: 0 done, 1 failed or damaged, 2 not underst
 ]]
 
 local RECORD = { members = 1, sessions = 2, clients = 3, machine = 4 }   -- of a snapshot (csrc/server/channel.h)
-local HOST_RECORDS = 3                                                   -- one of each of the others than machine
+local HOST_RECORDS = RECORD.machine - 1                                  -- one of each of the others
 local SEGMENTS_SHOWN = 8   -- a screen holds the rest of the report too
 
 ---Ends the command: what a person should read, and the status.
@@ -215,13 +215,10 @@ end
 ---The state as the snapshot has it: machine, apply, and the two tables that keep commands from being applied twice.
 local function load_snapshot(inspection, given)
   local load, sessions, clients = machines.loader(given), core.sessions(), core.clients()
-  local kind, bytes, total
-  repeat
-    kind, bytes, total = inspection:record()
-    if not kind and bytes then fail(1, "%s", bytes) end
-    if kind == RECORD.members then
-      load("begin", total - HOST_RECORDS)
-    elseif kind == RECORD.sessions then
+  local kind, bytes, total = inspection:record()
+  load("begin", (total or 0) - HOST_RECORDS)
+  while kind do
+    if kind == RECORD.sessions then
       sessions:read(bytes)
     elseif kind == RECORD.clients then
       clients:read(bytes)
@@ -235,7 +232,9 @@ local function load_snapshot(inspection, given)
         return (core.unpack(key)), (core.unpack(value))
       end)
     end
-  until not kind
+    kind, bytes = inspection:record()
+  end
+  if bytes then fail(1, "%s", bytes) end
   local instance, apply = load "end"
   return { machine = instance, apply = apply, sessions = sessions, clients = clients, time = 0 }
 end

@@ -153,7 +153,7 @@ function raft.unpack(data)
 end
 
 ---An empty table with room for n keys, for what a machine's load is about to fill. A table that grows is moved by Lua
----in one go each time it doubles, and the program stands still meanwhile: for 0.1 s at a million keys.
+---in one go each time it doubles, and the program stands still meanwhile.
 ---@param n integer
 ---@return table
 function raft.table(n)
