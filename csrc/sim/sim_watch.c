@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "server/engine_state.h"
 #include "server/host_state.h"
+#include "sim/sim_node.h"
 #include "sim/sim_queue.h"
 #include "sim/sim_reader.h"
 #include "sim/sim_relation.h"
@@ -24,6 +25,7 @@ struct watched {
     uint32_t cache_bytes;
     raft_index hashed; /* entries up to here have told what their bytes hash to */
     uint64_t incarnation, peers; /* of its directory; members, as bits, whose directories are remembered there */
+    bool follows;      /* a first turn of this life is over */
     raft_index judged; /* its table of visitors' sessions was judged with so much applied */
     struct sim_found found; /* on its disk */
     raft_term *added;  /* terms of the entries that the present step has added */
@@ -238,6 +240,7 @@ void sim_watch_open(struct sim_member *m, struct engine_config *config)
     n->watch = w;
     n->member = m;
     n->judged = 0;
+    n->follows = false;
     n->tap = (struct raft_tap){.ctx = n, .step = on_step};
     snprintf(n->dir, sizeof n->dir, "%s", config->dir);
     config->tap = &n->tap;
@@ -322,6 +325,23 @@ static void check_peers(struct watched *n)
     }
 }
 
+/* Those whom a server dials and lets in are those whom its core counts, whenever nothing is left to a turn still to
+ * come. */
+static void check_members(struct watched *n, const struct raft *r)
+{
+    const struct engine *e = n->member->engine;
+    const struct raft_conf *conf = raft_conf_at(r, UINT64_MAX);
+    struct raft_status status;
+    if (e->phase != ENGINE_RUNNING || sim_node_of(e->io)->turning || raft_has_ready(r)) return;
+    raft_status_get(r, &status);
+    bool same = e->conf_index == status.conf_index;
+    for (uint8_t i = 0; i < e->members.count && same; i++) same = conf_is_member(conf, e->members.list[i].id);
+    n->follows |= same;
+    if (same || !n->follows) return;
+    sim_check_fail(n->watch->cluster->check, n->member->id, "members: its server goes by the configuration at %" PRIu64
+                   ", its core by that at %" PRIu64, e->conf_index, status.conf_index);
+}
+
 /* What it holds while a snapshot is being restored, or after it has stopped, is nothing that was agreed on. */
 static void judge_sessions(struct watched *n)
 {
@@ -341,6 +361,7 @@ void sim_watch_event(struct sim_member *m)
     tell_hashes(&w->members[m->id - 1], r);
     check_bounds(m);
     check_peers(&w->members[m->id - 1]);
+    check_members(&w->members[m->id - 1], r);
     judge_sessions(&w->members[m->id - 1]);
     if (c->config.trace == NULL) return;
     struct raft_status status;
