@@ -14,6 +14,7 @@
 #define WINDOW_BYTES (16u << 20)      /* entries on the way to one follower */
 #define CLOCK_DRIFT_PART 10u          /* of an election timeout: so far may two clocks run apart in its course */
 #define UNCOMMITTED_BYTES (64u << 20)
+#define OTHER_PART 8u                /* of cache_bytes: frames and writes on their way, the index of segments */
 
 /* ---- the store ---- */
 
@@ -131,7 +132,7 @@ static int start_core(struct engine *e, const struct store_recovered *recovered,
                                  .append_bytes = APPEND_BYTES,
                                  .window_bytes = WINDOW_BYTES,
                                  .uncommitted_bytes = UNCOMMITTED_BYTES,
-                                 .cache_bytes = e->config.cache_bytes,
+                                 .cache_bytes = e->config.cache_bytes - e->config.cache_bytes / OTHER_PART,
                                  .lease = e->config.lease,
                                  .clock_drift_us = e->config.election_timeout_us / CLOCK_DRIFT_PART,
                                  .priority = e->config.priority,

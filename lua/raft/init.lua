@@ -44,7 +44,7 @@ local nodes = require "raft.node"
 ---@field pending? integer          most calls of this node under way; default 16384
 ---@field pending_bytes? integer    most bytes of them; default 64 MiB
 ---@field command_bytes? integer    largest packed command; default 1 MiB
----@field cache_bytes? integer      entries kept in memory; default 64 MiB
+---@field cache_bytes? integer      memory for the log: entries, and what is on its way; default 64 MiB
 ---@field snapshot? { bytes: integer?, entries: integer?, keep: integer?, background: boolean? }  after so many bytes or
 ---entries of log one is taken (0: not for that), of the log keep entries stay; background: in a child process
 ---@field on_apply_error? "continue"|"halt"  what an apply that raises does to the node; default "continue"

@@ -42,7 +42,8 @@ end
 ---Resident memory of this process in bytes: all, and what is not backed by files.
 local function memory()
   local text = read_file("/proc/self/status")
-  return { rss = text:match("VmRSS:%s+(%d+)") * 1024, anonymous = text:match("RssAnon:%s+(%d+)") * 1024 }
+  return { rss = text:match("VmRSS:%s+(%d+)") * 1024, anonymous = text:match("RssAnon:%s+(%d+)") * 1024,
+    lua = collectgarbage("count") * 1024 }
 end
 
 -- ---- latencies: a histogram, since millions of numbers would keep the collector busy ----
