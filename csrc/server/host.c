@@ -376,6 +376,13 @@ static bool look_at_progress(struct host *h)
     return true;
 }
 
+/* Nothing is left to do: from now on the host is told of what comes. */
+static bool falls_asleep(struct host *h)
+{
+    bool busy = (h->batch != NULL && !h->halted) || h->part != NULL;
+    return !busy && ring_sleep(&h->channel->notices) && !look_at_status(h) && !look_at_progress(h);
+}
+
 bool host_step(struct host *h, uint32_t entries)
 {
     ASSERT(!h->stepping && entries > 0);
@@ -385,8 +392,7 @@ bool host_step(struct host *h, uint32_t entries)
     while (more && h->entries_left > 0) {
         look_at_status(h);
         look_at_progress(h);
-        if (step_once(h)) continue;
-        more = !ring_sleep(&h->channel->notices) || look_at_status(h) || look_at_progress(h);
+        if (!step_once(h) || h->entries_left == 0) more = !falls_asleep(h);
     }
     h->stepping = false;
     return more;

@@ -181,6 +181,13 @@ describe("a host", function()
     applies_all(w, follower, 100)
   end)
 
+  it("that does all there is in one turn has no other one for it", function()
+    local w, leader, follower = lab.cluster { host_entries = 1 }
+    w:run(1)
+    local own = turns(w, leader, follower, 100)
+    assert.is_true(own <= 120, own .. " turns")
+  end)
+
   it("is told at once of what a read of its own waits for", function()
     local w, leader, follower = lab.cluster()
     w:run(1)
