@@ -3,7 +3,7 @@
 #include "base/mem.h"
 #include "store/internal.h"
 
-#define WRITER_BRIEF (2 * IO_BLOCK) /* bytes; more is of a busy node, whose engine has other things to do meanwhile */
+#define WRITER_BRIEF (4 * IO_BLOCK) /* bytes; more is of a busy node, whose engine has other things to do meanwhile */
 #define STAGING_BYTES (SEGMENT_FIRST + WRITER_BYTES + IO_BLOCK) /* more is given back after use */
 #define STAGING_FIRST (16u * IO_BLOCK)
 
