@@ -11,7 +11,7 @@
 #include "lua/lua_thrift.h"
 
 #define STEP_ENTRIES_MAX 65536
-#define FEW 512u /* commands: with more, the machine's thread and the engine's get more done side by side */
+#define FEW 256u /* commands: with more, the machine's thread and the engine's get more done side by side */
 #define SEGMENT_SPARES 2u
 
 /* The lowest slots of the machine's Lua thread: what a node calls. */

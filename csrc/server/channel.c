@@ -71,7 +71,7 @@ bool channel_propose(struct channel *c, struct block *block)
 
 void channel_flush(struct channel *c)
 {
-    c->burst = c->turn <= CHANNEL_SMALL ? CHANNEL_SMALL : CHANNEL_BURST;
+    c->burst = c->turn <= CHANNEL_SMALL ? CHANNEL_SMALL + 1 : CHANNEL_BURST;
     c->turn = 0;
     if (c->proposed == 0) return;
     c->proposed = 0;

@@ -25,7 +25,7 @@
 #define CHANNEL_BATCH_BYTES (1u << 20)      /* bytes in one, but always at least one entry */
 #define CHANNEL_RESERVE 256u                /* slots of the requests that proposals never take */
 #define CHANNEL_BURST 128u                  /* proposals for which the engine is woken, though more may follow; */
-#define CHANNEL_SMALL 512u                  /* after a turn of no more than these they are handed over as a whole: two
+#define CHANNEL_SMALL 256u                  /* after a turn of no more than these they are handed over as a whole: two
                                                batches would cost more than their going side by side gains */
 #define CHANNEL_ASKS 64u                    /* asks of the host under way at once */
 #define CHANNEL_PENDING_MAX 65536u          /* largest `pending` option */

@@ -9,7 +9,7 @@ local now, running, isyieldable, type = core.now, coroutine.running, coroutine.i
 
 local loop = {}
 
-local STEP_ENTRIES = 512   -- applied by one node before others get their turn. As FEW of csrc/lua/lua_node.c: who has
+local STEP_ENTRIES = 256   -- applied by one node before others get their turn. As FEW of csrc/lua/lua_node.c: who has
                            -- so many commands under way shall be done with them in one turn, and seem to rest then
 local QUEUES_MAX = 8       -- distinct timeouts with a queue of their own
 local CANCEL_S = 1         -- how long a cancelled call may take to tell what became of it
