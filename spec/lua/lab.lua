@@ -73,10 +73,14 @@ function lab.leading(node)
   end)
 end
 
----n addresses, as the cluster option wants them.
+---n addresses, as the cluster option wants them. One that is free may be given out again while nobody listens on it.
 function lab.addresses(n)
-  local list = {}
-  for id = 1, n do list[id] = core.free_address() end
+  local list, known = {}, {}
+  while #list < n do
+    local address = core.free_address()
+    if not known[address] then list[#list + 1] = address end
+    known[address] = true
+  end
   return list
 end
 
