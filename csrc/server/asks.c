@@ -181,17 +181,25 @@ void asks_on_answer(struct engine *e, raft_id from, const struct frame *f)
     on_result(e, at, told.code);
 }
 
+/* What a hand-over that another node was asked for has come to: 1 = it has come true, 0 = not known yet, or ERR_UNKNOWN.
+ * The one that was asked may be heard again after a silence, and lead on. */
+static int handed_over(const struct engine *e, const struct ask *ask)
+{
+    if (e->leader == 0 || e->leader == ask->to) return 0;
+    return ask->what.target == 0 || ask->what.target == e->leader ? 1 : ERR_UNKNOWN;
+}
+
 /* Of a change the one that was asked tells what became of it, though it leads no more: its answer may be on its way, and
- * if it only handed over first, the next leader is to be asked. A hand-over has come true when another one leads. */
+ * if it only handed over first, the next leader is to be asked. Of a hand-over the next leader tells enough. */
 void asks_on_leader(struct engine *e)
 {
     for (struct ask **at = &e->asks; *at != NULL;) {
         struct ask *ask = *at;
         bool sent = ask->from == 0 && ask->state == ASK_SENT;
-        bool handed_over = sent && ask->what.kind == ASK_TRANSFER && e->leader != 0;
+        int state = sent && ask->what.kind == ASK_TRANSFER ? handed_over(e, ask) : 0;
         if (sent && ask->what.kind == ASK_READ) wait_again(e, ask);
-        if (handed_over) ask->answer.id = e->leader;
-        if (handed_over) answer(e, at, OK);
+        if (state == 1) ask->answer.id = e->leader;
+        if (state != 0) answer(e, at, state == 1 ? OK : state);
         else at = &ask->next;
     }
 }

@@ -85,6 +85,16 @@ describe("leadership", function()
     assert.equal(other, lab.leader(w, { 1, 2, 3 }))
   end)
 
+  it("is not said to be handed over when another one leads next than was asked for", function()
+    local w, leader, other, third = lab.cluster()
+    local recorder = lab.recorder(w, other)
+    w:slow(leader, other, 4000)      -- it hears of the next leader before it is told that it comes too late
+    assert(w:transfer(leader, third))
+    local number = assert(w:transfer(other, other))
+    lab.wait(w, "the next leader", function() return w:status(other).leader == third end)
+    assert.equal("unknown", lab.ended(w, recorder, number))
+  end)
+
   it("is not handed over to one that is not there, and stays usable", function()
     local w, leader, other = lab.cluster()
     w:crash(other)
