@@ -14,7 +14,7 @@
 #define WINDOW_BYTES (16u << 20)      /* entries on the way to one follower */
 #define CLOCK_DRIFT_PART 10u          /* of an election timeout: so far may two clocks run apart in its course */
 #define UNCOMMITTED_BYTES (64u << 20)
-#define OTHER_PART 8u                /* of cache_bytes: frames and writes on their way, the index of segments */
+#define OTHER_PART 8u                 /* of cache_bytes: frames and writes on their way, the index of segments */
 
 /* ---- the store ---- */
 

@@ -25,7 +25,6 @@ struct watched {
     uint32_t cache_bytes;
     raft_index hashed; /* entries up to here have told what their bytes hash to */
     uint64_t incarnation, peers; /* of its directory; members, as bits, whose directories are remembered there */
-    bool follows;      /* a first turn of this life is over */
     raft_index judged; /* its table of visitors' sessions was judged with so much applied */
     struct sim_found found; /* on its disk */
     raft_term *added;  /* terms of the entries that the present step has added */
@@ -240,7 +239,6 @@ void sim_watch_open(struct sim_member *m, struct engine_config *config)
     n->watch = w;
     n->member = m;
     n->judged = 0;
-    n->follows = false;
     n->tap = (struct raft_tap){.ctx = n, .step = on_step};
     snprintf(n->dir, sizeof n->dir, "%s", config->dir);
     config->tap = &n->tap;
@@ -326,18 +324,17 @@ static void check_peers(struct watched *n)
 }
 
 /* Those whom a server dials and lets in are those whom its core counts, whenever nothing is left to a turn still to
- * come. */
+ * come. The first one comes with the first alarm. */
 static void check_members(struct watched *n, const struct raft *r)
 {
     const struct engine *e = n->member->engine;
     const struct raft_conf *conf = raft_conf_at(r, UINT64_MAX);
     struct raft_status status;
-    if (e->phase != ENGINE_RUNNING || sim_node_of(e->io)->turning || raft_has_ready(r)) return;
+    if (e->phase != ENGINE_RUNNING || e->alarmed_us == 0 || sim_node_of(e->io)->turning || raft_has_ready(r)) return;
     raft_status_get(r, &status);
     bool same = e->conf_index == status.conf_index;
     for (uint8_t i = 0; i < e->members.count && same; i++) same = conf_is_member(conf, e->members.list[i].id);
-    n->follows |= same;
-    if (same || !n->follows) return;
+    if (same) return;
     sim_check_fail(n->watch->cluster->check, n->member->id, "members: its server goes by the configuration at %" PRIu64
                    ", its core by that at %" PRIu64, e->conf_index, status.conf_index);
 }

@@ -269,7 +269,7 @@ describe("a snapshot", function()
   it("of many records is loaded some at a time: others get their turn meanwhile", lab.run(function()
     local machine, loaded, seen = lab.machine(), 0, {}
     function machine:save(write)
-      for i = 1, 10000 do write(i, i) end
+      for i = 1, 5000 do write(i, i) end
     end
     function machine:load(read)
       loaded = 0
@@ -279,8 +279,8 @@ describe("a snapshot", function()
       end
       self.count = loaded
     end
-    local node = restarted(machine, 10000, function()
-      if loaded > 0 and loaded < 10000 then seen[loaded] = true end
+    local node = restarted(machine, 5000, function()
+      if loaded > 0 and loaded < 5000 then seen[loaded] = true end
     end)
     local turns = 0
     for _ in pairs(seen) do turns = turns + 1 end
