@@ -138,6 +138,7 @@ build = {
         "csrc/store/recover.c",
         "csrc/store/recovery.c",
         "csrc/store/rejoin.c",
+        "csrc/store/scan.c",
         "csrc/store/segments.c",
         "csrc/store/smallfile.c",
         "csrc/store/snapshot.c",

@@ -71,6 +71,8 @@ void store_destroy(struct store *s, struct io *io);
 void store_finish(struct store *s);
 /* As io_submit; offline the job is worked and done before this returns. */
 void store_submit(struct store *s, enum io_lane lane, struct io_job *job);
+/* While it is being opened: so many more bytes have been read. */
+void store_progress(struct store *s, uint64_t bytes);
 
 /* To be called at the end of each job's done(), as the last thing that touches s: tells of room gained or lost, and
  * goes on with closing. */
@@ -88,8 +90,6 @@ void reads_abandon(struct store *s);
 int recovery_run(struct store *s, const struct store_config *config, struct store_recovered *out, struct err *e);
 /* recovery.c: the same, but changes nothing: for tools. What could be read before an error stays in s. */
 int recovery_look(struct store *s, const struct inspect_visitor *visitor, struct store_recovered *out, struct err *e);
-/* recovery.c: so many more bytes have been read. */
-void recovery_progress(struct store *s, uint64_t bytes);
 
 #pragma GCC visibility pop
 

@@ -106,7 +106,7 @@ static int verify(struct store *s, struct kept *kept, struct snapshot_scan *scan
     do {
         uint64_t before = scan->at;
         status = snapshot_scan_next(scan, &bytes, &size, e);
-        if (status == OK) recovery_progress(s, scan->at - before);
+        if (status == OK) store_progress(s, scan->at - before);
     } while (status == OK && size > 0);
     snapshot_scan_close(scan);
     if (status == OK && (scan->what.index != kept->what.index || scan->what.term != kept->what.term)) {

@@ -3,6 +3,8 @@
 #include "base/mem.h"
 #include "store/internal.h"
 
+#define PROGRESS_BYTES (4u << 20) /* between two calls of progress() */
+
 void store_recovered_free(struct store_recovered *r)
 {
     for (size_t i = 0; i < r->n_confs; i++) block_unref(r->confs[i]);
@@ -123,6 +125,14 @@ void store_submit(struct store *s, enum io_lane lane, struct io_job *job)
     }
     job->work(job);
     job->done(job);
+}
+
+void store_progress(struct store *s, uint64_t bytes)
+{
+    uint64_t before = s->read_bytes / PROGRESS_BYTES;
+    s->read_bytes += bytes;
+    if (s->opening == NULL || s->opening->progress == NULL || s->read_bytes / PROGRESS_BYTES == before) return;
+    s->opening->progress(s->opening->progress_ctx, s->read_bytes, MAX(s->read_bytes, s->total_bytes));
 }
 
 /* ---- while it runs ---- */
