@@ -1,4 +1,4 @@
--- The house rules of csrc: who may include whom, and how long a function may be.
+-- The house rules of csrc: who may include whom, how long a function and a line may be.
 local tree = require "spec.tree"
 
 -- From the ground up. A room includes itself and the rooms below it.
@@ -100,6 +100,18 @@ describe("the house", function()
     end
     assert.same({}, long)
     assert.truthy(seen > 100)
+  end)
+
+  it("has no line that is longer than 120 characters", function()
+    local long = {}
+    for _, path in ipairs(sources()) do
+      local number = 0
+      for line in io.lines(path) do
+        number = number + 1
+        if utf8.len(line) > 120 then long[#long + 1] = path .. ":" .. number end
+      end
+    end
+    assert.same({}, long)
   end)
 
   it("hides the symbols that its headers declare", function()

@@ -6,8 +6,8 @@
  * that has news for it (io_visit, the disk's lane), or on the host's while that only waits; never two at once, and each
  * sees all that the one before has done. Functions here may be called inside events. File functions block; they are
  * called while a node starts, and afterwards only from a job's work(), which runs on the thread of its lane, or on the
- * engine's own between two events. io_wake(), io_visit() and io_notify() may be called from any thread. In sim/ all of it
- * is one thread, and lanes are actors that the seed schedules.
+ * engine's own between two events. io_wake(), io_visit() and io_notify() may be called from any thread. In sim/ all of
+ * it is one thread, and lanes are actors that the seed schedules.
  *
  * Units: microseconds, bytes. Paths are absolute or relative to the process; never made from a peer's bytes. */
 #ifndef RAFT_BASE_IO_H

@@ -191,11 +191,11 @@ void raft_await_commit(struct raft *r, raft_id peer, raft_index index);
 /* Leader: the peer has come back without its log (another incarnation of a learner): what it confirmed is void. */
 void raft_peer_lost(struct raft *r, raft_id peer);
 
-/* withhold: this node may have forgotten a vote, or entries that it acknowledged (its directory was lost, or replaced by
- * an older copy). It grants no votes or pre-votes, does not campaign, not even when the leader tells it to, and steps
- * down if it leads, until withhold = false: the cluster has admitted it anew, by a configuration. It takes entries and
- * acknowledges them meanwhile: who counts on them, the configuration says. The caller keeps this over restarts
- * (raft_config.withhold). */
+/* withhold: this node may have forgotten a vote, or entries that it acknowledged (its directory was lost, or replaced
+ * by an older copy). It grants no votes or pre-votes, does not campaign, not even when the leader tells it to, and
+ * steps down if it leads, until withhold = false: the cluster has admitted it anew, by a configuration. It takes
+ * entries and acknowledges them meanwhile: who counts on them, the configuration says. The caller keeps this over
+ * restarts (raft_config.withhold). */
 void raft_withhold(struct raft *r, bool withhold, uint64_t now);
 
 /* ---- leadership ---- */

@@ -14,8 +14,8 @@ void role_hear_leader(struct raft *r, raft_id leader, uint64_t now);
 void role_become_precandidate(struct raft *r, uint64_t now);
 /* A new term, with a vote for itself. */
 void role_become_candidate(struct raft *r, uint64_t now);
-/* Won: appends the empty entry of its term; the first leader of a cluster its first configuration instead. Precondition:
- * room for one entry, and one configuration, is reserved in the log. */
+/* Won: appends the empty entry of its term; the first leader of a cluster its first configuration instead.
+ * Precondition: room for one entry, and one configuration, is reserved in the log. */
 void role_lead(struct raft *r, uint64_t now);
 /* Votes in the current term, durably before anybody hears of it. */
 void role_vote(struct raft *r, raft_id candidate);
@@ -27,9 +27,9 @@ void role_wait(struct raft *r, uint64_t now);
 bool role_has_live_leader(const struct raft *r, uint64_t now);
 /* Leader: when a majority was last heard of. */
 uint64_t role_quorum_contact(const struct raft *r, uint64_t now);
-/* May this node campaign? Not while it withholds its votes. A voter by the latest configuration, or by one that may still
- * be in force: a node that is being removed, and alone has the entry that says so, must be able to lead until that is
- * committed (dissertation 4.2.2). */
+/* May this node campaign? Not while it withholds its votes. A voter by the latest configuration, or by one that may
+ * still be in force: a node that is being removed, and alone has the entry that says so, must be able to lead until
+ * that is committed (dissertation 4.2.2). */
 bool role_is_electable(const struct raft *r);
 
 #pragma GCC visibility pop

@@ -7,8 +7,8 @@
 
 #pragma GCC visibility push(hidden)
 
-/* The list at index: { { "add" | "promote" | "demote" | "move" | "remove", id [, address] }, ... }, of which id is 0 with an
- * "add" that shall get one that was never used. Raises for anything else. */
+/* The list at index: { { "add" | "promote" | "demote" | "move" | "remove", id [, address] }, ... }, of which id is 0
+ * with an "add" that shall get one that was never used. Raises for anything else. */
 void lua_asks_change(lua_State *L, int index, struct ask_what *what);
 
 /* How an ask has ended, for people; code is not OK. */

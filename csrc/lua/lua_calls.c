@@ -191,8 +191,8 @@ static int push_raised(lua_State *L)
     return 3;
 }
 
-/* (struct passed, machine, error): answers all calls of a round, one after the other. Those who read look at the machine
- * right here: one protected call for all of them. error: what the first one's reader has raised. */
+/* (struct passed, machine, error): answers all calls of a round, one after the other. Those who read look at the
+ * machine right here: one protected call for all of them. error: what the first one's reader has raised. */
 static int look_body(lua_State *L)
 {
     struct passed *p = lua_touserdata(L, PASSED);
@@ -477,8 +477,8 @@ int lua_calls_client(lua_State *L)
     return failed ? failed : call_wait(L, n, waiter);
 }
 
-/* Joins the next round of this kind, which begins when one that is under way has ended, or at the end of this turn. 0: it
- * has; else the number of a failure's results. */
+/* Joins the next round of this kind, which begins when one that is under way has ended, or at the end of this turn. 0:
+ * it has; else the number of a failure's results. */
 static int join_round(lua_State *L, struct lua_node *n, enum lua_round_kind kind, const struct manner *m)
 {
     int code = lua_node_refusal(n);

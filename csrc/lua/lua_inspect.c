@@ -316,7 +316,8 @@ static int inspection_record(lua_State *L)
     }
 }
 
-/* core.recover(dir, { disk, address }) -> { node, index, term, incarnation, lost = "2=b:2 3=c:3" }; nil, message, code */
+/* core.recover(dir, { disk, address }) -> { node, index, term, incarnation, lost = "2=b:2 3=c:3" }; nil, message,
+ * code */
 static int l_recover(lua_State *L)
 {
     const char *dir = luaL_checkstring(L, 1);

@@ -112,8 +112,8 @@ static int timeout_ms(lua_State *L, int index)
     return seconds >= 1e6 ? 1000000000 : (int)ceil(seconds * 1000); /* never back before its time */
 }
 
-/* poll([seconds [, node]]) -> was the descriptor readable? Comes back early, with false, when a signal interrupts it: a handler
- * set by the interpreter gets its turn. */
+/* poll([seconds [, node]]) -> was the descriptor readable? Comes back early, with false, when a signal interrupts it: a
+ * handler set by the interpreter gets its turn. */
 static int l_poll(lua_State *L)
 {
     int fd = lua_loop_notify_fd(L), ms = timeout_ms(L, 1);

@@ -288,7 +288,8 @@ static bool pack_sequence(struct packing *k, struct level *here, int index, size
     lua_pushnil(L);
     while (lua_next(L, index)) {
         int type = lua_type(L, value);
-        if (i == n || type == LUA_TTABLE || !lua_isinteger(L, key) || lua_tointeger(L, key) != (lua_Integer)i + 1) break;
+        if (i == n || type == LUA_TTABLE) break;
+        if (!lua_isinteger(L, key) || lua_tointeger(L, key) != (lua_Integer)i + 1) break;
         here->item = (lua_Integer)++i;
         if (type == LUA_TSTRING) pack_string(k, here, value);
         else pack_value(k, here, value);

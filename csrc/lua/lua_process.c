@@ -72,8 +72,8 @@ static int place_prepare(lua_State *L)
 }
 
 static int place_open(const struct lua_place *place, int notify_fd, const struct engine_config *config,
-                      const struct host_config *host, const struct host_machine *machine, void *ctx, struct lua_server **out,
-                      struct err *e)
+                      const struct host_config *host, const struct host_machine *machine, void *ctx,
+                      struct lua_server **out, struct err *e)
 {
     struct lua_process *p = CONTAINER_OF(place, struct lua_process, place);
     struct engine_config small = *config;

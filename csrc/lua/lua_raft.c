@@ -314,9 +314,9 @@ static uint64_t check_now(lua_State *L, int arg)
 static int core_raft(lua_State *L)
 {
     static const char *const known[] = {
-        "id", "voters", "outgoing", "learners", "founding", "withhold", "seed", "election_timeout", "heartbeat", "append_bytes", "window_bytes",
-        "uncommitted_bytes", "cache_bytes", "term", "vote", "last", "runs", "applied", "now", "lease", "clock_drift",
-        "priority", "snapshot", "snapshot_term", "confs", NULL};
+        "id", "voters", "outgoing", "learners", "founding", "withhold", "seed", "election_timeout", "heartbeat",
+        "append_bytes", "window_bytes", "uncommitted_bytes", "cache_bytes", "term", "vote", "last", "runs", "applied",
+        "now", "lease", "clock_drift", "priority", "snapshot", "snapshot_term", "confs", NULL};
     check_fields(L, 1, "core.raft", known);
     lua_settop(L, 1);
     struct raft_config config = {

@@ -31,8 +31,8 @@ static void real_free(struct lua_server *s)
 }
 
 static int real_open(const struct lua_place *place, int notify_fd, const struct engine_config *config,
-                     const struct host_config *host, const struct host_machine *machine, void *ctx, struct lua_server **out,
-                     struct err *e)
+                     const struct host_config *host, const struct host_machine *machine, void *ctx,
+                     struct lua_server **out, struct err *e)
 {
     *out = NULL;
     struct real_server *real = mem_zero(1, sizeof *real);

@@ -697,7 +697,8 @@ static int l_child(lua_State *L)
     plan.bytes = luaL_checklstring(L, 4, &plan.size);
     plan.hangs = plan.failure != NULL && strcmp(plan.failure, "hang") == 0 && h->real != NULL;
     struct err e;
-    if (io_fork(h->io, path, lua_toboolean(L, 3), child_body, &plan, &call.child, &e) != OK) return lua_room_fail(L, &e);
+    bool apart = lua_toboolean(L, 3);
+    if (io_fork(h->io, path, apart, child_body, &plan, &call.child, &e) != OK) return lua_room_fail(L, &e);
     if (plan.failure != NULL && strcmp(plan.failure, "hang") == 0) {
         struct call kill = {.run = run_kill, .child = call.child};
         call_world(h, &kill);
@@ -893,6 +894,15 @@ static int l_clock(lua_State *L)
     return 2;
 }
 
+/* world:due(us) -> a deadline so far ahead, and the most that it may be late. */
+static int l_due(lua_State *L)
+{
+    struct harness *h = check_world(L);
+    lua_pushinteger(L, (lua_Integer)io_due(h->io, (uint64_t)luaL_checkinteger(L, 2)));
+    lua_pushinteger(L, IO_DUE_LATE_US);
+    return 2;
+}
+
 static int l_random(lua_State *L)
 {
     lua_pushinteger(L, (lua_Integer)io_random(check_world(L)->io));
@@ -1041,6 +1051,7 @@ void lua_uv_open(lua_State *L)
         {"slow", l_slow},
         {"notify", l_notify},
         {"clock", l_clock},
+        {"due", l_due},
         {"random", l_random},
         {"code", l_code},
         {"jobs", l_jobs},

@@ -667,7 +667,8 @@ static uint8_t get_ids(lua_State *L, const char *name, raft_id ids[RAFT_MEMBERS_
     return (uint8_t)n;
 }
 
-/* conf { next_id, members = { { id, address [, incarnation [, returns]] }, ... }, voters, outgoing, learners }: its bytes. */
+/* conf { next_id, members = { { id, address [, incarnation [, returns]] }, ... }, voters, outgoing, learners }: its
+ * bytes. */
 static int write_conf(lua_State *L)
 {
     struct conf c = {.next_id = get_integer(L, 1, "next_id")};

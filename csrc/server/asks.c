@@ -1,6 +1,6 @@
 /* What this node's host wants of the leader that is no entry of the log: from which index on a read may be answered, a
- * change of the members, a hand-over. The leader may be this node or another one. When it changes, reads are asked again;
- * what became of a change is told by the one that was asked, or it is not known. */
+ * change of the members, a hand-over. The leader may be this node or another one. When it changes, reads are asked
+ * again; what became of a change is told by the one that was asked, or it is not known. */
 #include "server/engine_state.h"
 
 #include "base/mem.h"
@@ -181,16 +181,16 @@ void asks_on_answer(struct engine *e, raft_id from, const struct frame *f)
     on_result(e, at, told.code);
 }
 
-/* What a hand-over that another node was asked for has come to: 1 = it has come true, 0 = not known yet, or ERR_UNKNOWN.
- * The one that was asked may be heard again after a silence, and lead on. */
+/* What a hand-over that another node was asked for has come to: 1 = it has come true, 0 = not known yet, or
+ * ERR_UNKNOWN. The one that was asked may be heard again after a silence, and lead on. */
 static int handed_over(const struct engine *e, const struct ask *ask)
 {
     if (e->leader == 0 || e->leader == ask->to) return 0;
     return ask->what.target == 0 || ask->what.target == e->leader ? 1 : ERR_UNKNOWN;
 }
 
-/* Of a change the one that was asked tells what became of it, though it leads no more: its answer may be on its way, and
- * if it only handed over first, the next leader is to be asked. Of a hand-over the next leader tells enough. */
+/* Of a change the one that was asked tells what became of it, though it leads no more: its answer may be on its way,
+ * and if it only handed over first, the next leader is to be asked. Of a hand-over the next leader tells enough. */
 void asks_on_leader(struct engine *e)
 {
     for (struct ask **at = &e->asks; *at != NULL;) {

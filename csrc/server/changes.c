@@ -44,7 +44,8 @@ void changes_on_append(struct engine *e, const struct raft_message *m)
         if (is_known(e, index, term)) continue;
         struct entry entry = entry_view(m->entries[i].block);
         int rv = conf_read(entry.payload, entry.payload_size, &conf, &reason);
-        if (rv == OK && confs_add(&e->confs, index, term, &conf) != OK) rv = err_set(&reason, ERR_NOMEM, "out of memory");
+        if (rv == OK && confs_add(&e->confs, index, term, &conf) != OK)
+            rv = err_set(&reason, ERR_NOMEM, "out of memory");
         if (rv != OK) engine_fail(e, &reason);
     }
 }
@@ -59,8 +60,8 @@ static const struct member *moved(const struct engine *e, raft_id id)
     return NULL;
 }
 
-/* The directory that has this voter's vote: the one that had it before; of a new voter, the one from which it has caught
- * up. */
+/* The directory that has this voter's vote: the one that had it before; of a new voter, the one from which it has
+ * caught up. */
 static uint64_t vote_of(const struct engine *e, const struct conf *before, raft_id id)
 {
     const struct member *was = members_find(&before->members, id);
@@ -68,7 +69,8 @@ static uint64_t vote_of(const struct engine *e, const struct conf *before, raft_
     return id == e->identity.node ? e->identity.incarnation : store_peer(e->store, id);
 }
 
-static struct member describe(const struct engine *e, const struct conf *before, const struct raft_conf *raft, raft_id id)
+static struct member describe(const struct engine *e, const struct conf *before, const struct raft_conf *raft,
+                              raft_id id)
 {
     const struct member *move = moved(e, id), *was = members_find(&before->members, id);
     struct member member = was != NULL ? *was : (struct member){.id = id};

@@ -1,5 +1,6 @@
 /* What the two halves of a node say to each other. The engine half (consensus, disk, links) lives in
- * events of its world (base/io.h), the host half (sessions, apply, the user's calls) on the host's thread. Two bounded rings and one mailbox join them:
+ * events of its world (base/io.h), the host half (sessions, apply, the user's calls) on the host's thread. Two bounded
+ * rings and one mailbox join them:
  *
  *   host -> engine   requests: proposals, cancellations, applied batches coming back, snapshots, close
  *   engine -> host   notices: committed batches, snapshots to restore, refusals, started, closed
@@ -36,7 +37,7 @@ enum request_kind {
     REQUEST_CANCEL,      /* value: sequence. Answered by NOTICE_REFUSED, unless it is committed already */
     REQUEST_APPLIED,     /* pointer: struct apply_batch, given back; all of it is applied */
     REQUEST_RESTORED,    /* pointer: struct restore_part, given back */
-    REQUEST_SETTLED,     /* value: sequence of a proposal that a restored snapshot holds: it needs no sending any more */
+    REQUEST_SETTLED,     /* value: sequence of a proposal that a restored snapshot holds: no need to send it any more */
     REQUEST_SNAPSHOT,    /* pointer: struct snapshot_order, the engine's from now on: a child writes it */
     REQUEST_ASK,         /* pointer: struct ask, the engine's until NOTICE_ANSWERED */
     REQUEST_UNASK,       /* value: number of an ask. NOTICE_ANSWERED follows, unless it is under way already */
@@ -48,7 +49,8 @@ enum notice_kind {
     NOTICE_STARTED = 1, /* code: OK, or why not (text in channel.start_error); with an error nothing else follows */
     NOTICE_COMMITTED,   /* pointer: struct apply_batch, lent until REQUEST_APPLIED */
     NOTICE_RESTORE,     /* pointer: struct restore_part, lent until REQUEST_RESTORED */
-    NOTICE_SNAPSHOT,    /* pointer: struct snapshot_order, with what became of it; lent until the next REQUEST_SNAPSHOT */
+    NOTICE_SNAPSHOT,    /* pointer: struct snapshot_order, with what became of it; lent until the next
+                           REQUEST_SNAPSHOT */
     NOTICE_ANSWERED,    /* pointer: struct ask, the host's again. ERR_NOT_LEADER, ERR_CLOSED: the leader did not get it;
                            ERR_TIMEOUT, ERR_UNKNOWN: it may have; else what the leader said */
     NOTICE_REFUSED,     /* value: sequence, code: why. ERR_NOT_LEADER, ERR_FULL, ERR_TOO_LARGE, ERR_FAULT: no copy of it

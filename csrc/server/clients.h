@@ -1,10 +1,10 @@
-/* Sessions of programs outside the cluster: whoever lost the answer of one member and asks again at another one gets the
- * first try's result, and nothing is applied twice (dissertation 6.3).
+/* Sessions of programs outside the cluster: whoever lost the answer of one member and asks again at another one gets
+ * the first try's result, and nothing is applied twice (dissertation 6.3).
  *
- * Part of the replicated state: it changes only by entries of the log, in their order, and is therefore the same on every
- * node at the same index. A session does one thing after the other: it keeps the sequence of its last command and that
- * one's result. It ends when it has been idle for too long by the leader's clock; or, when there are too many of them
- * or their results take too much, as the one that has been idle for longest. */
+ * Part of the replicated state: it changes only by entries of the log, in their order, and is therefore the same on
+ * every node at the same index. A session does one thing after the other: it keeps the sequence of its last command and
+ * that one's result. It ends when it has been idle for too long by the leader's clock; or, when there are too many of
+ * them or their results take too much, as the one that has been idle for longest. */
 #ifndef RAFT_SERVER_CLIENTS_H
 #define RAFT_SERVER_CLIENTS_H
 

@@ -22,7 +22,8 @@ void confs_free(struct confs *c);
 int confs_add(struct confs *c, raft_index index, raft_term term, const struct conf *conf);
 /* All up to index are known to be committed: but for the last of them, they are forgotten. */
 void confs_commit(struct confs *c, raft_index index);
-/* The log ends before the last of them, or has another entry there: it is void. Precondition: it is not the only one. */
+/* The log ends before the last of them, or has another entry there: it is void. Precondition: it is not the only
+ * one. */
 void confs_drop_last(struct confs *c);
 /* Precondition: it is set up. */
 static inline const struct conf_at *confs_latest(const struct confs *c)

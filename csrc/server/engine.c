@@ -110,7 +110,8 @@ static void begin_closing(struct engine *e)
 {
     if (e->phase == ENGINE_RUNNING) raft_step_down(e->raft, io_now(e->io));
     if (e->phase == ENGINE_JOINING) joining_end(e);
-    if (e->phase == ENGINE_JOINING) e->start_code = err_set(&e->channel->start_error, ERR_CLOSED, "the node was closed");
+    if (e->phase == ENGINE_JOINING)
+        e->start_code = err_set(&e->channel->start_error, ERR_CLOSED, "the node was closed");
     if (e->phase == ENGINE_RUNNING || e->phase == ENGINE_JOINING || e->phase == ENGINE_FAILED)
         e->phase = ENGINE_CLOSING;
     e->leave_until_us = 0;

@@ -23,7 +23,7 @@ struct engine_config {
     uint64_t host_timeout_us;     /* a host that has something to apply and does not go on for so long stands still */
     uint32_t pending;             /* most proposals of this node open at once */
     uint32_t command_bytes;       /* largest payload */
-    uint32_t cache_bytes;         /* most memory for the log: recent entries, and what is on its way to disk and peers */
+    uint32_t cache_bytes;         /* most memory for the log: recent entries, and what is on its way somewhere */
     uint64_t segment_bytes;       /* 0 = the default */
     uint32_t spares;              /* segments kept ready */
     char join[RAFT_MEMBERS_MAX][ADDRESS_MAX + 1]; /* members to ask for a place, instead of being a first member */
@@ -38,10 +38,10 @@ struct engine_config {
 /* Copies the config. NULL: no memory. channel outlives the engine. */
 struct engine *engine_new(const struct engine_config *config, struct channel *channel);
 
-/* On the engine's thread, before its events run: recovers the directory, listens, starts the core. The result goes to the
- * host as NOTICE_STARTED. Returns an error when nothing is held and no event is to be delivered; OK when events are:
- * also when a late step failed and the directory must be closed in an orderly way first (NOTICE_STARTED then comes with
- * the error, followed by io_stop). */
+/* On the engine's thread, before its events run: recovers the directory, listens, starts the core. The result goes to
+ * the host as NOTICE_STARTED. Returns an error when nothing is held and no event is to be delivered; OK when events
+ * are: also when a late step failed and the directory must be closed in an orderly way first (NOTICE_STARTED then comes
+ * with the error, followed by io_stop). */
 int engine_start(struct engine *e);
 
 /* After REQUEST_CLOSE the engine (a leader hands over first) closes links and store, pushes NOTICE_CLOSED and calls

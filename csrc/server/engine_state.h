@@ -1,8 +1,8 @@
-/* The state of an engine, shared by its files: engine.c (life, events, requests), start.c, peers.c (what the links tell),
- * proposals.c (to the leader), ready.c (what the core wants done), feed.c (committed entries to the host), ranges.c
- * (entries that are not in memory), snapshotting.c (this node's), offers.c and fetch.c (from node to node), changes.c (who
- * the members are), readmission.c (of a voter that has lost its directory), handover.c (leadership given up), status.c,
- * fault.c. */
+/* The state of an engine, shared by its files: engine.c (life, events, requests), start.c, peers.c (what the links
+ * tell), proposals.c (to the leader), ready.c (what the core wants done), feed.c (committed entries to the host),
+ * ranges.c (entries that are not in memory), snapshotting.c (this node's), offers.c and fetch.c (from node to node),
+ * changes.c (who the members are), readmission.c (of a voter that has lost its directory), handover.c (leadership given
+ * up), status.c, fault.c. */
 #ifndef RAFT_SERVER_ENGINE_STATE_H
 #define RAFT_SERVER_ENGINE_STATE_H
 
@@ -151,8 +151,8 @@ struct engine {
     bool conf_returns;                /* it has a member that gets its vote back */
     bool conf_news;                   /* readmission.c has not seen it yet */
     bool links_behind;                /* the links do not know all of them, for lack of memory */
-    struct member moves[RAFT_MEMBERS_MAX]; /* addresses, and directories, in the newest change, until the core has handed
-                                              out its entry */
+    struct member moves[RAFT_MEMBERS_MAX]; /* addresses, and directories, in the newest change, until the core has
+                                              handed out its entry */
     size_t n_moves;
     bool rejoining;                   /* this directory replaces one that was lost: see readmission.c */
     bool disowned;                    /* the others do not count on it, and it is not another one yet */

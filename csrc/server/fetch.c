@@ -1,5 +1,5 @@
-/* A snapshot of another node on its way here (dissertation 5): asked for piece by piece, written aside, and given to the
- * core when all of it is durable. The core then says whether it takes the place of what is here. */
+/* A snapshot of another node on its way here (dissertation 5): asked for piece by piece, written aside, and given to
+ * the core when all of it is durable. The core then says whether it takes the place of what is here. */
 #include "server/engine_state.h"
 
 #include "store/snapshot.h"

@@ -1,12 +1,12 @@
-/* The host half of a node: sessions, apply, snapshots, and the open calls of this node. It owns no thread: its user calls
- * host_step when the world notified it.
+/* The host half of a node: sessions, apply, snapshots, and the open calls of this node. It owns no thread: its user
+ * calls host_step when the world notified it.
  *
  * A proposal is known by its sequence: the machine's apply is told the sequence of what was proposed here, so that the
- * caller gets what its own node's apply returned. What was never applied here ends by done(), a client's repeated command
- * by repeat(). Exactly one of the three comes for every sequence, exactly once.
+ * caller gets what its own node's apply returned. What was never applied here ends by done(), a client's repeated
+ * command by repeat(). Exactly one of the three comes for every sequence, exactly once.
  *
- * State machine, session tables, the configuration, the applied index and the leader's time move together, an entry at a
- * time; a snapshot is taken between two entries and holds them all at one index (dissertation 5, 6.3). */
+ * State machine, session tables, the configuration, the applied index and the leader's time move together, an entry at
+ * a time; a snapshot is taken between two entries and holds them all at one index (dissertation 5, 6.3). */
 #ifndef RAFT_SERVER_HOST_H
 #define RAFT_SERVER_HOST_H
 
@@ -76,7 +76,7 @@ struct host_machine {
 struct host_config {
     uint32_t pending;          /* most open calls */
     uint64_t pending_bytes;    /* most bytes of open calls */
-    uint64_t snapshot_bytes;   /* takes a snapshot when so many bytes of commands have been applied since the last one ... */
+    uint64_t snapshot_bytes;   /* takes a snapshot after so many bytes of commands since the last one ... */
     uint64_t snapshot_entries; /* ... or so many entries; 0, 0: only when host_snapshot is called. Not before that log
                                   is as large as the newest snapshot, if this is no small one (dissertation 5.1.2) */
     bool snapshot_apart;       /* in a child process */
@@ -89,8 +89,9 @@ struct host *host_new(struct channel *channel, const struct host_machine *machin
 /* Precondition: closed() was called, or the engine never started, or its world has died (a simulated crash). */
 void host_free(struct host *h);
 
-/* Takes notices and applies, at most `entries` of them; a record of a snapshot counts as one, and each KiB of them as one
- * more. true: there is more, call again soon. When it returns false the world will notify. Not reentrant (asserted). */
+/* Takes notices and applies, at most `entries` of them; a record of a snapshot counts as one, and each KiB of them as
+ * one more. true: there is more, call again soon. When it returns false the world will notify. Not reentrant
+ * (asserted). */
 bool host_step(struct host *h, uint32_t entries);
 
 /* Proposes a block from entry_new (COMMAND, CLIENT); takes it whatever the result. ERR_BUSY (bounds), ERR_CLOSED,
@@ -105,11 +106,12 @@ void host_flush(struct host *h);
 /* A barrier: done(OK) when everything committed before this call is applied here. Each call is one entry:
  * callers that can share one do. Errors as host_propose, and ERR_NOMEM. */
 int host_barrier(struct host *h, uint64_t *sequence);
-/* Asks the leader, whoever it is: done(number, code, index, id) follows. ERR_BUSY: CHANNEL_ASKS are under way, try again
- * when one is done; ERR_CLOSED, ERR_FAULT, ERR_NOMEM: nothing was asked. With a read and a change, done() comes when
- * this node has applied the index it was told. *number: HOST_FIRST_ASK or more. */
+/* Asks the leader, whoever it is: done(number, code, index, id) follows. ERR_BUSY: CHANNEL_ASKS are under way, try
+ * again when one is done; ERR_CLOSED, ERR_FAULT, ERR_NOMEM: nothing was asked. With a read and a change, done() comes
+ * when this node has applied the index it was told. *number: HOST_FIRST_ASK or more. */
 int host_ask(struct host *h, const struct ask_what *what, uint64_t *number);
-/* Gives up waiting, for a sequence or a number: done() follows soon, with ERR_NOT_LEADER or ERR_TIMEOUT (or an apply that was faster). */
+/* Gives up waiting, for a sequence or a number: done() follows soon, with ERR_NOT_LEADER or ERR_TIMEOUT (or an apply
+ * that was faster). */
 void host_cancel(struct host *h, uint64_t sequence);
 /* Takes a snapshot now, of host_applied: snapshot() follows, unless it is an error. ERR_BUSY: one is being taken, or
  * restored; ERR_EXIST: the newest one is of this very index; ERR_CLOSED, ERR_FAULT; else as io_fork, text in e. */

@@ -1,6 +1,6 @@
-/* How a new node gets into a cluster that runs (dissertation 4.2.1): it asks any member, is sent on to the leader, and asks
- * until the configuration that has it as a learner is committed. Then it has an id, and its directory can be made. Asking
- * twice does no harm: it is known by its address. */
+/* How a new node gets into a cluster that runs (dissertation 4.2.1): it asks any member, is sent on to the leader, and
+ * asks until the configuration that has it as a learner is committed. Then it has an id, and its directory can be made.
+ * Asking twice does no harm: it is known by its address. */
 #include "server/engine_state.h"
 
 #include <stdio.h>

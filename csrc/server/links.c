@@ -391,7 +391,8 @@ static void dial_on_answer(struct links *p, struct dial *d, const struct frame *
         d->backoff_us = p->config.election_timeout_us; /* it will not change its mind soon */
         snprintf(text, sizeof text, "refused: %.*s", (int)(sizeof text - sizeof "refused: "), refusal.text);
         dial_drop(p, d, text);
-        if (refusal.code == ERR_REPLACED || refusal.code == ERR_ROLLED_BACK) p->events.disowned(p->ctx, id, refusal.code);
+        bool disowned = refusal.code == ERR_REPLACED || refusal.code == ERR_ROLLED_BACK;
+        if (disowned) p->events.disowned(p->ctx, id, refusal.code);
     } else if (f->type != FRAME_HELLO || hello_read(f, &h, &e) != OK) {
         dial_drop(p, d, "no hello in answer");
     } else if (h.from != id || memcmp(h.cluster, p->config.identity->cluster, sizeof h.cluster) != 0) {
@@ -448,7 +449,8 @@ static int object_to_directory(const struct links *p, const struct hello *h, int
 {
     char outlook[ERR_TEXT_MAX];
     p->events.outlook(p->ctx, h->from, h->rejoining, outlook, sizeof outlook);
-    int used = snprintf(text, size, "member %" PRIu64 " %s, and may have forgotten a vote and entries it acknowledged: ",
+    int used = snprintf(text, size,
+                        "member %" PRIu64 " %s, and may have forgotten a vote and entries it acknowledged: ",
                         h->from, fault_text(code));
     size_t at = MIN((size_t)used, size - 1);
     snprintf(text + at, size - at, "%.*s", (int)(size - at - 1), outlook);
@@ -644,8 +646,8 @@ void links_closed(struct links *p, struct io_link *link, enum io_close reason)
 
 /* ---- time ---- */
 
-/* When an accepted link is given up: a stranger that does not say who it is, a member that says nothing for so long that
- * its pings must have been lost. */
+/* When an accepted link is given up: a stranger that does not say who it is, a member that says nothing for so long
+ * that its pings must have been lost. */
 static uint64_t accepted_deadline(const struct links *p, const struct peer_link *l)
 {
     if (l->doomed) return l->heard_us + p->config.heartbeat_us;

@@ -9,9 +9,9 @@
  * peer that vanished without closing (no answer within the election timeout). Dialling again backs off with jitter.
  * An accepted link must say hello in time, of the same cluster, and as a voter from the directory that has its vote
  * (wire/conf.h): one that lost its directory, or came back with an older copy of it, may have forgotten a vote and what
- * it acknowledged, and is refused. Each directory seen, and each later life of it, is remembered durably before the hello
- * is answered. A voter whose directory is named by a configuration that has not arrived here yet is heard, since it may
- * lead, but not counted.
+ * it acknowledged, and is refused. Each directory seen, and each later life of it, is remembered durably before the
+ * hello is answered. A voter whose directory is named by a configuration that has not arrived here yet is heard, since
+ * it may lead, but not counted.
  *
  * Members change. Whoever introduces itself as of this cluster without being a member here is a guest: it may know a
  * configuration that has not arrived here yet, and then has to be heard and answered (dissertation 4.1). */
@@ -51,14 +51,15 @@ struct links_standing {
 };
 
 struct links_events {
-    /* Any but hello and ping; not to be kept. counted: not so when another directory has the vote of this member, so that
-     * what it asks is to be heard, and what it answers is not. */
+    /* Any but hello and ping; not to be kept. counted: not so when another directory has the vote of this member, so
+     * that what it asks is to be heard, and what it answers is not. */
     void (*frame)(void *ctx, raft_id from, enum hello_channel channel, bool counted, const struct frame *frame);
-    /* A member comes with another directory than before, or an older copy of it: what it confirmed is void. Before it is
-     * heard, or anything is said to it. */
+    /* A member comes with another directory than before, or an older copy of it: what it confirmed is void. Before it
+     * is heard, or anything is said to it. */
     void (*lost)(void *ctx, raft_id id);
     void (*up)(void *ctx, raft_id id, enum hello_channel channel); /* the dialled link */
-    /* It is down; or down still, for another reason. refused: nobody listens there any more, so that its process is gone. */
+    /* It is down; or down still, for another reason. refused: nobody listens there any more, so that its process is
+     * gone. */
     void (*down)(void *ctx, raft_id id, enum hello_channel channel, bool refused);
     /* Make this life durable (store_remember_peer), then call links_remembered, if the links are still there. One call
      * a peer at a time. false: not started. */
@@ -70,8 +71,8 @@ struct links_events {
     void (*outlook)(void *ctx, raft_id id, bool rejoining, char *text, size_t size);
     /* A member refuses this node for its directory: ERR_REPLACED, ERR_ROLLED_BACK. */
     void (*disowned)(void *ctx, raft_id by, int code);
-    /* A frame other than a hello on a link that was not introduced: *out takes the answer, after which the link is closed.
-     * false: it makes no sense. */
+    /* A frame other than a hello on a link that was not introduced: *out takes the answer, after which the link is
+     * closed. false: it makes no sense. */
     bool (*stranger)(void *ctx, const struct frame *frame, struct buf *out);
 };
 

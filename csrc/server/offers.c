@@ -56,7 +56,7 @@ void offers_make(struct engine *e, raft_id to)
     o = find(e, to);
     if (o == NULL) {
         for (o = e->offers; o->view != NULL;) {
-            if (++o == e->offers + COUNT_OF(e->offers)) return; /* some are still being ended: the next tick gives it back */
+            if (++o == e->offers + COUNT_OF(e->offers)) return; /* some are being ended: the next tick tries again */
         }
         *o = (struct offer){.engine = e, .to = to, .view = store_view_open(e->store), .wanted_us = io_now(e->io)};
         if (o->view == NULL) return;

@@ -1,7 +1,8 @@
 /* The engine's table of this node's own open proposals: what to send again when the leader changes.
  *
- * A proposal leaves the table when it is seen committed, when it is refused for certain, or when its caller gives it up.
- * `copies` counts the copies that may have entered a log: as long as it is 0, "nothing was handed over" is the truth. */
+ * A proposal leaves the table when it is seen committed, when it is refused for certain, or when its caller gives it
+ * up. `copies` counts the copies that may have entered a log: as long as it is 0, "nothing was handed over" is the
+ * truth. */
 #ifndef RAFT_SERVER_PENDING_H
 #define RAFT_SERVER_PENDING_H
 

@@ -77,7 +77,8 @@ static int propose_here(struct engine *e, struct block *const *blocks, size_t n)
     if (status.role != RAFT_LEADER) return ERR_NOT_LEADER; /* whose disk is full does not matter then */
     if (!store_has_room(e->store)) return ERR_FULL;
     for (size_t i = 0; i < n; i++) {
-        entries[i] = (struct raft_entry){.block = blocks[i], .size = blocks[i]->size, .type = entry_view(blocks[i]).type};
+        uint8_t type = entry_view(blocks[i]).type;
+        entries[i] = (struct raft_entry){.block = blocks[i], .size = blocks[i]->size, .type = type};
     }
     int rv = raft_propose(e->raft, entries, n, &first, &term);
     if (rv != OK) return rv;

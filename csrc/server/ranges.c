@@ -1,5 +1,6 @@
-/* Appends to followers that are so far behind that their entries have left memory: read from the log on the bulk lane, so
- * that a commit never waits for it. Terms are checked again before anything is sent: meanwhile the log may have changed. */
+/* Appends to followers that are so far behind that their entries have left memory: read from the log on the bulk lane,
+ * so that a commit never waits for it. Terms are checked again before anything is sent: meanwhile the log may have
+ * changed. */
 #include "server/engine_state.h"
 
 #include "base/mem.h"
@@ -57,7 +58,7 @@ void range_send(struct engine *e, const struct raft_message *m)
 {
     struct range *range = NULL;
     for (size_t i = 0; i < COUNT_OF(e->ranges); i++) {
-        if (e->ranges[i].reading && e->ranges[i].message.to == m->to) return; /* one at a time: this one is lost on the way */
+        if (e->ranges[i].reading && e->ranges[i].message.to == m->to) return; /* one at a time: this one is lost */
         if (!e->ranges[i].reading) range = &e->ranges[i];
     }
     if (range == NULL) return;

@@ -1,5 +1,5 @@
-/* A voter that has lost its directory, or came back with an older copy of it, may have forgotten a vote and entries that
- * it acknowledged. It has no vote until the cluster has admitted it anew (wire/conf.h says why that is safe):
+/* A voter that has lost its directory, or came back with an older copy of it, may have forgotten a vote and entries
+ * that it acknowledged. It has no vote until the cluster has admitted it anew (wire/conf.h says why that is safe):
  *
  *   it says so in its hellos, and withholds its votes
  *   the leader makes it a learner, by a configuration that names its new directory

@@ -14,7 +14,8 @@ static int attach(struct engine *e, raft_index index)
     if (entry->block != NULL) return OK;
     bool known = raft_term_at(e->raft, index, &term);
     ASSERT(known);
-    struct block *block = entry->type == RAFT_ENTRY_CONFIG ? changes_encode(e, index) : entry_new(RAFT_ENTRY_EMPTY, NULL, 0);
+    struct block *block =
+        entry->type == RAFT_ENTRY_CONFIG ? changes_encode(e, index) : entry_new(RAFT_ENTRY_EMPTY, NULL, 0);
     if (block == NULL) return ERR_NOMEM;
     entry_stamp(block, index, term, io_wall(e->io));
     raft_attach(e->raft, index, block);

@@ -1,9 +1,10 @@
 /* The session table: what makes a command that was proposed twice be applied once (dissertation 6.3).
  *
  * Part of the replicated state: it changes only by entries of the log, in their order, and is therefore the same on
- * every node at the same index. A session belongs to a member and is keyed by its id. Its epoch is one life of that member:
- * a larger one fences what an earlier life still has on the way. Within an epoch each proposal has a sequence and tells
- * the lowest one that is still awaited: what lies below is settled for good, what lies above is one bit each. */
+ * every node at the same index. A session belongs to a member and is keyed by its id. Its epoch is one life of that
+ * member: a larger one fences what an earlier life still has on the way. Within an epoch each proposal has a sequence
+ * and tells the lowest one that is still awaited: what lies below is settled for good, what lies above is one bit
+ * each. */
 #ifndef RAFT_SERVER_SESSIONS_H
 #define RAFT_SERVER_SESSIONS_H
 
@@ -16,8 +17,8 @@
 
 struct session {
     uint64_t id, epoch;
-    uint64_t lowest;                      /* all below is settled */
-    uint64_t seen[SESSION_WINDOW / 64];   /* bit sequence % SESSION_WINDOW: applied, for lowest .. lowest + window - 1 */
+    uint64_t lowest;                    /* all below is settled */
+    uint64_t seen[SESSION_WINDOW / 64]; /* bit sequence % SESSION_WINDOW: applied, for lowest .. lowest + window - 1 */
 };
 
 struct sessions {

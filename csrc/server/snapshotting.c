@@ -1,5 +1,5 @@
-/* Snapshots of this node: waiting for the child that writes one, making it the node's newest, letting go of the log behind
- * it; and reading one for the host, when it takes the place of what the log has no more. */
+/* Snapshots of this node: waiting for the child that writes one, making it the node's newest, letting go of the log
+ * behind it; and reading one for the host, when it takes the place of what the log has no more. */
 #include "server/engine_state.h"
 
 #include <stdio.h>
@@ -169,8 +169,8 @@ void snapshotting_restore(struct engine *e)
     e->feed.next = r->replacing + 1;
 }
 
-/* Once it has taken the log's place durably. What follows it is lent to the host only then, and whoever sees that applied
- * finds in the status where the log begins. */
+/* Once it has taken the log's place durably. What follows it is lent to the host only then, and whoever sees that
+ * applied finds in the status where the log begins. */
 static void tell_status(struct engine *e)
 {
     struct restoring *r = &e->restoring;

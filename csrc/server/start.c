@@ -77,7 +77,8 @@ static int open_store(struct engine *e, struct store_recovered *recovered, struc
 /* ---- who the members are ---- */
 
 /* The first record of the newest snapshot. Blocks, as all does while a node starts. */
-static int read_snapshot_conf(struct engine *e, const struct store_snapshot *snapshot, struct conf *conf, struct err *err)
+static int read_snapshot_conf(struct engine *e, const struct store_snapshot *snapshot, struct conf *conf,
+                              struct err *err)
 {
     char path[FORMAT_PATH_MAX];
     struct snapshot_scan *scan = mem_alloc(sizeof *scan);
@@ -115,7 +116,8 @@ static int recover_confs(struct engine *e, const struct store_recovered *recover
     for (size_t i = 0; i < recovered->n_confs && rv == OK; i++) {
         struct entry entry = entry_view(recovered->confs[i]);
         rv = conf_read(entry.payload, entry.payload_size, &conf, err);
-        if (rv == OK && confs_add(&e->confs, entry.index, entry.term, &conf) != OK) rv = err_set(err, ERR_NOMEM, "out of memory");
+        if (rv == OK && confs_add(&e->confs, entry.index, entry.term, &conf) != OK)
+            rv = err_set(err, ERR_NOMEM, "out of memory");
     }
     if (rv == OK) e->members = confs_latest(&e->confs)->conf.members;
     return rv;
@@ -180,7 +182,8 @@ static int start_links(struct engine *e, const struct store_recovered *recovered
                                   .election_timeout_us = e->config.election_timeout_us,
                                   .heartbeat_us = e->config.heartbeat_us};
     e->links = links_new(&config, &engine_peers, e);
-    if (e->links == NULL || links_set(e->links, &e->members) != OK) return err_set(err, ERR_NOMEM, "no memory for the links");
+    if (e->links == NULL || links_set(e->links, &e->members) != OK)
+        return err_set(err, ERR_NOMEM, "no memory for the links");
     return io_listen(e->io, listen, &e->server, err);
 }
 

@@ -51,8 +51,8 @@ static bool is_ready(const struct engine *e, const struct raft_status *raft)
            term == raft->term;
 }
 
-/* A member has said so, or the configuration does that is committed: its id was given before, and is not in it. (One that
- * is on its way in finds its own id in a configuration later than those that it reads first.) */
+/* A member has said so, or the configuration does that is committed: its id was given before, and is not in it. (One
+ * that is on its way in finds its own id in a configuration later than those that it reads first.) */
 static bool is_removed(const struct engine *e, const struct raft_status *raft)
 {
     const struct conf *conf = &confs_at(&e->confs, raft->commit)->conf;

@@ -260,8 +260,9 @@ static void on_snapshot(void *ctx, const struct snapshot_order *order, uint64_t 
     m->cluster->snapshots++;
     const struct store *store = engine_store(m->engine);
     if (store == NULL || store_snapshot(store).index >= order->what.index) return;
-    sim_check_fail(m->cluster->check, m->id, "durability: it has taken a snapshot of index %" PRIu64 ", and its newest is "
-                   "of %" PRIu64, order->what.index, store_snapshot(store).index);
+    sim_check_fail(m->cluster->check, m->id,
+                   "durability: it has taken a snapshot of index %" PRIu64 ", and its newest is of %" PRIu64,
+                   order->what.index, store_snapshot(store).index);
 }
 
 /* ---- the process ---- */

@@ -37,7 +37,8 @@ static int read_snapshot_conf(struct store *s, const struct store_snapshot *snap
         status = snapshot_scan_next(scan, &bytes, &size, e);
         struct reader r = {.data = bytes, .size = status == OK ? size : 0};
         bool there = snapshot_record_next(&r, &kind, &record, &record_size);
-        if (status == OK && !there) status = err_set(e, ERR_CORRUPT, "%s: it does not begin with a configuration", path);
+        if (status == OK && !there)
+            status = err_set(e, ERR_CORRUPT, "%s: it does not begin with a configuration", path);
         if (status == OK) status = conf_read(record, record_size, out, e);
         snapshot_scan_close(scan);
     }

@@ -67,8 +67,8 @@ static int add_files(struct recovery *r, const struct io_names *names, struct er
 
 /* ---- a new directory ---- */
 
-/* Later than the one before, and than any before that, if the clock is right. Of two lives that begin with copies of one
- * directory, both must not be the same. */
+/* Later than the one before, and than any before that, if the clock is right. Of two lives that begin with copies of
+ * one directory, both must not be the same. */
 static uint64_t next_life(struct store *s)
 {
     return MAX(io_wall(s->io), s->epoch.life + 1) + io_random(s->io) % LIFE_SPREAD;
@@ -314,8 +314,8 @@ static int begin_replacing(struct recovery *r, const struct store_identity *want
     if (lost && identity_read(s->io, s->dir, &old, &ignored) == OK) identity = old;
     if (identity.node == 0) return e->code; /* nobody knows whose it is */
     if (lost && is_alone(&identity)) {
-        return err_wrap(e, "%s cannot be refilled by others, since its node is the only first member: repair it by hand, "
-                        "or remove the node from its cluster and let a new one join", s->dir);
+        return err_wrap(e, "%s cannot be refilled by others, since its node is the only first member: repair it by "
+                        "hand, or remove the node from its cluster and let a new one join", s->dir);
     }
     identity.incarnation = identity_draw_incarnation(s->io);
     if (lost) forget(r);

@@ -35,7 +35,8 @@ void segments_clear(struct segments *list, struct io *io);
 /* Smallest size of a segment, at least `usual`, that holds a batch of length bytes. */
 uint64_t segment_size_for(uint64_t usual, uint64_t length);
 
-#define SPARES_RECYCLED_MAX 32u /* more are not kept beyond those that are wanted, however much the log lets go at once */
+/* More are not kept beyond those that are wanted, however much the log lets go at once. */
+#define SPARES_RECYCLED_MAX 32u
 
 enum keeper_task {
     KEEPER_NOTHING,

@@ -81,8 +81,8 @@ struct store_recovered {
     bool created;                   /* the directory was empty and has just been made */
     struct store_identity identity; /* as stored */
     uint64_t epoch;                 /* which life of this node this is: durable, larger than any before it */
-    uint64_t lives_before[STORE_LIVES]; /* the lives before, newest first; 0 = none. Peers tell by them a directory that has
-                                       been rolled back: it does not know of a life that they have seen
+    uint64_t lives_before[STORE_LIVES]; /* the lives before, newest first; 0 = none. Peers tell by them a directory that
+                                       has been rolled back: it does not know of a life that they have seen
                                        (store_peer_judge) */
     bool rejoining;                 /* the directory replaces one that was lost: votes and acknowledged entries may be
                                        forgotten. The node must neither vote nor campaign nor count for a quorum until
@@ -274,9 +274,9 @@ enum store_peer_verdict {
                               that was seen here, and may have forgotten a vote and entries acknowledged in it */
     STORE_PEER_REPLACED,   /* another directory: the old one has been emptied or lost */
 };
-/* What to think of a peer that says this of itself (epoch, before: as recovered.epoch and .lives_before there). An old copy is
- * told when the node had a life of its own since the copy was made, and a member that judges saw that life; however
- * often it was started since, but for more than STORE_LIVES times. */
+/* What to think of a peer that says this of itself (epoch, before: as recovered.epoch and .lives_before there). An old
+ * copy is told when the node had a life of its own since the copy was made, and a member that judges saw that life;
+ * however often it was started since, but for more than STORE_LIVES times. */
 enum store_peer_verdict store_peer_judge(const struct store *s, uint64_t node, uint64_t incarnation, uint64_t epoch,
                                          const uint64_t before[STORE_LIVES]);
 /* Remembers one and its life, in place of what was known of it; done(ctx, status) in an event once it is
@@ -285,8 +285,8 @@ int store_remember_peer(struct store *s, uint64_t node, uint64_t incarnation, ui
                         void (*done)(void *ctx, int status), void *ctx);
 
 /* The others say that this directory is not the one that they count on: it is an older copy of itself, or was made anew
- * without a word. It keeps what it holds, and is another incarnation from now on (store_incarnation), rejoining, durably
- * when done(ctx, status) says OK. Precondition: it is not rejoining, and nothing of the kind is under way. */
+ * without a word. It keeps what it holds, and is another incarnation from now on (store_incarnation), rejoining,
+ * durably when done(ctx, status) says OK. Precondition: it is not rejoining, and nothing of the kind is under way. */
 void store_rejoin(struct store *s, void (*done)(void *ctx, int status), void *ctx);
 uint64_t store_incarnation(const struct store *s);
 /* The others have admitted this node anew: recovered.rejoining is over, durably when done(ctx, status) says OK.

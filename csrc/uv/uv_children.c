@@ -10,8 +10,8 @@
 #include "base/mem.h"
 #include "uv/uv_internal.h"
 
-/* A child is a copy of the whole process, of which only the thread that forked is left. It writes one file and leaves by
- * _exit: no finaliser runs, nothing that it has inherited is closed in an orderly way. What became of it comes back
+/* A child is a copy of the whole process, of which only the thread that forked is left. It writes one file and leaves
+ * by _exit: no finaliser runs, nothing that it has inherited is closed in an orderly way. What became of it comes back
  * through a pipe; that the pipe ends without a word means that it was killed. */
 
 #define SINK_BYTES ((size_t)64 << 10)

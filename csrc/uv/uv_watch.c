@@ -14,8 +14,8 @@
  * slow, is done by the one that stands by.
  *
  * The host's thread may have the watch as well, while it has nothing to do but wait: what it waits for then finds it
- * awake. It is lent the watch, and leaves it whenever it goes to do something else; if that takes long, who lent it takes
- * it back. It never writes: a disk that hangs must not stop it. */
+ * awake. It is lent the watch, and leaves it whenever it goes to do something else; if that takes long, who lent it
+ * takes it back. It never writes: a disk that hangs must not stop it. */
 
 #define LONG_US 1500u /* for so long nobody looks at the network and the time */
 #define SLOW_US 1200u

@@ -17,9 +17,9 @@ struct io *uv_world_io(struct uv_world *w);
  * ERR_IO: no thread was started. */
 int uv_world_run(struct uv_world *w, int (*start)(void *arg), void *arg, struct err *e);
 /* Host: sleeps until notify_fd is readable, ms are over (-1: never) or a signal comes, in place of a poll() of that
- * descriptor alone. keeps: it may keep watch over the loop meanwhile, so that events come from inside this call: what it
- * waits for finds it awake then, while otherwise the engine's thread is woken first, and wakes this one. Keeping watch
- * begins after some such calls in a row, and ends with the first one without. Precondition: running. */
+ * descriptor alone. keeps: it may keep watch over the loop meanwhile, so that events come from inside this call: what
+ * it waits for finds it awake then, while otherwise the engine's thread is woken first, and wakes this one. Keeping
+ * watch begins after some such calls in a row, and ends with the first one without. Precondition: running. */
 void uv_world_wait(struct uv_world *w, int ms, bool keeps);
 /* Waits for the thread to end: after io_stop, or after start failed. */
 void uv_world_join(struct uv_world *w);

@@ -1,12 +1,12 @@
 /* What a member wants of the leader that is no entry of the log, and how it gets in. Little-endian:
  *
- *   ASK      u64 number, u8 kind; then READ: u8 lease; TRANSFER: u64 target (0 = the best); CHANGE: u8 count, and for each
- *            u8 operation, u64 id, u8 size and an address (none but for ADD and MOVE)
+ *   ASK      u64 number, u8 kind; then READ: u8 lease; TRANSFER: u64 target (0 = the best); CHANGE: u8 count, and for
+ *            each u8 operation, u64 id, u8 size and an address (none but for ADD and MOVE)
  *   ANSWER   u64 number, i32 code, u64 index: READ: from which on a machine may answer; CHANGE: of the configuration;
  *            u64 id: TRANSFER: who leads now; CHANGE: who was added first
  *   JOIN     a stranger's: u8 size, name of the cluster; u8 size, its address
- *   JOINED   the answer: i32 code; u8 size, where the leader is (to be asked instead), or nothing; then, with OK only: u64 its id from
- *            now on, 16 bytes cluster, u16 size and the list of first members */
+ *   JOINED   the answer: i32 code; u8 size, where the leader is (to be asked instead), or nothing; then, with OK only:
+ *            u64 its id from now on, 16 bytes cluster, u16 size and the list of first members */
 #ifndef RAFT_WIRE_ASK_H
 #define RAFT_WIRE_ASK_H
 

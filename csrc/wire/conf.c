@@ -72,7 +72,8 @@ static bool read_member(struct reader *r, struct conf *out, raft_id above)
     uint64_t incarnation = reader_u64(r);
     uint8_t size = reader_u8(r);
     const uint8_t *bytes = reader_take(r, size);
-    if (r->bad || !make_sense(rights) || id <= above || id >= out->next_id || memchr(bytes, '\0', size) != NULL) return false;
+    if (r->bad || !make_sense(rights) || id <= above || id >= out->next_id) return false;
+    if (memchr(bytes, '\0', size) != NULL) return false;
     memcpy(address, bytes, size);
     address[size] = '\0';
     if (members_add(&out->members, id, address, NULL) != OK) return false;

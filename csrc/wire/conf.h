@@ -1,10 +1,10 @@
-/* A configuration as it travels and lies on disks: who the members are, where, and what they may (dissertation 4). It is
- * the payload of a CONFIG entry, and the first record of a snapshot. Little-endian:
+/* A configuration as it travels and lies on disks: who the members are, where, and what they may (dissertation 4). It
+ * is the payload of a CONFIG entry, and the first record of a snapshot. Little-endian:
  *
  *   u64  the lowest id that was never given to a member: ids are not used twice
  *   u8   number of members, then for each, by ascending id:
- *     u64 id, u8 what it may (1 voter, 2 voter of the configuration that is being left, 4 learner; with 4 also 8: it gets
- *     its vote back), u64 incarnation, u8 size, address
+ *     u64 id, u8 what it may (1 voter, 2 voter of the configuration that is being left, 4 learner; with 4 also 8: it
+ *     gets its vote back), u64 incarnation, u8 size, address
  *
  * A configuration names the directory, by its incarnation, that has the vote of each voter. So whoever counts by a
  * configuration knows whom it counts, also those that it has never met, and cannot take an emptied directory for the
@@ -13,7 +13,8 @@
  * one was given under configurations that name the old one, and by those the new one is never counted.
  *
  * The list that a cluster begins with can name nobody. By it all voters have to agree (raft_conf.founding), so that no
- * decision by it can do without a member that knows of an earlier one; the first entry of the first leader names them. */
+ * decision by it can do without a member that knows of an earlier one; the first entry of the first leader names
+ * them. */
 #ifndef RAFT_WIRE_CONF_H
 #define RAFT_WIRE_CONF_H
 
@@ -34,8 +35,8 @@ struct conf {
 struct conf conf_first(const struct members *list);
 /* Precondition: both halves hold the same ids. false: no memory, out unchanged. */
 bool conf_write(struct buf *out, const struct conf *c);
-/* ERR_CORRUPT: cut off, out of order, no address, a member that may nothing or two things that exclude each other. Whether
- * incarnations are named is not looked at. */
+/* ERR_CORRUPT: cut off, out of order, no address, a member that may nothing or two things that exclude each other.
+ * Whether incarnations are named is not looked at. */
 int conf_read(const uint8_t *data, size_t size, struct conf *out, struct err *e);
 
 #pragma GCC visibility pop

@@ -72,8 +72,8 @@ struct frame_reader {
 void frame_reader_init(struct frame_reader *r);
 void frame_reader_free(struct frame_reader *r);
 /* Takes bytes from *data (moving *data and *size on) until one frame is complete. 1: *out is a frame, call again;
- * 0: all bytes taken, more are needed. Negative: ERR_CORRUPT (magic, hash, size, type), ERR_VERSION, ERR_NOMEM: the link
- * must be closed; e says why. Where a frame lies whole in *data it is not copied. */
+ * 0: all bytes taken, more are needed. Negative: ERR_CORRUPT (magic, hash, size, type), ERR_VERSION, ERR_NOMEM: the
+ * link must be closed; e says why. Where a frame lies whole in *data it is not copied. */
 int frame_reader_next(struct frame_reader *r, const uint8_t **data, size_t *size, struct frame *out, struct err *e);
 
 #pragma GCC visibility pop

@@ -1,7 +1,7 @@
 #include "wire/hello.h"
 
 /* Meta of a hello, in this order and little-endian. A newer protocol may add to the end. */
-#define HELLO_FIXED (2 + 2 + 16 + (5 + HELLO_LIVES) * 8 + 1 + 1 + 3 * 2) /* versions, numbers, flag, channel, sizes of the texts */
+#define HELLO_FIXED (2 + 2 + 16 + (5 + HELLO_LIVES) * 8 + 1 + 1 + 3 * 2) /* versions, numbers, flag, channel, sizes */
 #define REFUSAL_FIXED 4u /* the code, before the text */
 #define HELLO_META_MAX (HELLO_FIXED + HELLO_NAME_MAX + HELLO_LIST_MAX + HELLO_ADDRESS_MAX)
 

@@ -21,7 +21,8 @@ struct members {
     uint8_t count;
 };
 
-/* Adds one, keeping order; no incarnation is named. ERR_INVALID: id 0 or already there, address empty, too long or with spaces, too many. */
+/* Adds one, keeping order; no incarnation is named. ERR_INVALID: id 0 or already there, address empty, too long or with
+ * spaces, too many. */
 int members_add(struct members *m, raft_id id, const char *address, struct err *e);
 /* Which directory has the vote of a member, and is it to get it back? Precondition: it is there. */
 void members_name(struct members *m, raft_id id, uint64_t incarnation, bool returns);

@@ -31,10 +31,9 @@ bool message_write(struct buf *out, uint32_t group, const struct raft_message *m
 
 /* Precondition of all reads: f->type is theirs. */
 
-/* Reads a FRAME_MESSAGE. Entries become blocks of their own, each checked, configurations are read; their indexes must follow out->index one
- * by one, their terms must neither fall nor lie above the message's. out->entries is allocated here: give it back with
- * message_free.
- * ERR_CORRUPT, ERR_NOMEM; nothing to free then. */
+/* Reads a FRAME_MESSAGE. Entries become blocks of their own, each checked, configurations are read; their indexes must
+ * follow out->index one by one, their terms must neither fall nor lie above the message's. out->entries is allocated
+ * here: give it back with message_free. ERR_CORRUPT, ERR_NOMEM; nothing to free then. */
 int message_read(const struct frame *f, struct raft_message *out, struct err *e);
 void message_free(struct raft_message *m); /* drops the entries' references and the array */
 

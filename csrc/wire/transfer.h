@@ -1,12 +1,13 @@
-/* How a snapshot gets from one node to another (dissertation 5, the InstallSnapshot RPC, turned round). The leader offers
- * one; who needs it fetches it, piece by piece, from whoever has that very file: first from the leader, and still from
- * the same node when that has lost leadership meanwhile. So the one that needs it knows how much it can take, and goes on
- * at the byte where a connection broke. Pieces travel on the bulk channel, all else on the control channel.
+/* How a snapshot gets from one node to another (dissertation 5, the InstallSnapshot RPC, turned round). The leader
+ * offers one; who needs it fetches it, piece by piece, from whoever has that very file: first from the leader, and
+ * still from the same node when that has lost leadership meanwhile. So the one that needs it knows how much it can
+ * take, and goes on at the byte where a connection broke. Pieces travel on the bulk channel, all else on the control
+ * channel.
  *
  *   OFFER    u64 term of the leader, u64 first index of its log, then the file
  *   FETCH    the file, u64 offset, u32 size
- *   CHUNK    the file, u64 offset; its bytes follow meta, with a hash of their own at their head (u64). No bytes at all:
- *            the file is not here any more
+ *   CHUNK    the file, u64 offset; its bytes follow meta, with a hash of their own at their head (u64). No bytes at
+ *            all: the file is not here any more
  *   FETCHED  u64 index, u8 ok
  *   where the file is  u64 index, term of its last entry, id, size
  *
@@ -42,9 +43,9 @@ struct transfer {
 
 /* type: FRAME_OFFER .. FRAME_FETCHED. false: no memory, out unchanged. */
 bool transfer_write(struct buf *out, uint32_t group, enum frame_type type, const struct transfer *t);
-/* A CHUNK made in two steps, in a buffer of its own, so that its bytes are read to where they are sent from. begin (into
- * an empty one) leaves room for what stands before them; the caller appends them, at least one; end writes that, and may
- * be called on another thread. false: no memory, as before. */
+/* A CHUNK made in two steps, in a buffer of its own, so that its bytes are read to where they are sent from. begin
+ * (into an empty one) leaves room for what stands before them; the caller appends them, at least one; end writes that,
+ * and may be called on another thread. false: no memory, as before. */
 bool transfer_chunk_begin(struct buf *frame);
 void transfer_chunk_end(struct buf *frame, uint32_t group, const struct transfer_file *file, uint64_t offset);
 /* Precondition: f->type is one of them. bytes points into the frame. ERR_CORRUPT. */

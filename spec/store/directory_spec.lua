@@ -1,3 +1,4 @@
+local core = require "raft.core"
 local journal = require "spec.store.journal"
 
 local function refused(j, options)
@@ -36,6 +37,41 @@ describe("a directory", function()
     assert.truthy(message:find("node 3", 1, true) and message:find("node 2", 1, true))
     j.options = { name = "bank", node = 3 }
     assert(j:open())
+  end)
+
+  ---A directory whose file says that it was written in another format, with a sound checksum.
+  local function of_format(number, file)
+    local j = assert(journal.new(1, nil, { list = "1=a:1 2=b:2" }):open())
+    j:append { "a" }
+    j:run():close()
+    local image, hash = j:image(), core.wire.hash
+    local bytes = image["data/" .. file]
+    local other = bytes:sub(1, 8) .. string.pack("<I4", number) .. bytes:sub(13)
+    if file == "identity" then
+      local header, body = other:sub(1, 24), other:sub(33)
+      image["data/identity"] = header .. string.pack("<i8", hash(body, hash(header))) .. body
+    else
+      local header = other:sub(1, 120) .. string.pack("<i8", hash(other:sub(1, 120)))
+      image["data/" .. file] = header .. bytes:sub(129, 2048) .. header .. bytes:sub(2048 + 129)
+    end
+    return image
+  end
+
+  it("that was written in another format is refused, with what to do, and left as it is", function()
+    local cases = { { "00000001.seg", 1, "another version of this program: use that one" },
+      { "00000001.seg", 3, "another version of this program: use that one" },
+      { "identity", 999, "written in format 999, .*: use a newer one" } }
+    for _, case in ipairs(cases) do
+      local file, number, says = table.unpack(case)
+      local image = of_format(number, file)
+      for _, rejoin in ipairs { false, true } do
+        local j = journal.new(1, nil, nil, image)
+        local code, message = refused(j, { rejoin = rejoin })
+        assert.equal("version", code)
+        assert.matches("data/" .. file .. ".*" .. says, message)
+        assert.same(image, j:image())
+      end
+    end
   end)
 
   it("is refused while another holds it, and free after it closed", function()

@@ -273,6 +273,18 @@ return function(kind, root)
         assert.is_true(w:clock() >= last + 20000)
       end)
 
+      it("a deadline is never early, and not late by more than it may be", function()
+        local w = world()
+        for i = 1, 3000 do
+          local ahead = i % 3 * 5000
+          local before = w:clock()
+          local due, late = w:due(ahead)
+          local after = w:clock()
+          assert.is_true(due >= before + ahead)
+          assert.is_true(due <= after + ahead + late)
+        end
+      end)
+
       it("the wall clock says microseconds since the Unix epoch", function()
         local _, wall = world():clock()
         assert.is_true(wall > 1600000000 * 1000000 and wall < 20000000000 * 1000000)

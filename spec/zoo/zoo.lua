@@ -1,6 +1,6 @@
 -- The zoo: bugs planted into copies of the sources, one at a time, each of which the simulator must catch:  make zoo
 --   BUG=words    only the bugs whose name holds these words
---   SEEDS=200    most seeds for one bug
+--   SEEDS=400    most seeds for one bug: about twice what the rarest ones take
 --   JOBS=2       bugs at a time (in the environment); default: as many as there are cores
 -- COMPILE and LINK (the Makefile's commands) come from the environment. A bug is caught when a check of the simulator
 -- fails, when an assertion ends the process, or when one seed runs for longer than HANG_S, which none should come near
@@ -13,7 +13,7 @@ local tree = require "spec.tree"
 local HANG_S = 120
 local MEMORY_KB = 4 << 20   -- what runs wild must not take the machine with it
 
-local wanted, most = os.getenv "BUG" or "", tonumber(os.getenv "SEEDS") or 200
+local wanted, most = os.getenv "BUG" or "", tonumber(os.getenv "SEEDS") or 400
 local COMPILE, LINK = assert(os.getenv "COMPILE"), assert(os.getenv "LINK")
 local HOME = "build/zoo"
 local OBJECTS = HOME .. "/sound"   -- a copy of the build, so that another one meanwhile does no harm
