@@ -190,7 +190,7 @@ function bulk.memory(options)
       rows[n][i + 1] = ("%.1f MiB"):format(bytes / MIB)
     end
   end
-  report.table({ "entries", "log", "leader", "in use by Lua", "follower", "in use by Lua" }, rows)
+  report.table({ "entries", "log", "leader", "of which Lua", "follower", "of which Lua" }, rows)
   print(("the follower has grown by %.1f MiB: %.2f of cache_bytes"):format(figures.grown / MIB, figures.grown / cache))
   print(("with cache_bytes = 16 MiB the follower has %.1f MiB at %d: so a cached entry of %d bytes takes %.0f more")
     :format(small.follower / MIB, small.entries, entry_bytes, figures.overhead))
