@@ -23,7 +23,8 @@ struct engine_config {
     uint64_t host_timeout_us;     /* a host that has something to apply and does not go on for so long stands still */
     uint32_t pending;             /* most proposals of this node open at once */
     uint32_t command_bytes;       /* largest payload */
-    uint32_t cache_bytes;         /* most memory for the log: recent entries, and what is on its way somewhere */
+    uint32_t cache_bytes;         /* most memory for the log: recent entries, and what is on its way to the
+                                     disk and to peers */
     uint64_t segment_bytes;       /* 0 = the default */
     uint32_t spares;              /* segments kept ready */
     char join[RAFT_MEMBERS_MAX][ADDRESS_MAX + 1]; /* members to ask for a place, instead of being a first member */

@@ -55,8 +55,8 @@ void offers_make(struct engine *e, raft_id to)
     if (o != NULL && !newest && !o->ending) end(o);
     o = find(e, to);
     if (o == NULL) {
-        for (o = e->offers; o->view != NULL;) {
-            if (++o == e->offers + COUNT_OF(e->offers)) return; /* some are being ended: the next tick tries again */
+        for (o = e->offers; o->view != NULL;) { /* some are still being ended: the next tick gives a place back */
+            if (++o == e->offers + COUNT_OF(e->offers)) return;
         }
         *o = (struct offer){.engine = e, .to = to, .view = store_view_open(e->store), .wanted_us = io_now(e->io)};
         if (o->view == NULL) return;

@@ -58,7 +58,8 @@ void range_send(struct engine *e, const struct raft_message *m)
 {
     struct range *range = NULL;
     for (size_t i = 0; i < COUNT_OF(e->ranges); i++) {
-        if (e->ranges[i].reading && e->ranges[i].message.to == m->to) return; /* one at a time: this one is lost */
+        bool is_read = e->ranges[i].reading && e->ranges[i].message.to == m->to;
+        if (is_read) return; /* one at a time: this one is lost on the way */
         if (!e->ranges[i].reading) range = &e->ranges[i];
     }
     if (range == NULL) return;

@@ -9,8 +9,7 @@
 #define LIFE_SPREAD US_PER_S
 
 struct recovery {
-    struct store *s;
-    struct scan log;
+    struct scan log;     /* log.s: the store that is filled */
     bool identity;       /* there is one */
     bool created;        /* the directory is new, or made anew */
     bool is_void;        /* the log is: the snapshot is ahead of it */
@@ -40,7 +39,7 @@ static bool is_ours(const char *name)
 /* Removes what was unfinished when the last process ended, and notes names that are not ours. */
 static int tidy(struct recovery *r, const struct io_names *names, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     for (size_t i = 0; i < names->count; i++) {
         const char *name = names->names[i];
         if (strcmp(name, "identity") == 0) r->identity = true;
@@ -77,7 +76,7 @@ static uint64_t next_life(struct store *s)
 /* What an interrupted creation has left goes. */
 static int clear_leftovers(struct recovery *r, const struct io_names *names, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     uint64_t index, term;
     for (size_t i = 0; i < names->count; i++) {
         if (!format_snapshot_name(names->names[i], &index, &term)) continue;
@@ -98,7 +97,7 @@ static int clear_leftovers(struct recovery *r, const struct io_names *names, str
 static int create(struct recovery *r, const struct io_names *names, const struct store_identity *identity,
                   struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     if (clear_leftovers(r, names, e) != OK) return e->code;
     s->identity = *identity;
     s->epoch = (struct epoch){.life = next_life(s)}; /* of another directory than before, if there was one */
@@ -124,7 +123,7 @@ static int create(struct recovery *r, const struct io_names *names, const struct
 /* What of the log is behind the snapshot, and whether it continues it (see store_open). */
 static int join(struct recovery *r, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     struct map *map = &s->map;
     struct store_snapshot snapshot = store_snapshot(s);
     const char *more = r->damaged[0] != 0 ? "; a newer one is damaged: " : "";
@@ -184,7 +183,7 @@ static int write_again(struct store *s, struct segment *segment, uint64_t at, si
  * hold no whole batch, when its first write was torn. */
 static int secure_tail(struct recovery *r, const struct scanned *f, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     uint8_t tail[IO_BLOCK];
     char path[FORMAT_PATH_MAX];
     uint64_t end = f->segment->end;
@@ -204,7 +203,7 @@ static int secure_tail(struct recovery *r, const struct scanned *f, struct err *
 
 static int secure(struct recovery *r, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     if (scan_check_reached(&r->log, s->epoch.batch, e) != OK) return e->code;
     for (size_t i = 0; i < r->log.n; i++) {
         struct scanned *f = &r->log.found[i];
@@ -234,7 +233,7 @@ static int must_exist(struct store *s, int status, const char *name, struct err 
 /* Opens a directory that has an identity. */
 static int open_existing(struct recovery *r, const struct io_names *names, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     memcpy(s->keeper.header.cluster, s->identity.cluster, sizeof s->identity.cluster);
     s->keeper.header.node = s->identity.node;
     if (must_exist(s, peers_read(&s->peers, e), "peers", e) != OK) return e->code;
@@ -250,7 +249,7 @@ static int open_existing(struct recovery *r, const struct io_names *names, struc
 static int create_new(struct recovery *r, const struct io_names *names, const struct store_identity *identity,
                       struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     r->created = true;
     s->identity.node = 0; /* files are not looked at as this node's */
     if (add_files(r, names, e) != OK) return e->code;
@@ -266,7 +265,7 @@ static int create_new(struct recovery *r, const struct io_names *names, const st
 /* Gives back what reading the old directory has left in s and r. */
 static void forget(struct recovery *r)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     scan_forget(&r->log);
     r->is_void = false;
     segments_clear(&s->live, s->io);
@@ -281,7 +280,7 @@ static void forget(struct recovery *r)
 /* Carries on from the mark: sets aside what is to be set aside, and makes the directory anew. */
 static int replace(struct recovery *r, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     struct io_names names = {0};
     struct err ignored;
     if (s->rejoin.step == REJOIN_MOVING) {
@@ -308,7 +307,7 @@ static bool is_alone(const struct store_identity *identity)
 /* The directory is to be made anew: the mark first. lost: it held something, and *e says what is wrong with it. */
 static int begin_replacing(struct recovery *r, const struct store_identity *wanted, bool lost, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     struct store_identity identity = *wanted, old;
     struct err ignored;
     if (lost && identity_read(s->io, s->dir, &old, &ignored) == OK) identity = old;
@@ -333,7 +332,7 @@ static int begin_replacing(struct recovery *r, const struct store_identity *want
 
 static int report_log(struct recovery *r, struct store_recovered *out)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     struct store_snapshot snapshot = store_snapshot(s);
     out->before = snapshot.term;
     out->first = snapshot.index + 1;
@@ -360,7 +359,7 @@ static int report_log(struct recovery *r, struct store_recovered *out)
 
 static int report(struct recovery *r, struct store_recovered *out, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     *out = (struct store_recovered){
         .created = r->created,
         .identity = s->identity,
@@ -389,12 +388,12 @@ static int finish_renaming(struct store *s, struct err *e)
 /* Does the mark tell of a replacing that has not come to its end? */
 static bool is_unfinished(const struct recovery *r)
 {
-    return r->s->rejoin.step == REJOIN_MOVING || (r->s->rejoin.step == REJOIN_MOVED && !r->identity);
+    return r->log.s->rejoin.step == REJOIN_MOVING || (r->log.s->rejoin.step == REJOIN_MOVED && !r->identity);
 }
 
 static int open_any(struct recovery *r, const struct store_config *config, const struct io_names *names, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     struct store_identity wanted = config->identity;
     if (tidy(r, names, e) != OK || rejoin_read(s->io, s->dir, &s->rejoin, e) != OK) return e->code;
     if (r->identity && s->rejoin.step != REJOIN_MOVING) {
@@ -433,7 +432,7 @@ static int measure(struct store *s, const struct io_names *names, struct err *e)
 
 int recovery_run(struct store *s, const struct store_config *config, struct store_recovered *out, struct err *e)
 {
-    struct recovery r = {.s = s, .log.s = s};
+    struct recovery r = {.log.s = s};
     struct io_names names = {0};
     s->opening = config;
     int status = io_list(s->io, s->dir, &names, e);
@@ -455,7 +454,7 @@ int recovery_run(struct store *s, const struct store_config *config, struct stor
 
 static int look(struct recovery *r, const struct io_names *names, struct err *e)
 {
-    struct store *s = r->s;
+    struct store *s = r->log.s;
     if (rejoin_read(s->io, s->dir, &s->rejoin, e) != OK || identity_read(s->io, s->dir, &s->identity, e) != OK) {
         return e->code == ERR_NOENT ? err_set(e, ERR_FOREIGN, "%s is not a directory of a node", s->dir) : e->code;
     }
@@ -469,7 +468,7 @@ static int look(struct recovery *r, const struct io_names *names, struct err *e)
 
 int recovery_look(struct store *s, const struct inspect_visitor *visitor, struct store_recovered *out, struct err *e)
 {
-    struct recovery r = {.s = s, .log.s = s};
+    struct recovery r = {.log.s = s};
     struct io_names names = {0};
     struct err ignored;
     s->visitor = visitor;

@@ -20,21 +20,21 @@ struct scanned {
     uint64_t last_at, batches; /* offset of its last whole batch; how many it has */
 };
 
+/* Begins with all zero but s; scan_forget frees the rest. All calls block. */
 struct scan {
-    struct store *s;
-    struct scanned *found; /* segments with a log; in order once they are read */
+    struct store *s;       /* borrowed; what the calls put into it is its own, also after an error */
+    struct scanned *found; /* segments with a log, its own until scan_hand_over; in order once they are read */
     size_t n, capacity;
     uint64_t next;        /* number of the next batch */
     bool sealed;          /* the last batch is a seal */
     uint64_t torn;        /* bytes of the torn tail, as far as they can be seen */
-    struct block **confs; /* entries of that type, in the log */
+    struct block **confs; /* entries of that type, in the log; one reference each. Who takes the list leaves NULL, 0 */
     size_t n_confs, confs_capacity;
 };
 
-/* Begins with all zero but s. All of them block. */
-
-/* Looks at a segment's file: one with a log is found, a spare goes to s->spares, mended or removed if need be. While
- * s->identity is of no node, all are found. ERR_CORRUPT, ERR_VERSION, ERR_FOREIGN, ERR_IO, ERR_NOMEM. */
+/* Looks at a segment's file: one with a log is found, a spare goes to s->spares, mended or removed if need be (not when
+ * s is only looked at). While s->identity is of no node, all are found. ERR_CORRUPT, ERR_VERSION, ERR_FOREIGN, ERR_IO,
+ * ERR_NOMEM. */
 int scan_add(struct scan *c, uint64_t file, struct err *e);
 /* Reads what was found: fills s->map, s->term and s->vote. ERR_CORRUPT (rot, a gap, a contradiction), ERR_IO,
  * ERR_NOMEM. */
